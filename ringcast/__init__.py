@@ -1,0 +1,1 @@
+"""Actors for Python that find each other."""
