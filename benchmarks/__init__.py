@@ -1,0 +1,1 @@
+"""What ringcast reaches, beside what this machine and CPython allow at all."""

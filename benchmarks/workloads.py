@@ -1,0 +1,105 @@
+"""The workloads: what is sent, how much of it, how many at a time, and how it is timed.
+
+L1 tell within a process until all are handled; L2 ask, one at a time; L3 ask, 1,000 in flight.
+R1 ask from another process, one at a time; R2 the same with 256 in flight; R3 tell from another
+process until all are handled; R4 ask that carries 1 MiB one way. S1 activation of 10,000 actors.
+T1 to T4 and P1 to P3 are the limits of R1 to R4 and of L1, L3 and L2.
+
+The drivers here serve both sides, so that what differs between them is only what they call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
+
+MIB = 1 << 20
+BLOB = b"\xa5" * MIB
+NAME = "x" * 32
+
+COUNTS = {
+    "L1": 200_000,
+    "L2": 20_000,
+    "L3": 100_000,
+    "R1": 10_000,
+    "R2": 100_000,
+    "R3": 200_000,
+    "R4": 200,
+    "S1": 10_000,
+    "T1": 10_000,
+    "T2": 100_000,
+    "T3": 200_000,
+    "T4": 200,
+    "P1": 1_000_000,
+    "P2": 500_000,
+    "P3": 100_000,
+}
+IN_FLIGHT = {"L3": 1000, "P2": 1000, "R2": 256, "T2": 256}
+BATCH = 250
+"""How many actors S1 asks at once."""
+
+Payload: TypeAlias = dict[str, int | str]
+
+clock = time.perf_counter
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One run of one workload."""
+
+    count: int
+    seconds: float
+    p50_us: float | None = None
+    p99_us: float | None = None
+    bytes_per_actor: int | None = None
+
+    @property
+    def rate(self) -> float:
+        """Operations per second."""
+        return self.count / self.seconds
+
+    def print(self) -> None:
+        """Hand the measurement to the parent process."""
+        print(json.dumps(asdict(self)), flush=True)
+
+
+def payload(i: int) -> Payload:
+    return {"id": i, "name": NAME}
+
+
+def count_of(work: str, scale: float) -> int:
+    return max(int(COUNTS[work] * scale), 20)
+
+
+async def sequential(call: Callable[[int], Awaitable[object]], count: int, warm: int = 500) -> Measurement:
+    """One request at a time, each of them timed."""
+    for i in range(min(warm, count)):
+        await call(i)
+    samples: list[float] = []
+    add = samples.append
+    start = clock()
+    for i in range(count):
+        sent = clock()
+        await call(i)
+        add(clock() - sent)
+    seconds = clock() - start
+    samples.sort()
+    p50, p99 = samples[count // 2], samples[int(count * 0.99)]
+    return Measurement(count, seconds, p50_us=p50 * 1e6, p99_us=p99 * 1e6)
+
+
+async def pipelined(call: Callable[[int], Awaitable[object]], count: int, in_flight: int) -> Measurement:
+    """`in_flight` coroutines, each with one request outstanding at a time."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for i in numbers:
+            await call(i)
+
+    start = clock()
+    await asyncio.gather(*[worker() for _ in range(in_flight)])
+    return Measurement(count, clock() - start)
