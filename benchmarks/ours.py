@@ -1,0 +1,108 @@
+"""The workloads on ringcast's public API: one node for L and S, a hosting and a calling one for R."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+from pathlib import Path
+
+from ringcast import Node, Seeds, run, tell
+
+from .child import Child, pin, ready
+from .counters import HANDLERS, Simple
+from .workloads import BATCH, BLOB, IN_FLIGHT, Measurement, clock, count_of, payload, pipelined, sequential
+
+CLUSTER = "benchmarks"
+
+
+def resident_bytes() -> int:
+    """Return this process's resident set; Linux says it in pages."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def server() -> None:
+    async with Node(cluster=CLUSTER, discovery=[]) as node:
+        ready(node.address)
+        await asyncio.Event().wait()
+
+
+async def told(ref: Simple, work: str, count: int) -> Measurement:
+    """L1 and R3: one way, until all are handled."""
+    start = clock()
+    if work == "L1":
+        for i in range(count):
+            await tell(ref.inc, i)
+    else:
+        for i in range(count):
+            await tell(ref.inc, payload(i))
+    handled = await ref.count()  # one sender's messages are handled in order: this one comes last
+    result = Measurement(count, clock() - start)
+    assert handled == count, f"lost messages: {handled} of {count} were handled"
+    return result
+
+
+async def activated(node: Node, cls: type[Simple], count: int) -> Measurement:
+    """S1: the first ask of each of `count` actors, and what they leave resident."""
+    for i in range(100):
+        await node.ref(cls, f"warm-{i}").count()
+    gc.collect()
+    before, start = resident_bytes(), clock()
+    for first in range(0, count, BATCH):
+        await asyncio.gather(*[node.ref(cls, i).count() for i in range(first, min(first + BATCH, count))])
+    seconds = clock() - start
+    gc.collect()
+    return Measurement(count, seconds, bytes_per_actor=(resident_bytes() - before) // count)
+
+
+async def measured(node: Node, work: str, cls: type[Simple], count: int) -> Measurement:
+    ref = node.ref(cls, work)
+    await ref.count()
+    match work:
+        case "L1" | "R3":
+            return await told(ref, work, count)
+        case "L2":
+            return await sequential(ref.echo, count)
+        case "L3":
+            return await pipelined(ref.echo, count, IN_FLIGHT[work])
+        case "R1":
+            return await sequential(lambda i: ref.echo_id(payload(i)), count)
+        case "R2":
+            return await pipelined(lambda i: ref.echo_id(payload(i)), count, IN_FLIGHT[work])
+        case "R4":
+            return await sequential(lambda i: ref.size(BLOB), count, warm=10)
+        case "S1":
+            return await activated(node, cls, count)
+        case _:
+            raise ValueError(work)
+
+
+async def caller(work: str, handlers: list[str], count: int, server_address: str | None) -> None:
+    """Measure from a node that hosts everything itself, or, given a server, nothing."""
+    discovery = [Seeds([server_address])] if server_address else []
+    hosts: list[str] | None = [] if server_address else None
+    async with Node(cluster=CLUSTER, discovery=discovery, hosts=hosts) as node:
+        for handler in handlers:
+            (await measured(node, work, HANDLERS[handler], count)).print()
+
+
+def main(work: str, handlers: str, scale: str, pinning: str) -> None:
+    count = count_of(work, float(scale))
+    if work[0] != "R":
+        run(caller(work, handlers.split(","), count, None))
+        return
+    caller_cpu, server_cpu = map(int, pinning.split(",")) if pinning else (None, None)
+    if caller_cpu is not None:
+        pin(caller_cpu)
+    with Child("benchmarks.ours", server_cpu) as child:
+        run(caller(work, handlers.split(","), count, child.address))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "server":
+        if sys.argv[2:]:
+            pin(int(sys.argv[2]))
+        run(server())
+    else:
+        main(*sys.argv[1:5])
