@@ -1,0 +1,28 @@
+"""The benchmarks run: within a process, between two, and what they cannot do they say."""
+
+import json
+import subprocess
+import sys
+
+
+def bench(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *args], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_every_kind_of_workload_is_measured() -> None:
+    done = bench("L1", "R2", "S1", "--rounds", "1", "--scale", "0.005", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["work"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert list(rows) == ["L1", "R2", "S1"]
+    for row in rows.values():
+        assert len(row["simple"]) == len(row["general"]) == 1
+        assert row["errors"] == []
+    assert rows["R2"]["ratio_general"] > 0
+
+
+def test_unknown_workload_is_refused_with_those_that_are() -> None:
+    done = bench("L9")
+    assert done.returncode == 2
+    assert "no such workload: L9; there are L1 L2 L3 R1 R1s R1p R2 R3 R4 S1" in done.stderr

@@ -1,0 +1,56 @@
+"""What the table of benchmarks says about numbers that are known."""
+
+import pytest
+
+from benchmarks.__main__ import WORKS, Row
+from benchmarks.workloads import Measurement, payload
+
+BY_NAME = {work.name: work for work in WORKS}
+
+
+def rated(*rates: float) -> list[Measurement]:
+    return [Measurement(count=1000, seconds=1000 / rate) for rate in rates]
+
+
+def test_ratio_of_rates_is_that_of_the_medians() -> None:
+    row = Row(
+        BY_NAME["R2"], limit=rated(100, 200, 900), ours={"simple": rated(200), "general": rated(50, 110, 120)}
+    )
+    assert row.ratio("simple") == pytest.approx(1.0)
+    assert row.ratio("general") == pytest.approx(0.55)
+    assert row.met() is False
+
+
+def test_latency_is_met_from_above() -> None:
+    def timed(p50_us: float) -> list[Measurement]:
+        return [Measurement(1, 1.0, p50_us=p50_us)]
+
+    row = Row(BY_NAME["R1s"], limit=timed(30), ours={"simple": timed(30), "general": timed(59)})
+    assert row.met() is True
+    assert (
+        Row(BY_NAME["R1s"], limit=timed(30), ours={"simple": timed(30), "general": timed(61)}).met() is False
+    )
+    assert (
+        Row(BY_NAME["R1p"], limit=timed(30), ours={"simple": timed(30), "general": timed(61)}).met() is None
+    )
+
+
+def test_actors_have_to_be_quick_and_small() -> None:
+    def activated(rate: float, size: int) -> Row:
+        runs = [Measurement(1000, 1000 / rate, bytes_per_actor=size)]
+        return Row(BY_NAME["S1"], ours={"simple": runs, "general": runs})
+
+    assert activated(70_000, 2000).met() is True
+    assert activated(70_000, 2100).met() is False
+    assert activated(50_000, 2000).met() is False
+
+
+def test_nothing_measured_is_nothing_met() -> None:
+    row = Row(BY_NAME["L1"], limit=rated(10))
+    assert row.ratio("general") is None
+    assert row.met() is None
+    assert row.as_json()["general"] == []
+
+
+def test_payload_has_a_number_and_32_characters() -> None:
+    assert payload(7) == {"id": 7, "name": "x" * 32}
