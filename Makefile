@@ -43,6 +43,7 @@ bench: .venv/runtime
 	$(BIN)/python -m benchmarks $(ARGS)
 
 wheel: .venv/dev
+	rm -rf build  # what an earlier build left there would get into the wheel
 	$(BIN)/python -m build --wheel --no-isolation
 
 $(BIN)/pip:
