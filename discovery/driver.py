@@ -1,0 +1,327 @@
+"""The shell's inside: carries the participant's effects out, on the membership loop.
+
+It decides nothing. Sockets bring messages, timers bring the time, and every effect of the
+pure core is carried out by one `match`. Everything here runs on one loop, in one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from ringcast.errors import HandshakeRefused
+
+from .claim import Claim
+from .codec import PROTOCOL, Codec, Rejected
+from .datagrams import Datagrams
+from .effects import Effect, InstallView, Notify, Send, SendUdp, Warn
+from .links import Link, Links
+from .member import Event, Member, View
+from .messages import Envelope, Message, Refused
+from .participant import Participant
+from .port import Port
+from .preamble import MEMBERSHIP_CHANNEL
+from .profile import Profile
+from .seal import Seal
+from .sockets import Bound
+from .source import Announcement, Source
+
+__all__ = ["Callbacks", "Driver", "boot_time"]
+
+_SOURCE_LIMIT = 5.0
+"""Seconds that a source may take to begin or to end."""
+
+_GOODBYE_LIMIT = 1.0
+"""Seconds that the goodbye may take to go out."""
+
+_SNAPSHOT_INTERVAL = 0.25
+"""Seconds between two snapshots of the counts for other threads."""
+
+
+def boot_time() -> float:
+    """Return seconds since boot, time asleep included, where the system tells them."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Whom the membership tells, always on its own thread."""
+
+    on_view: Callable[[View], None]
+    on_event: Callable[[Event], None]
+    on_connection: Callable[[socket.socket, bytes], None]
+    on_refusal: Callable[[HandshakeRefused], None]
+    on_failure: Callable[[BaseException], None]
+
+
+class Driver:
+    """One node's membership, as long as its loop runs."""
+
+    def __init__(
+        self,
+        bound: Bound,
+        me: Member,
+        cluster: str,
+        profile: Profile,
+        seal: Seal,
+        sources: Sequence[Source],
+        callbacks: Callbacks,
+        *,
+        is_loopback: bool,
+    ) -> None:
+        """Take the bound sockets, which stay the caller's to close; does nothing before `open`."""
+        self._bound = bound
+        self._me = me
+        self._cluster = cluster
+        self._profile = profile
+        self._seal = seal
+        self._sources = sources
+        self._callbacks = callbacks
+        self._is_loopback = is_loopback
+        self._codec = Codec(cluster)
+        self._log = structlog.get_logger("ringcast.discovery").bind(node=me.id, cluster=cluster)
+        self._counts: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._explicit: set[str] = set()
+        self._refusals_told: set[str] = set()
+        self._found_early: list[str] = []
+        self._participant: Participant | None = None
+        self._last_view: View | None = None
+        self._links = Links(self._spawn, self._on_frame, self._on_refused, self._on_lost)
+        self._port = Port(bound.tcp, self._spawn, self._on_connection)
+        self._datagrams: Datagrams | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._snapshot: dict[str, int | float] = {}
+        self._snapshot_at = 0.0
+
+    async def open(self) -> None:
+        """Start the sources, and take part from then on."""
+        announcement = Announcement(self._cluster, self._me.id, self._me.address, self._is_loopback)
+        for source in self._sources:
+            await self._start_source(source, announcement)
+        now = boot_time()
+        self._participant = Participant(
+            self._me, self._profile, random.Random(), now, has_discovery=bool(self._sources)
+        )
+        for address in self._found_early:
+            self._participant.found(address, now)
+        self._datagrams = Datagrams(self._bound.udp, self._spawn, self._on_datagram, self._on_send_failed)
+        self._spawn(self._port.serve())
+        self._on_time()
+
+    async def close(self) -> None:
+        """Say goodbye, withdraw from discovery and leave nothing running."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._participant is not None:
+            self._me, self._last_view = self._participant.me, self._participant.view
+            self._perform(self._participant.leave())
+            self._participant = None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GOODBYE_LIMIT):
+                    await self._links.flush()
+        if self._datagrams is not None:
+            self._datagrams.close()
+        for source in self._sources:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SOURCE_LIMIT):
+                    await source.stop()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def view(self) -> View | None:
+        """The view in force; may be read from any thread."""
+        return self._participant.view if self._participant is not None else self._last_view
+
+    @property
+    def me(self) -> Member:
+        """This node's record; may be read from any thread."""
+        return self._participant.me if self._participant is not None else self._me
+
+    def stats(self) -> dict[str, int | float]:
+        """Return the last snapshot of the counts; may be read from any thread."""
+        return self._snapshot
+
+    def change(self, change: Callable[[Member], Member]) -> None:
+        """Make this node's record another one."""
+        if self._participant is None:
+            self._me = change(self._me)
+        else:
+            self._perform(self._participant.change(change(self._participant.me), boot_time()))
+            self._set_timer()
+
+    # What comes in
+
+    def _on_time(self) -> None:
+        assert self._participant is not None
+        now = boot_time()
+        self._perform(self._participant.tick(now))
+        if now >= self._snapshot_at:
+            self._snapshot_at = now + _SNAPSHOT_INTERVAL
+            self._take_snapshot()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._participant is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, self._participant.next_deadline() - boot_time())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._on_time)
+
+    def _on_datagram(self, data: bytes) -> None:
+        envelope = self._opened(data)
+        if isinstance(envelope, Envelope) and self._participant is not None:
+            self._perform(self._participant.receive(envelope, boot_time(), by_tcp=False))
+            self._set_timer()
+
+    def _on_frame(self, link: Link, data: bytes) -> bool:
+        envelope = self._opened(data)
+        if envelope is Rejected.FOREIGN:
+            self._answer_stranger(link)
+        if isinstance(envelope, Rejected) or self._participant is None:
+            return False
+        if isinstance(envelope.message, Refused):
+            self._on_stranger(link, envelope.message)
+            return False
+        self._links.name(link, envelope.sender.address)
+        now = boot_time()
+        effects = self._participant.receive(envelope, now, by_tcp=True, dialled=link.dialled)
+        self._perform(effects, answering=link)
+        self._set_timer()
+        return True
+
+    def _opened(self, data: bytes) -> Envelope | Rejected:
+        opened = self._seal.open(data)
+        if opened is None:
+            self._counts["unsealed"] += 1
+            return Rejected.MALFORMED
+        envelope = self._codec.decode(opened)
+        if isinstance(envelope, Rejected):
+            self._counts[envelope.name.lower()] += 1
+        return envelope
+
+    def _answer_stranger(self, link: Link) -> None:
+        assert link.writer is not None
+        refusal = self._packed(Refused(self._cluster, PROTOCOL), ())
+        link.write(len(refusal).to_bytes(4, "big") + refusal)
+
+    def _on_stranger(self, link: Link, refusal: Refused) -> None:
+        address = link.dialled
+        if address is None or address in self._refusals_told:
+            return
+        self._refusals_told.add(address)
+        error = HandshakeRefused(
+            f"the node at {address} is of cluster {refusal.cluster!r} (protocol {refusal.protocol}), "
+            f"this node {self._me.id} is of cluster {self._cluster!r} (protocol {PROTOCOL}); "
+            "give both the same cluster name and version, or do not name that address"
+        )
+        self._log.warning("refused by another node", address=address, reason=str(error))
+        if address in self._explicit:
+            self._callbacks.on_refusal(error)
+
+    def _on_connection(self, connection: socket.socket, channel: bytes) -> None:
+        if channel == MEMBERSHIP_CHANNEL:
+            self._links.adopt(connection)
+        else:
+            self._callbacks.on_connection(connection, channel)
+
+    def _on_refused(self, address: str) -> None:
+        self._counts["dials_refused"] += 1
+        if self._participant is not None:
+            self._perform(self._participant.refused(address, boot_time()))
+            self._set_timer()
+
+    def _on_lost(self, address: str) -> None:
+        if self._participant is not None:
+            self._perform(self._participant.disconnected(address, boot_time()))
+            self._set_timer()
+
+    def _on_send_failed(self) -> None:
+        self._counts["send_errors"] += 1
+        if self._participant is not None:
+            self._participant.send_failed()
+
+    # What goes out
+
+    def _perform(self, effects: Iterable[Effect], answering: Link | None = None) -> None:
+        for effect in effects:
+            match effect:
+                case SendUdp(address, message, claims):
+                    assert self._datagrams is not None
+                    self._datagrams.send(address, self._packed(message, claims))
+                case Send(address, message, claims):
+                    via = answering if answering is not None and answering.peer == address else None
+                    self._links.send(address, self._packed(message, claims), via)
+                case InstallView(view):
+                    self._counts["views_installed"] += 1
+                    self._log.info("view", number=view.number, members=[m.id for m in view.members])
+                    self._callbacks.on_view(view)
+                case Notify(event):
+                    self._callbacks.on_event(event)
+                case Warn(what, member, address):
+                    self._log.warning(what, member=member, address=address)
+                case _:
+                    raise AssertionError(f"{effect} is for the cores only")
+
+    def _packed(self, message: Message, claims: tuple[Claim, ...]) -> bytes:
+        assert self._participant is not None
+        return self._seal.seal(self._codec.encode(Envelope(self._participant.sender, message, claims)))
+
+    # Sources and tasks
+
+    async def _start_source(self, source: Source, announcement: Announcement) -> None:
+        def found(address: str) -> None:
+            if source.is_explicit:
+                self._explicit.add(address)
+            if self._participant is None:
+                self._found_early.append(address)
+            else:
+                self._participant.found(address, boot_time())
+                self._on_time()
+
+        def gone(address: str) -> None:
+            if self._participant is not None:
+                self._participant.gone(address)
+
+        try:
+            async with asyncio.timeout(_SOURCE_LIMIT):
+                await source.start(announcement, found, gone)
+        except (OSError, TimeoutError) as error:
+            self._log.warning("discovery does not work", source=repr(source), reason=repr(error))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+        return task
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._callbacks.on_failure(error)
+
+    def _take_snapshot(self) -> None:
+        assert self._participant is not None
+        assert self._datagrams is not None
+        self._snapshot = {
+            **self._participant.stats(),
+            **{name: self._counts[name] for name in sorted(self._counts)},
+            "strangers": self._port.strangers,
+            "links": len(self._links),
+            "datagrams_sent": self._datagrams.sent,
+            "datagrams_received": self._datagrams.received,
+        }

@@ -1,0 +1,266 @@
+"""Membership as the runtime sees it: a thread with a loop of its own.
+
+Probes, gossip and views run beside the application's loop, so that a handler that blocks
+that loop for seconds does not make the node look dead. The listening port is owned here
+too, for the same reason: a peer's dial is answered whatever the application does.
+
+Callbacks come on the membership thread. An exception on that thread, from a callback too,
+is logged and stops the node: membership that has silently died would be worse than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from ringcast.errors import ConfigError, HandshakeRefused
+
+from .address import is_loopback
+from .codec import ID_BYTES_MAX
+from .driver import Callbacks, Driver
+from .member import Event, Member, View
+from .profile import Profile
+from .seal import Plain, Seal
+from .sockets import advertised_address, bind
+from .source import Source
+
+__all__ = ["Membership"]
+
+
+class Membership:
+    """One node's place in its cluster, from `start` to `stop`; not to be started again."""
+
+    def __init__(
+        self,
+        *,
+        member_id: str,
+        cluster: str,
+        listen: str,
+        advertise: str | None,
+        labels: Mapping[str, str],
+        hosts: frozenset[str],
+        hosts_by_value: bool,
+        discovery: Sequence[Source],
+        profile: Profile,
+        on_view: Callable[[View], None],
+        on_event: Callable[[Event], None],
+        on_connection: Callable[[socket.socket, bytes], None],
+        on_failure: Callable[[BaseException], None] | None = None,
+        seal: Seal | None = None,
+    ) -> None:
+        """Keep the settings; nothing is bound or started yet.
+
+        Args:
+            member_id: The node's id, unique in the cluster, at most 100 bytes.
+            cluster: Nodes of other clusters are not seen.
+            listen: ``"host:port"`` (0: any free one) or ``"host:first-last"``; TCP and UDP.
+            advertise: The address that others dial; None to find it out.
+            labels: What the node says of itself.
+            hosts: Names of the actor classes that it hosts.
+            hosts_by_value: Whether it takes classes shipped by value.
+            discovery: Where to look for others; none means alone.
+            profile: The protocol's numbers.
+            on_view: Is told of each view, this node in it, in order of their numbers.
+            on_event: Is told what a view changed (after it was installed) and who is suspect.
+            on_connection: Takes a non-blocking socket and the channel that its preamble named.
+            on_failure: Is told once why the membership ended without `stop`.
+            seal: Seals and opens all that membership sends and takes; None: `Plain`.
+
+        Raises:
+            ConfigError: If the id cannot travel.
+        """
+        if not 0 < len(member_id.encode()) <= ID_BYTES_MAX:
+            raise ConfigError(f"a node's id takes 1 to {ID_BYTES_MAX} bytes, not {member_id!r}")
+        self._record = Member(
+            member_id,
+            address="",
+            labels=dict(labels),
+            incarnation=time.time_ns() // 1_000_000,
+            hosts=hosts,
+            hosts_by_value=hosts_by_value,
+        )
+        self._cluster = cluster
+        self._listen = listen
+        self._advertise = advertise
+        self._sources = discovery
+        self._profile = profile
+        self._seal: Seal = seal if seal is not None else Plain()
+        self._tell_view = on_view
+        self._tell_event = on_event
+        self._tell_connection = on_connection
+        self._tell_failure = on_failure
+        self._log = structlog.get_logger("ringcast.discovery").bind(node=member_id, cluster=cluster)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._driver: Driver | None = None
+        self._started: Future[None] = Future()
+        self._ended: Future[None] = Future()
+        self._leaving_seen: Future[None] = Future()
+        self._stop_wanted = asyncio.Event()
+        self._has_failed = False
+
+    # For the application's loop and any thread
+
+    @property
+    def address(self) -> str:
+        """Where others dial this node; known once started."""
+        return self.me.address
+
+    @property
+    def me(self) -> Member:
+        """This node's record, as it wants to be seen."""
+        return self._driver.me if self._driver is not None else self._record
+
+    @property
+    def view(self) -> View:
+        """The view in force; there is one from `start` on."""
+        view = self._driver.view if self._driver is not None else None
+        assert view is not None, "there is no view before start() has returned"
+        return view
+
+    def stats(self) -> dict[str, int | float]:
+        """Return counts of what happened, by name, at most a quarter of a second old."""
+        return dict(self._driver.stats()) if self._driver is not None else {}
+
+    async def start(self) -> None:
+        """Bind, join and return when a view that holds this node is installed.
+
+        Raises:
+            ConfigError: If the port is in use, or an address is wrong.
+            HandshakeRefused: If a node that `Seeds` names is of another cluster or protocol.
+        """
+        assert self._thread is None, "a membership starts once"
+        # Not by the policy: uvloop, if the application has it, stays on the application's thread.
+        self._loop = asyncio.SelectorEventLoop()
+        self._thread = threading.Thread(target=self._run, name=f"ringcast {self._record.id}", daemon=True)
+        self._thread.start()
+        try:
+            # Shielded: cancelling this call must not cancel a future that the thread will settle.
+            await asyncio.shield(asyncio.wrap_future(self._started))
+        except BaseException:
+            await self.stop()
+            raise
+
+    def update(self, *, hosts: frozenset[str] | None = None, labels: Mapping[str, str] | None = None) -> None:
+        """Change what this node says of itself; shows in a new view soon. From any thread."""
+
+        def change(member: Member) -> Member:
+            return replace(
+                member,
+                hosts=member.hosts if hosts is None else hosts,
+                labels=member.labels if labels is None else dict(labels),
+            )
+
+        if self._thread is None:
+            self._record = change(self._record)
+        else:
+            self._call(self._change, change)
+
+    async def announce_leaving(self) -> None:
+        """Return when a view is installed in which this node is leaving, or after the drain time."""
+
+        def leave(member: Member) -> Member:
+            return replace(member, leaving=True)
+
+        self._call(self._change, leave)
+        try:
+            async with asyncio.timeout(self._profile.drain):
+                await asyncio.shield(asyncio.wrap_future(self._leaving_seen))
+        except TimeoutError:
+            self._log.warning("no view that shows this node leaving; going on", after=self._profile.drain)
+
+    async def stop(self) -> None:
+        """Say goodbye and end the thread; may be called again, and after a failure."""
+        if self._thread is None:
+            return
+        self._call(self._stop_wanted.set)
+        # Also when cancelled meanwhile: what was started here must not outlive this call.
+        await asyncio.shield(asyncio.wrap_future(self._ended))
+        self._thread.join()
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        assert self._loop is not None, "start() comes first"
+        with contextlib.suppress(RuntimeError):  # The loop has ended, and the membership with it.
+            self._loop.call_soon_threadsafe(function, *args)
+
+    # On the membership thread
+
+    def _run(self) -> None:
+        assert self._loop is not None
+        loop = self._loop
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(self._live())
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._ended.set_result(None)
+
+    async def _live(self) -> None:
+        assert self._loop is not None
+        self._loop.set_exception_handler(self._on_loop_error)
+        bound = bind(self._listen)
+        try:
+            address = advertised_address(bound, self._advertise)
+            self._record = replace(self._record, address=address)
+            callbacks = Callbacks(
+                self._on_view, self._tell_event, self._tell_connection, self._on_refusal, self._fail
+            )
+            driver = self._driver = Driver(
+                bound,
+                self._record,
+                self._cluster,
+                self._profile,
+                self._seal,
+                self._sources,
+                callbacks,
+                is_loopback=is_loopback(bound.host),
+            )
+            try:
+                await driver.open()
+                await self._stop_wanted.wait()
+            finally:
+                await driver.close()
+        finally:
+            bound.close()
+
+    def _on_view(self, view: View) -> None:
+        self._tell_view(view)
+        member = view.member(self._record.id)
+        if not self._started.done():
+            self._started.set_result(None)
+        if member is not None and member.leaving and not self._leaving_seen.done():
+            self._leaving_seen.set_result(None)
+
+    def _on_refusal(self, error: HandshakeRefused) -> None:
+        if not self._started.done():
+            self._started.set_exception(error)
+
+    def _change(self, change: Callable[[Member], Member]) -> None:
+        if self._driver is None:
+            self._record = change(self._record)
+        else:
+            self._driver.change(change)
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._fail(context.get("exception") or RuntimeError(context["message"]))
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop because of this; who waits in `start` gets it, else `on_failure` does."""
+        self._stop_wanted.set()
+        if not self._started.done():
+            self._started.set_exception(error)
+        elif not self._has_failed:
+            self._has_failed = True
+            self._log.error("membership failed, so this node stops", exc_info=error)
+            if self._tell_failure is not None:
+                self._tell_failure(error)

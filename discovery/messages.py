@@ -1,0 +1,111 @@
+"""The words that members exchange. Values only; `codec` puts them into bytes.
+
+Every message travels in an `Envelope`, which says who speaks and carries claims about
+others. Pings and gossip go by datagram, the rest over TCP; a ping may go both ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .claim import Claim
+from .member import Member, View
+
+__all__ = [
+    "Ack",
+    "Envelope",
+    "Exchange",
+    "Gossip",
+    "Join",
+    "Message",
+    "Nack",
+    "Ping",
+    "PingRequest",
+    "Refused",
+    "ViewNews",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there? Only `target` answers, not whoever got its address since."""
+
+    seq: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Yes: to the ping `seq`, or to the ping request of that number."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """I am here, but the one that I was to ping in `seq` has not answered me yet."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class PingRequest:
+    """Ping `target` for me, and answer under `seq`."""
+
+    seq: int
+    target: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gossip:
+    """Nothing but the envelope's claims."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The envelope's claims are all that I know; `wants_reply` asks for the same."""
+
+    wants_reply: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """To the sequencer: my full record, and the view that I have installed (number 0: none)."""
+
+    member: Member
+    lineage: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ViewNews:
+    """From the sequencer: the view in force."""
+
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """To a stranger: we do not fit together; this is what I am."""
+
+    cluster: str
+    protocol: int
+
+
+Message = Ping | Ack | Nack | PingRequest | Gossip | Exchange | Join | ViewNews | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What one datagram or one frame holds.
+
+    Attributes:
+        sender: The speaker, as a claim that it is alive.
+        message: What it says.
+        claims: What it says of others, or believes of the one that it speaks to.
+    """
+
+    sender: Claim
+    message: Message
+    claims: tuple[Claim, ...] = ()

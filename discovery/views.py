@@ -1,0 +1,248 @@
+"""Which members make the view: the rule of the most senior. A pure core.
+
+Among the members that SWIM believes alive the most senior is the *sequencer*. Everyone
+sends it JOIN with its full record, again and again until a view holds exactly that record.
+The sequencer makes views of those that are alive and have joined, waits for changes to
+settle so that one view serves many of them, numbers each one above all numbers that it
+has heard of, and repeats it to every member that has not reported it.
+
+Everybody installs what comes from the sequencer it believes in, holds this member, and has
+a higher number than its own view. So numbers only grow at each node; and since the lineage
+names the issuer's run, which numbers upwards, the same `(lineage, number)` means the same
+members everywhere.
+
+What this rule does not give: during a partition each side has a sequencer, and both serve.
+Agreement by a majority of voters takes this module's place behind the same interface.
+
+A node that starts waits for one discovery window before it makes a view alone. Clusters
+that meet later need no rule of their own: the union's most senior is the sequencer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from .claim import Claim, Status
+from .effects import Effect, InstallView, Notify, Send
+from .member import Event, Member, MemberJoined, MemberLeft, MemberLost, View, ViewChanged
+from .messages import Join, ViewNews
+from .profile import Profile
+
+__all__ = ["Views"]
+
+_SETTLE_TIMES_MAX = 5
+"""Changes that go on and on are put off for at most so many times the settling time."""
+
+_STRANGER_TIMES_MAX = 10
+"""Members that are alive and have not joined yet are waited for that many settling times."""
+
+
+class Views:
+    """One member's part in making and following views."""
+
+    def __init__(self, me: Member, profile: Profile, rng: random.Random, alone_until: float) -> None:
+        """Follow others from now on, and make a view of one's own from `alone_until`."""
+        self.me = me
+        self.view: View | None = None
+        self._profile = profile
+        self._rng = rng
+        self._alone_until = alone_until
+        self._alive: dict[str, Claim] = {me.id: _claim_of(me)}
+        self._left: set[tuple[str, int]] = set()
+        self._records: dict[str, Member] = {me.id: me}
+        self._reported: dict[str, tuple[str, int]] = {}
+        self._highest = 0
+        self._is_contested = False
+        self._pending: tuple[Member, ...] | None = None
+        self._pending_since = 0.0
+        self._issue_at: float | None = None
+        self._repeat_at = alone_until
+        self.views_issued = 0
+
+    @property
+    def sequencer(self) -> Claim:
+        """The most senior of the members believed alive."""
+        return min(self._alive.values(), key=lambda claim: claim.seniority)
+
+    # What happens
+
+    def believe(self, claims: Iterable[Claim], now: float) -> list[Effect]:
+        """Take over what SWIM believes of all members, this one included."""
+        sequencer = self.sequencer.identity
+        claims = tuple(claims)
+        self._alive = {claim.id: claim for claim in claims if not claim.status.is_final}
+        self._alive[self.me.id] = _claim_of(self.me)
+        self._left = {claim.identity for claim in claims if claim.status is Status.LEFT}
+        if self.sequencer.identity != sequencer:
+            self._repeat_at = now
+        return self._reconsider(now)
+
+    def change(self, me: Member, now: float) -> list[Effect]:
+        """This member's record is another one from now on; it has to be joined anew."""
+        self.me = me
+        self._records[me.id] = me
+        self._alive[me.id] = _claim_of(me)
+        self._repeat_at = now
+        return self._reconsider(now)
+
+    def receive(self, message: Join | ViewNews, sender: Claim, now: float) -> list[Effect]:
+        """React to a member's JOIN or to a sequencer's view."""
+        match message:
+            case Join(member, lineage, number):
+                return self._on_join(member, lineage, number, sender, now)
+            case ViewNews(view):
+                return self._on_view(view, sender, now)
+
+    def _on_join(self, member: Member, lineage: str, number: int, sender: Claim, now: float) -> list[Effect]:
+        if member.identity != sender.identity:
+            return []
+        self._records[member.id] = member
+        self._reported[member.id] = (lineage, number)
+        self._highest = max(self._highest, number)
+        if self.view is not None and lineage != self.view.lineage and number >= self.view.number:
+            # It follows a view that mine cannot replace by number: mine has to be made anew.
+            self._is_contested = True
+        return [*self._reconsider(now), *self._tell([member], now)]
+
+    def _on_view(self, view: View, sender: Claim, now: float) -> list[Effect]:
+        self._highest = max(self._highest, view.number)
+        is_mine = any(member.identity == self.me.identity for member in view.members)
+        if sender.identity != self.sequencer.identity or not is_mine:
+            return []
+        if self.view is not None and view.number < self.view.number:
+            # Not answered, or stale views and reports would chase each other; the next
+            # repetition of JOIN says which view is held here.
+            return []
+        is_news = self.view is None or view.number > self.view.number
+        return [*(self._install(view) if is_news else ()), *self._join(now)]
+
+    # Time
+
+    def tick(self, now: float) -> list[Effect]:
+        """Issue what has settled, and repeat what is unanswered."""
+        effects = self._reconsider(now)
+        if now >= self._repeat_at:
+            if self._is_sequencer:
+                self._repeat_at = now + self._profile.retry * self._rng.uniform(0.75, 1.5)
+                effects += self._tell(self.view.members if self.view else (), now)
+            else:
+                effects += self._join(now)
+        return effects
+
+    def next_deadline(self) -> float:
+        """Return when `tick` must be called again at the latest."""
+        return self._repeat_at if self._issue_at is None else min(self._issue_at, self._repeat_at)
+
+    # The sequencer's part
+
+    @property
+    def _is_sequencer(self) -> bool:
+        return self.sequencer.identity == self.me.identity
+
+    def _wanted(self) -> tuple[Member, ...]:
+        records = [self._records.get(node_id) for node_id in self._alive]
+        joined = [record for record in records if record is not None and self._is_alive(record)]
+        return tuple(sorted(joined, key=lambda member: member.seniority))
+
+    def _is_alive(self, member: Member) -> bool:
+        claim = self._alive.get(member.id)
+        return claim is not None and claim.incarnation == member.incarnation
+
+    def _reconsider(self, now: float) -> list[Effect]:
+        """Issue a view if this member is to, one is due, and it is settled."""
+        wanted = self._wanted() if self._is_sequencer else ()
+        current = self.view.members if self.view else ()
+        if not wanted or (wanted == current and not self._is_contested):
+            self._pending = self._issue_at = None
+            return []
+        if self._issue_at is None:
+            self._pending_since = now
+        if wanted != self._pending or self._issue_at is None:
+            self._pending = wanted
+            self._issue_at = self._settled_at(wanted, current, now)
+        if now < self._issue_at:
+            return []
+        self._pending = self._issue_at = None
+        self._is_contested = False
+        self._highest += 1
+        self.views_issued += 1
+        view = View(f"{self.me.id}@{self.me.incarnation}", self._highest, wanted)
+        self._repeat_at = now + self._profile.retry
+        return [*self._install(view), *self._tell(view.members, now)]
+
+    def _settled_at(self, wanted: tuple[Member, ...], current: tuple[Member, ...], now: float) -> float:
+        if self.view is None:
+            # The first view of a newcomer with the oldest clock must not cut off a cluster
+            # whose members have not sent it their JOIN yet.
+            is_waiting = len(wanted) < len(self._alive)
+            patience = _STRANGER_TIMES_MAX * self._profile.settle if is_waiting else 0.0
+            return max(self._alone_until, self._pending_since + patience)
+        if _is_departure(wanted, current, self._left):
+            return now + self._profile.settle_departure
+        settle = self._profile.settle
+        return min(now + settle, self._pending_since + _SETTLE_TIMES_MAX * settle)
+
+    def _tell(self, members: Iterable[Member], now: float) -> list[Effect]:
+        """Send the view to those of the members that have not reported it."""
+        view = self.view
+        if view is None or not self._is_sequencer:
+            return []
+        return [
+            Send(member.address, ViewNews(view))
+            for member in members
+            if member.identity != self.me.identity
+            and self._is_alive(member)
+            and self._reported.get(member.id) != (view.lineage, view.number)
+            and member.identity in {known.identity for known in view.members}
+        ]
+
+    # Every member's part
+
+    def _join(self, now: float) -> list[Effect]:
+        sequencer = self.sequencer
+        if sequencer.id == self.me.id:
+            return []
+        view = self.view
+        is_content = (
+            view is not None
+            and view.lineage == f"{sequencer.id}@{sequencer.incarnation}"
+            and self.me in view.members
+        )
+        wait = self._profile.full_exchange_interval if is_content else self._profile.retry
+        self._repeat_at = now + wait * self._rng.uniform(0.75, 1.5)
+        lineage, number = (view.lineage, view.number) if view else ("", 0)
+        return [Send(sequencer.address, Join(self.me, lineage, number))]
+
+    def _install(self, view: View) -> list[Effect]:
+        before = {member.identity: member for member in (self.view.members if self.view else ())}
+        after = {member.identity: member for member in view.members}
+        events: list[Event] = [MemberJoined(after[who]) for who in after if who not in before]
+        for who, member in before.items():
+            if who not in after:
+                is_left = member.leaving or who in self._left
+                events.append(MemberLeft(member) if is_left else MemberLost(member))
+        self.view = view
+        self._highest = max(self._highest, view.number)
+        for member in view.members:
+            held = self._records.get(member.id)
+            if held is None or held.incarnation < member.incarnation:
+                self._records[member.id] = member
+        return [InstallView(view), *map(Notify, events), Notify(ViewChanged(view))]
+
+
+def _claim_of(member: Member) -> Claim:
+    return Claim(member.id, member.address, member.incarnation)
+
+
+def _is_departure(
+    wanted: tuple[Member, ...], current: tuple[Member, ...], left: set[tuple[str, int]]
+) -> bool:
+    """Return whether members only leave, of their own wish, between the two."""
+    before = {member.identity: member for member in current}
+    after = {member.identity: member for member in wanted}
+    gone = [member for who, member in before.items() if who not in after]
+    kept_or_leaving = all(
+        who in before and (member == before[who] or member.leaving) for who, member in after.items()
+    )
+    return kept_or_leaving and all(member.leaving or member.identity in left for member in gone)
