@@ -51,6 +51,10 @@ class GossipQueue:
         self._order -= 1
         self._waiting[claim.id] = (0, self._order, claim)
 
+    def drop(self, node_id: str) -> None:
+        """Tell nothing more about the node."""
+        self._waiting.pop(node_id, None)
+
     def take(self, budget_bytes: int, limit: int) -> tuple[Claim, ...]:
         """Return the claims for one datagram, and count them as told once more.
 

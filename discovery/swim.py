@@ -18,6 +18,7 @@ Invariants:
     * Death is final for an incarnation. A member that learns of its own death goes on as a
       new incarnation, later in seniority.
     * Evidence from TCP (a refused connection) speeds up suspicion; it never kills.
+    * Two sides of a partition that meet again do not bury each other: the smaller one yields.
     * A node that slept (its tick came late) takes the lost time out of every running
       count, for it could hear no answer meanwhile.
 
@@ -37,6 +38,7 @@ from .gossip import GossipQueue, retransmit_limit, wire_bytes
 from .health import Health
 from .messages import Ack, Envelope, Exchange, Gossip, Message, Nack, Ping, PingRequest
 from .profile import Profile
+from .relay import Relays
 from .seal import OVERHEAD_BYTES_MAX
 from .suspicion import Suspicion
 
@@ -50,9 +52,6 @@ _REFUSALS_MAX = 2
 
 _FRAMING_BYTES = 48
 """Upper bound of a datagram's bytes that are neither claims nor message strings."""
-
-_RELAY_NACK_SHARE = 0.8
-"""A helper sends its nack after this share of the probe timeout, in time to be counted."""
 
 
 @dataclass(slots=True)
@@ -87,16 +86,6 @@ class _Probe:
         return self.by_udp or self.by_tcp
 
 
-@dataclass(slots=True)
-class _Relay:
-    """A ping that is sent for someone else."""
-
-    asker: str
-    seq: int
-    nack_at: float | None
-    ends_at: float
-
-
 class Swim:
     """One member's part in failure detection and gossip."""
 
@@ -113,7 +102,7 @@ class Swim:
         self._seq = rng.randrange(1 << 16)
         self._probe: _Probe | None = None
         self._next_probe_at = now + rng.uniform(0, profile.probe_interval)
-        self._relays: dict[int, _Relay] = {}
+        self._relays = Relays(profile)
         self._queue = GossipQueue()
         self._next_gossip_at = now + profile.gossip_interval
         self._next_exchange_at = now + rng.uniform(0.5, 1.0) * profile.full_exchange_interval
@@ -141,10 +130,8 @@ class Swim:
         effects = self._learn(sender, now)
         peer = self._peers[sender.id]
         peer.refusals = 0
-        peer.ask_again_at = None
         if peer.claim.status.is_final:
-            # It was declared dead and lives: all it gets is that news, and it comes back anew.
-            return [*effects, self._send(sender.address, Gossip(), by_tcp, peer.claim)]
+            return effects + self._hear_from_the_dead(envelope, now)
         for claim in envelope.claims:
             effects += self._learn(claim, now)
         match envelope.message:
@@ -172,6 +159,8 @@ class Swim:
         """
         effects: list[Effect] = []
         for peer in self._alive_at(address):
+            if peer.claim.status is Status.SUSPECT:
+                continue
             peer.refusals += 1
             if peer.refusals >= _REFUSALS_MAX:
                 peer.ask_again_at = None
@@ -211,7 +200,7 @@ class Swim:
         effects: list[Effect] = []
         effects += self._expire_suspicions(now)
         effects += self._advance_probe(now)
-        effects += self._advance_relays(now)
+        effects += [self._send(asker, Nack(seq), False) for asker, seq in self._relays.silent(now)]
         effects += self._ask_again(now)
         effects += self._gossip(now)
         effects += self._exchange(now)
@@ -224,7 +213,7 @@ class Swim:
         """Return when `tick` must be called again at the latest."""
         if self._has_left:
             return float("inf")
-        deadlines = [self._probe_deadline(), self._next_exchange_at]
+        deadlines = [self._probe_deadline(), self._next_exchange_at, self._relays.next_deadline()]
         if self._queue:
             deadlines.append(self._next_gossip_at)
         members = len(self.alive()) + 1
@@ -233,8 +222,6 @@ class Swim:
                 deadlines.append(peer.suspicion.deadline(members, self._profile))
             if peer.ask_again_at is not None:
                 deadlines.append(peer.ask_again_at)
-        for relay in self._relays.values():
-            deadlines.append(relay.ends_at if relay.nack_at is None else relay.nack_at)
         return min(deadlines)
 
     def _probe_deadline(self) -> float:
@@ -254,8 +241,6 @@ class Swim:
         if self._probe is not None:
             self._probe.asks_others_at += late
             self._probe.ends_at += late
-        for relay in self._relays.values():
-            relay.ends_at += late
 
     # Beliefs
 
@@ -295,12 +280,45 @@ class Swim:
             reborn = max(claim.incarnation + 1, self._first_incarnation + age_ms)
             self.me = replace(self.me, incarnation=reborn, refutation=0)
             self._queue.push(self.me)
+            # It joins like a newcomer, who has seen nobody die: whom it held dead while it was
+            # cut off may be well, and must not be buried on its word.
+            for node_id, peer in sorted(self._peers.items()):
+                if peer.claim.status is Status.DEAD:
+                    del self._peers[node_id]
+                    self._queue.drop(node_id)
             return [Changed(self.me, claim.status)]
         self.health.worsen()
         self.refutations += 1
         self.me = replace(self.me, refutation=claim.refutation + 1)
         self._queue.push(self.me)
         return []
+
+    def _hear_from_the_dead(self, envelope: Envelope, now: float) -> list[Effect]:
+        """React to a member that was declared dead and lives, which tells of a partition.
+
+        It is shown all that is believed here, its own death with it, and comes back anew. If
+        it holds this member dead as well, the smaller side yields, or the younger.
+        """
+        effects: list[Effect] = []
+        wants_reply = True
+        if isinstance(envelope.message, Exchange):
+            wants_reply = envelope.message.wants_reply
+            about_me = [claim for claim in envelope.claims if claim.id == self.me.id]
+            if about_me and self._yields_to(envelope):
+                for claim in about_me:
+                    effects += self._answer_for_myself(claim, now)
+        if wants_reply:
+            effects.append(Send(envelope.sender.address, Exchange(False), self.claims()))
+        return effects
+
+    def _yields_to(self, envelope: Envelope) -> bool:
+        sender = envelope.sender
+        theirs = [claim for claim in envelope.claims if not claim.status.is_final and claim.id != sender.id]
+        theirs.append(sender)
+        ours = [self.me, *self.alive()]
+        if len(theirs) != len(ours):
+            return len(theirs) > len(ours)
+        return min(claim.seniority for claim in theirs) < min(claim.seniority for claim in ours)
 
     def _suspect(self, peer: _Peer, now: float) -> list[Effect]:
         claim = replace(peer.claim, status=Status.SUSPECT, accuser=self.me.id)
@@ -406,31 +424,16 @@ class Swim:
             else:
                 probe.by_udp = True
             return []
-        relay = self._relays.get(seq)
-        if relay is None:
+        relayed = self._relays.answered(seq)
+        if relayed is None:
             return []
-        del self._relays[seq]
-        return [self._send(relay.asker, Ack(relay.seq), False)]
+        asker, asked_seq = relayed
+        return [self._send(asker, Ack(asked_seq), False)]
 
     def _relay(self, asker: str, seq: int, target: str, address: str, now: float) -> Effect:
         own_seq = self._next_seq()
-        self._relays[own_seq] = _Relay(
-            asker,
-            seq,
-            nack_at=now + _RELAY_NACK_SHARE * self._profile.probe_timeout,
-            ends_at=now + self._profile.probe_interval * self._profile.health_limit,
-        )
+        self._relays.add(own_seq, asker, seq, now)
         return self._send(address, Ping(own_seq, target), False)
-
-    def _advance_relays(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for seq, relay in sorted(self._relays.items()):
-            if relay.nack_at is not None and now >= relay.nack_at:
-                relay.nack_at = None
-                effects.append(self._send(relay.asker, Nack(relay.seq), False))
-            if now >= relay.ends_at:
-                del self._relays[seq]
-        return effects
 
     def _ask_again(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

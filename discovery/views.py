@@ -74,6 +74,9 @@ class Views:
         self._alive = {claim.id: claim for claim in claims if not claim.status.is_final}
         self._alive[self.me.id] = _claim_of(self.me)
         self._left = {claim.identity for claim in claims if claim.status is Status.LEFT}
+        known = self._alive.keys() | {member.id for member in (self.view.members if self.view else ())}
+        self._records = {node_id: record for node_id, record in self._records.items() if node_id in known}
+        self._reported = {node_id: held for node_id, held in self._reported.items() if node_id in known}
         if self.sequencer.identity != sequencer:
             self._repeat_at = now
         return self._reconsider(now)
@@ -95,7 +98,8 @@ class Views:
                 return self._on_view(view, sender, now)
 
     def _on_join(self, member: Member, lineage: str, number: int, sender: Claim, now: float) -> list[Effect]:
-        if member.identity != sender.identity:
+        held = self._records.get(member.id, member)
+        if member.identity != sender.identity or member.incarnation < held.incarnation:
             return []
         self._records[member.id] = member
         self._reported[member.id] = (lineage, number)
