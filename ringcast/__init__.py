@@ -1,1 +1,134 @@
-"""Actors for Python that find each other."""
+"""Actors for Python that find each other.
+
+Everything that an application uses is imported from here; what lies deeper is private.
+"""
+
+from __future__ import annotations
+
+from .actors.actor import Actor
+from .actors.context import Context, Timer
+from .actors.messages import handler
+from .actors.placement import Labels, LeastLoaded, Local, Near, Ring
+from .actors.props import Props, props
+from .actors.ref import Ref, is_ref
+from .actors.supervision import (
+    PERMANENT,
+    TEMPORARY,
+    TRANSIENT,
+    Backoff,
+    Fatal,
+    OneForAll,
+    OneForOne,
+    Restart,
+    RestForOne,
+)
+from .actors.verbs import broadcast, submit, tell, using, watching
+from .discovery.dns import Dns
+from .discovery.member import (
+    Event,
+    Member,
+    MemberJoined,
+    MemberLeft,
+    MemberLost,
+    MemberSuspected,
+    View,
+    ViewChanged,
+)
+from .discovery.multicast import Zeroconf
+from .discovery.source import Seeds
+from .errors import (
+    EXECUTED,
+    MAYBE_EXECUTED,
+    NOT_SENT,
+    ActorStopped,
+    CallCycle,
+    CallError,
+    CallTimeout,
+    Certainty,
+    CodecError,
+    ConfigError,
+    HandshakeRefused,
+    MailboxFull,
+    NodeStopped,
+    NotAllowed,
+    NotAMessage,
+    RemoteError,
+    RingcastError,
+    SecurityError,
+    StaleActivation,
+    StoreError,
+    Unreachable,
+    VersionConflict,
+)
+from .runtime.config import NodeConfig
+from .runtime.dead import DeadLetter
+from .runtime.node import Node, run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EXECUTED",
+    "MAYBE_EXECUTED",
+    "NOT_SENT",
+    "PERMANENT",
+    "TEMPORARY",
+    "TRANSIENT",
+    "Actor",
+    "ActorStopped",
+    "Backoff",
+    "CallCycle",
+    "CallError",
+    "CallTimeout",
+    "Certainty",
+    "CodecError",
+    "ConfigError",
+    "Context",
+    "DeadLetter",
+    "Dns",
+    "Event",
+    "Fatal",
+    "HandshakeRefused",
+    "Labels",
+    "LeastLoaded",
+    "Local",
+    "MailboxFull",
+    "Member",
+    "MemberJoined",
+    "MemberLeft",
+    "MemberLost",
+    "MemberSuspected",
+    "Near",
+    "Node",
+    "NodeConfig",
+    "NodeStopped",
+    "NotAMessage",
+    "NotAllowed",
+    "OneForAll",
+    "OneForOne",
+    "Props",
+    "Ref",
+    "RemoteError",
+    "RestForOne",
+    "Restart",
+    "Ring",
+    "RingcastError",
+    "SecurityError",
+    "Seeds",
+    "StaleActivation",
+    "StoreError",
+    "Timer",
+    "Unreachable",
+    "VersionConflict",
+    "View",
+    "ViewChanged",
+    "Zeroconf",
+    "broadcast",
+    "handler",
+    "is_ref",
+    "props",
+    "run",
+    "submit",
+    "tell",
+    "using",
+    "watching",
+]

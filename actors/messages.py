@@ -1,0 +1,102 @@
+"""Messages: the public ``async def`` methods of an actor class, and what `@handler` says of them.
+
+A `Message` is made once per method and class. It is the unit that everything else counts in:
+a ref offers one ask per message, a link gives each a number, a mailbox holds calls of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, overload
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+HOOKS = frozenset({"on_start", "on_stop", "on_terminated"})
+"""Methods that the runtime calls; they are not messages."""
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerOptions:
+    """What `@handler(...)` says of one method; see `handler`."""
+
+    timeout: float | None = None
+    read_only: bool = False
+    reentrant: bool = False
+    cancellable: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """One message of one actor class.
+
+    Attributes:
+        class_name: The actor class's name on the wire.
+        name: The method's name.
+        function: The handler, unbound; None where only the name is known (the class is not here).
+        streams: Whether the reply is a stream of items.
+        options: What `@handler` said.
+        number: This process's number for the message; it stands for both names on a link.
+    """
+
+    class_name: str
+    name: str
+    function: Callable[..., Any] | None
+    streams: bool
+    options: HandlerOptions
+    number: int = field(default_factory=lambda: next(_numbers))
+
+
+@overload
+def handler(function: F, /) -> F: ...
+@overload
+def handler(
+    *,
+    timeout: float | None = None,
+    read_only: bool = False,
+    reentrant: bool = False,
+    cancellable: bool = False,
+) -> Callable[[F], F]: ...
+def handler(
+    function: Any = None,
+    /,
+    *,
+    timeout: float | None = None,
+    read_only: bool = False,
+    reentrant: bool = False,
+    cancellable: bool = False,
+) -> Any:
+    """Give options to a message of an actor class; the function's own type is unchanged.
+
+    Args:
+        function: The method, when used without parentheses.
+        timeout: Seconds: the default limit of an ask, and how long the handler may run before
+            it is cancelled.
+        read_only: It changes nothing, so it may interleave with other read-only handlers, and
+            is sent again when a node is lost. A read-only stream holds no turn.
+        reentrant: A chain of calls that comes back to the waiting actor may enter here.
+        cancellable: Cancelling the call cancels the running handler.
+
+    Raises:
+        TypeError: At once, when `timeout` is not a positive number, or the target is no function.
+    """
+    if timeout is not None and (isinstance(timeout, bool) or not timeout > 0):
+        raise TypeError(f"@handler(timeout={timeout!r}): give a positive number of seconds, or None")
+    options = HandlerOptions(timeout, read_only, reentrant, cancellable)
+
+    def mark(function: F) -> F:
+        if not callable(function) or isinstance(function, type):
+            raise TypeError(f"@handler goes on an `async def` method of an actor class, not on {function!r}")
+        function.__handler_options__ = options  # type: ignore[attr-defined]
+        return function
+
+    return mark if function is None else mark(function)
+
+
+def options_of(function: Callable[..., Any]) -> HandlerOptions:
+    """Return what `@handler` said of a function, or the defaults."""
+    found: HandlerOptions = getattr(function, "__handler_options__", HandlerOptions())
+    return found

@@ -1,0 +1,205 @@
+"""What arrives from peers and is not the common case: activation, forwarding, options, cancels.
+
+A request for an actor without a cell here either belongs here, and activates it, or is sent on to
+the owner, and the sender is told. If the sender has seen a newer view than this node, the request
+waits for that view, `HOLD` seconds at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ringcast.errors import NOT_SENT, CallError, Unreachable
+
+from ..actors.messages import Message
+from ..actors.ref import SPAWNED, display
+from . import wire
+from .envelope import Envelope
+from .link import CANCELLED_KEPT
+
+if TYPE_CHECKING:
+    from .host import Host, Kind
+    from .link import Link
+    from .peers import Peers
+    from .router import Call, Parcel, Router
+
+HOLD = 0.25
+"""Seconds that a message waits here for the view that its sender has seen already."""
+
+Verb = Callable[..., Awaitable[Any]]
+
+
+class Arrivals:
+    """Takes in what peers send, apart from the hot path in `Link.receive`."""
+
+    def __init__(self, node_id: str, host: Host, router: Router) -> None:
+        """Belong to one node; `peers` and `verbs` are set when these are there."""
+        self.node_id = node_id
+        self.host = host
+        self.router = router
+        self.peers: Peers
+        self.verbs: dict[str, Verb] = {}
+        self.forwarded = 0
+
+    # ---- requests and tells ------------------------------------------------------------------------
+
+    def message(self, link: Link | None, kind: Kind, message: Message, frame: list[Any]) -> None:
+        """Take in a request or a told message; without a link, one of this node's own that came back."""
+        code = frame[0]
+        kwargs: dict[str, Any] = {}
+        chain: tuple[Any, ...] = ()
+        number, ttl, trace, origin, hops, once = 0, None, None, None, 0, None
+        if code == wire.REQUEST:
+            _, number, _, key, ttl, version, *args = frame
+        elif code == wire.TELL:
+            _, _, key, version, *args = frame
+        elif code == wire.REQUEST_X:
+            _, number, _, key, ttl, version, (args, kwargs, links, trace, origin, hops, once) = frame
+            chain = tuple(tuple(entry) for entry in links)
+        else:
+            _, _, key, version, (args, kwargs, ttl, trace, hops) = frame
+        if message.function is None and (known := kind.message(message.name)) is not None:
+            message = known
+        sink = None
+        if code in (wire.REQUEST, wire.REQUEST_X):
+            if link is None or origin == self.node_id:
+                sink = self.router.sink
+            else:
+                sink = link if origin is None else self.peers.link(origin)
+        deadline = math.inf if ttl is None else monotonic() + ttl * 0.001
+        envelope: Envelope = (message, args, kwargs or None, sink, number, deadline, chain, trace)
+        if link is not None and number and link.cancelled and self._was_cancelled(link, number):
+            link.grant(message, key, 1)
+            return
+        self._place(link, kind, key, envelope, version, hops, once)
+
+    def _place(
+        self, link: Link | None, kind: Kind, key: Any, envelope: Envelope, version: int, hops: int, once: str | None
+    ) -> None:
+        """Deliver a message to its cell here, or send it on."""
+        message = envelope[0]
+        cell = kind.cells.get(key)
+        try:
+            if cell is None and not _is_spawned(key) and self.host.owner(kind, key, None) != self.node_id:
+                if version > self.router.view_number and hops < wire.MAX_HOPS:
+                    waiting = self.host.wait_for_view(HOLD)
+                    waiting.add_done_callback(
+                        lambda _: self._place(link, kind, key, envelope, self.router.view_number, hops, once)
+                    )
+                    return
+                if link is not None:
+                    link.grant(message, key, 1)
+                self.forwarded += 1
+                self.router.forward(kind, key, envelope, hops, once)
+                return
+            if message.function is None:
+                raise self._unknown(kind, key, message)
+            if cell is None:
+                cell = self.host.activate(kind, key)
+        except CallError as error:
+            self._refuse(link, key, envelope, error)
+            return
+        admitted = self.host.admit(cell, envelope, once)
+        if admitted is None:
+            if link is not None:
+                link.grant(message, key, 1)
+        elif link is None:
+            cell.accept(admitted)
+        else:
+            cell.accept_remote(admitted, link)
+
+    def _refuse(self, link: Link | None, key: Any, envelope: Envelope, error: CallError) -> None:
+        message, sink = envelope[0], envelope[3]
+        if link is not None:
+            link.grant(message, key, 1)
+        if sink is not None:
+            sink.fail(envelope[4], error)
+        elif link is not None:
+            link.send(message, link.pack([wire.LOST, message.number, key, str(error)]))
+        else:
+            self.host.dead.add(display(message.class_name, key), message.name, str(error))
+
+    def _unknown(self, kind: Kind, key: Any, message: Message) -> CallError:
+        if kind.actor is None:  # pyright: ignore[reportUnnecessaryComparison]
+            what = f"node {self.node_id}, which owns it, has not imported its class"
+        else:
+            what = f"{kind.name} has no message {message.name!r} on node {self.node_id}; is its code older there?"
+        return Unreachable(
+            f"{display(kind.name, key)}.{message.name}: {what}",
+            certainty=NOT_SENT,
+            actor=display(kind.name, key),
+            method=message.name,
+            node=self.node_id,
+        )
+
+    def lost(self, kind: Kind, message: Message, key: Any, reason: str) -> None:
+        """A told message of ours was dropped by the peer."""
+        self.host.dead.add(display(kind.name, key), message.name, reason)
+
+    def undeliverable(self, parcel: Parcel, reason: str) -> None:
+        """A message that was to be sent on has nowhere to go."""
+        frame = self.host.codec.unpack_parts(parcel.frame, parcel.buffers or ())
+        key = frame[3] if frame[0] == wire.REQUEST_X else frame[2]
+        if frame[0] == wire.REQUEST_X:
+            origin = frame[6][4]
+            name = display(parcel.message.class_name, key)
+            error = Unreachable(f"{name}: {reason}", certainty=NOT_SENT, actor=name, method=parcel.message.name)
+            sink = self.router.sink if origin in (None, self.node_id) else self.peers.link(origin)
+            sink.fail(frame[1], error)
+        else:
+            self.host.dead.add(display(parcel.message.class_name, key), parcel.message.name, reason)
+
+    def blamed(self, call: Call, error: BaseException) -> BaseException:
+        """Fill in what an error that came back does not know: whom the caller had asked."""
+        if isinstance(error, CallError) and error.actor is None:
+            error.actor, error.method = call.route.name, call.message.name
+        return error
+
+    # ---- cancels and streams -------------------------------------------------------------------------
+
+    def cancel(self, link: Link, kind: Kind, message: Message, number: int, key: Any, expired: bool) -> None:
+        """Cancel a call of the peer; if it has not come yet, it will be dropped when it does."""
+        if self.host.cancel(kind, key, link, number, expired):
+            return
+        now = monotonic()
+        for old in [n for n, until in link.cancelled.items() if until < now]:
+            del link.cancelled[old]
+        link.cancelled[number] = now + CANCELLED_KEPT
+
+    def _was_cancelled(self, link: Link, number: int) -> bool:
+        return link.cancelled.pop(number, 0.0) > monotonic()
+
+    def pull(self, link: Link, number: int, count: int) -> None:
+        """The reader of a stream has room for more."""
+        self.host.pull(link, number, count)
+
+    def link_lost(self, link: Link) -> None:
+        """A peer is not connected any more: its streams have no reader."""
+        link.cancelled.clear()
+        self.host.close_streams(link)
+
+    # ---- node to node --------------------------------------------------------------------------------
+
+    def system(self, link: Link, number: int, verb: str, args: list[Any]) -> None:
+        """Carry out what another node asks of this one."""
+        run = self.verbs.get(verb)
+        if run is None:
+            link.fail(number, CallError(f"node {self.node_id} knows no verb {verb!r}", certainty=NOT_SENT))
+            return
+
+        async def answer() -> None:
+            try:
+                value = await run(*args)
+            except Exception as error:
+                link.fail(number, error)
+            else:
+                link.reply(number, value)
+
+        self.host.background(answer())
+
+
+def _is_spawned(key: Any) -> bool:
+    return type(key) is tuple and bool(key) and key[0] == SPAWNED

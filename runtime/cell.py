@@ -1,0 +1,658 @@
+"""A cell: one activation of one actor, its mailbox and its turns.
+
+Messages are handled one at a time, in order, by a drain task that lives only while there is
+something to do, so an idle actor costs no task and no queue. All turns of an activation run in
+one `contextvars.Context` of its own: what a handler sets there stays with the activation and
+never reaches another actor. `read_only` handlers run in tasks of their own beside one another;
+an exclusive turn waits for them.
+
+Room in the mailbox is bounded. A sender on this node is parked, first come, first served; a
+sender on another node spends credit, which is given back at once while there is room, and
+otherwise as the mailbox drains (see `wire.WINDOW`).
+
+What happens to an activation that fails, is idle, or has to go is decided by the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ringcast.errors import (
+    MAYBE_EXECUTED,
+    NOT_SENT,
+    ActorStopped,
+    CallCycle,
+    CallError,
+    CallTimeout,
+    Unreachable,
+)
+
+from ..actors.actor import Actor
+from ..actors.context import Context, Timer
+from ..actors.messages import Message
+from ..actors.ref import ActorRef, display
+from ..actors.turn import Turn, current_turn
+from .envelope import Envelope, Sink
+from .streams import serve_stream
+from .tasks import tasks_by_cell
+from .wire import GRANT_EVERY
+
+if TYPE_CHECKING:
+    from .host import Host, Kind
+    from .lives import Life
+    from .once import Remembered
+
+SLICE = 0.002
+"""Seconds that one drain may keep the loop before others get their turn."""
+
+
+
+class Granter(Protocol):
+    """The link to a node whose messages are here on credit."""
+
+    def grant(self, message: Message, key: Any, count: int) -> None:
+        """Give back credit for `count` messages to an actor."""
+        ...
+
+
+class Cell:
+    """One activation. Made by the host; everything else goes through its methods."""
+
+    __slots__ = (
+        "__weakref__",
+        "actor",
+        "cancelling",
+        "current",
+        "debts",
+        "deferred",
+        "epoch",
+        "failures",
+        "fault",
+        "host",
+        "key",
+        "kind",
+        "last_used",
+        "life",
+        "mailbox",
+        "not_before",
+        "number",
+        "parked",
+        "remembered",
+        "retiring",
+        "side",
+        "since",
+        "task",
+        "timers",
+        "vars",
+    )
+
+    def __init__(self, host: Host, kind: Kind, key: Any) -> None:
+        """Make an empty cell; the actor itself is made before its first turn."""
+        self.host = host
+        self.kind = kind
+        self.key = key
+        self.actor: Actor | None = None
+        self.epoch = 0
+        self.mailbox: deque[Envelope] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.vars: contextvars.Context | None = None
+        self.number = 0
+        self.current: Envelope | None = None
+        self.since = 0.0
+        self.cancelling = 0
+        self.side: dict[int, tuple[Envelope, asyncio.Task[None], float, bool]] | None = None
+        self.parked: deque[tuple[Envelope, asyncio.Future[None] | None]] | None = None
+        self.deferred: deque[Granter] | None = None
+        self.debts: dict[Granter, int] | None = None
+        self.timers: set[Timer] | None = None
+        self.remembered: dict[tuple[str, str], Remembered] | None = None
+        self.life: Life | None = None
+        self.retiring: str | None = None
+        self.fault: BaseException | None = None
+        self.failures = 0
+        self.not_before = 0.0
+        self.last_used = monotonic()
+
+    # ---- accepting ---------------------------------------------------------------------------
+
+    def accept(self, envelope: Envelope) -> None:
+        """Put a message into the mailbox, whether or not there is room, and see that it is handled."""
+        mailbox = self.mailbox
+        if mailbox is None:
+            mailbox = self.mailbox = deque()
+        mailbox.append(envelope)
+        if self.task is None:
+            self._start()
+
+    def accept_remote(self, envelope: Envelope, grant: Granter) -> None:
+        """Put a peer's message into the mailbox and give its credit back, now or when there is room."""
+        self.accept(envelope)
+        assert self.mailbox is not None
+        if len(self.mailbox) > self.kind.bound:
+            if self.deferred is None:
+                self.deferred = deque()
+            self.deferred.append(grant)
+        else:
+            self._owe(grant, envelope[0])
+
+    def accept_local(
+        self, envelope: Envelope, accepted: asyncio.Future[None] | None = None
+    ) -> asyncio.Future[None] | None:
+        """Put a message of this node into the mailbox, or park it until there is room.
+
+        Args:
+            envelope: The message.
+            accepted: For a teller: what to resolve once there was room.
+
+        Returns:
+            None if there was room, else `accepted`.
+        """
+        if self.parked or (self.mailbox is not None and len(self.mailbox) >= self.kind.bound):
+            if self.parked is None:
+                self.parked = deque()
+            if accepted is None and envelope[3] is None:
+                accepted = self.host.loop.create_future()
+            self.parked.append((envelope, accepted))
+            return accepted
+        self.accept(envelope)
+        return None
+
+    def _owe(self, grant: Granter, message: Message) -> None:
+        debts = self.debts
+        if debts is None:
+            debts = self.debts = {}
+        count = debts.get(grant, 0) + 1
+        if count == GRANT_EVERY:
+            grant.grant(message, self.key, count)
+            count = 0
+        debts[grant] = count
+
+    def _room(self) -> None:
+        """One message has left the mailbox: let the next parked sender in, pay one deferred credit."""
+        if self.deferred:
+            self._owe(self.deferred.popleft(), self.kind.any_message)
+        parked = self.parked
+        while parked and self.mailbox is not None and len(self.mailbox) < self.kind.bound:
+            envelope, accepted = parked.popleft()
+            if accepted is not None:
+                if accepted.done():
+                    continue
+                accepted.set_result(None)
+            self.mailbox.append(envelope)
+
+    def settle(self) -> None:
+        """Give back all credit that is owed, because the cell goes away."""
+        for grant in self.deferred or ():
+            self._owe(grant, self.kind.any_message)
+        for grant, count in (self.debts or {}).items():
+            if count:
+                grant.grant(self.kind.any_message, self.key, count)
+        self.deferred = self.debts = None
+
+    # ---- turns -------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self.vars is None:
+            self.vars = contextvars.Context()
+        self.task = asyncio.Task(self._drain(), loop=self.host.loop, context=self.vars)
+
+    async def _drain(self) -> None:
+        try:
+            if self.fault is None and (self.actor is not None or await self._begin()):
+                await self._turns()
+            self.current = None
+            if self.fault is not None:
+                await self.host.recover(self)
+                self.fault = None
+        finally:
+            self.task = None
+            self.current = None
+        if self.retiring is not None:
+            if self._holders():
+                return  # the last of them calls us again
+            self.task = asyncio.current_task()
+            await self.host.retire(self)
+            return
+        if self.mailbox:  # a failure left something
+            self._start()
+            return
+        self.mailbox = None
+        self.last_used = monotonic()
+
+    async def _begin(self) -> bool:
+        """Make the actor. Return False if that failed, or it is to go before it was made."""
+        while (wait := self.not_before - monotonic()) > 0 and self.retiring is None:
+            await asyncio.sleep(wait)
+        if self.retiring is not None:
+            return True
+        self.epoch = self.host.next_epoch()
+        self.number += 1
+        current_turn.set(Turn(self, self.number, math.inf, (), None))
+        self.current = (self.kind.hooks["on_start"], (), None, None, 0, math.inf, (), None)
+        self.since = monotonic()
+        cls = self.kind.actor.cls
+        try:
+            actor = cls.__new__(cls)
+            actor.context = Context(self)
+            if self.life is None:
+                actor.__init__()  # type: ignore[misc]
+            else:
+                actor.__init__(*self.life.args, **self.life.kwargs)  # type: ignore[misc]
+            self.actor = actor
+            if cls.on_start is not Actor.on_start:
+                await actor.on_start()
+        except asyncio.CancelledError:
+            self.actor = None
+            raise
+        except Exception as error:
+            self.actor = None
+            self.host.start_failed(self, error)
+            return False
+        self.current = None
+        self.host.started(self)
+        return True
+
+    async def _turns(self) -> None:
+        mailbox = self.mailbox
+        if mailbox is None:
+            return
+        actor = self.actor
+        slice_end = monotonic() + SLICE
+        while mailbox and self.retiring is None:
+            envelope = mailbox.popleft()
+            message, args, kwargs, sink, number, deadline, chain, trace = envelope
+            if self.parked or self.deferred:
+                self._room()
+            now = monotonic()
+            if now > deadline:
+                self._expire(envelope)
+                continue
+            if message.options.read_only:
+                self._run_beside(envelope)
+                continue
+            if self.side and not await self._readers_done():
+                mailbox.appendleft(envelope)
+                return
+            self.number = turn = self.number + 1
+            self.current = envelope
+            self.since = now
+            current_turn.set(Turn(self, turn, deadline, chain, trace))
+            try:
+                if message.streams:
+                    await serve_stream(self, envelope)
+                else:
+                    if kwargs:
+                        running = message.function(actor, *args, **kwargs)  # type: ignore[misc]
+                    else:
+                        running = message.function(actor, *args)  # type: ignore[misc]
+                    if message.options.timeout is not None:
+                        running = self._bounded(running, envelope)
+                    value = await running
+                    if sink is not None:
+                        sink.reply(number, value)
+            except asyncio.CancelledError as error:
+                if not self._was_cancelled(turn, envelope, error):
+                    raise
+            except BaseException as error:
+                self.current = None
+                if self._raised(envelope, error):
+                    return
+            self.current = None
+            if monotonic() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = monotonic() + SLICE
+
+    def _was_cancelled(self, turn: int, envelope: Envelope, error: BaseException) -> bool:
+        """Sort out a CancelledError that came out of a handler; False if it ends the drain itself."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self.cancelling == turn:
+            self.cancelling = 0
+            task.uncancel()
+            return True
+        if task.cancelling():
+            if (sink := envelope[3]) is not None:
+                sink.fail(envelope[4], self.host.lost(self, envelope, "was cancelled, for its node is leaving"))
+            return False
+        self._raised(envelope, error)  # the handler awaited something that somebody else cancelled
+        return True
+
+    def _raised(self, envelope: Envelope, error: BaseException) -> bool:
+        """Give an error to whom it belongs; return whether it is the actor's own failure."""
+        sink, number = envelope[3], envelope[4]
+        if sink is not None:
+            sink.fail(number, error)
+            if not isinstance(error, self.kind.actor.failures):
+                if not isinstance(error, (Exception, asyncio.CancelledError)):
+                    raise error
+                return False
+        self.host.failed(self, error, envelope[0].name)
+        return True
+
+    async def _bounded(self, running: Coroutine[Any, Any, Any], envelope: Envelope) -> Any:
+        limit = envelope[0].options.timeout
+        try:
+            async with asyncio.timeout(limit) as scope:
+                return await running
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise CallTimeout(
+                f"{self.name}.{envelope[0].name} ran for its limit of {limit} s and was cancelled; raise "
+                f"@handler(timeout=…) or split the work",
+                certainty=MAYBE_EXECUTED,
+                actor=self.name,
+                method=envelope[0].name,
+                node=self.host.node_id,
+                place=f"cancelled after running for {limit} s on node {self.host.node_id}",
+            ) from None
+
+    # ---- turns beside the drain: read-only and reentrant ones -----------------------------------
+
+    def _run_beside(self, envelope: Envelope) -> None:
+        """Run a turn in a task of its own. A read-only stream holds no turn; others do."""
+        assert self.vars is not None
+        if self.side is None:
+            self.side = {}
+        self.number = turn = self.number + 1
+        message = envelope[0]
+        holds = not message.streams
+        task = asyncio.Task(self._beside(envelope, turn), loop=self.host.loop, context=self.vars.copy())
+        self.side[turn] = (envelope, task, monotonic(), holds)
+
+    async def _beside(self, envelope: Envelope, turn: int) -> None:
+        message, args, kwargs, sink, number, deadline, chain, trace = envelope
+        current_turn.set(Turn(self, turn, deadline, chain, trace))
+        failed = False
+        try:
+            if message.streams:
+                await serve_stream(self, envelope)
+            else:
+                running = message.function(self.actor, *args, **(kwargs or {}))  # type: ignore[misc]
+                if message.options.timeout is not None:
+                    running = self._bounded(running, envelope)
+                value = await running
+                if sink is not None:
+                    sink.reply(number, value)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            assert task is not None
+            if not task.cancelling():
+                failed = self._raised(envelope, error)
+            elif sink is not None and self.cancelling != turn:
+                sink.fail(number, self.host.lost(self, envelope, "was cancelled, for its activation ended"))
+        except BaseException as error:
+            failed = self._raised(envelope, error)
+        finally:
+            side = self.side
+            if side is not None:
+                side.pop(turn, None)
+                if not side:
+                    self.side = None
+            self.last_used = monotonic()
+            if self.task is None and not self._holders() and (failed or self.mailbox or self.retiring):
+                self._start()
+
+    async def _readers_done(self) -> bool:
+        """Wait for the turns beside; return False if the cell is to go meanwhile."""
+        while tasks := self._holders():
+            await asyncio.wait(tasks)
+        return self.retiring is None
+
+    def _holders(self) -> list[asyncio.Task[None]]:
+        """Return the tasks of turns beside the drain; read-only streams hold no turn."""
+        return [task for _, task, _, holds in (self.side or {}).values() if holds]
+
+    def enter(self, envelope: Envelope) -> bool:
+        """Judge a message that carries a chain: a cycle is refused, a reentrant one runs at once.
+
+        Returns:
+            Whether the message has been dealt with.
+        """
+        message, _, _, sink, number, _, chain, _ = envelope
+        for name, key, epoch, turn in chain:
+            if name != self.kind.actor.name or key != self.key or epoch != self.epoch:
+                continue
+            if (self.current is not None and turn == self.number_running) or (self.side and turn in self.side):
+                if message.options.reentrant:
+                    self._run_beside(envelope)
+                    return True
+                if sink is not None:
+                    names = [display(n, k) for n, k, _, _ in chain]
+                    way = " -> ".join([*names, self.name])
+                    sink.fail(
+                        number,
+                        CallCycle(
+                            f"{self.name}.{message.name} was called by a chain of asks that waits for {self.name} "
+                            f"itself: {way}; make the call with tell(), or mark the handler "
+                            f"@handler(reentrant=True)",
+                            certainty=NOT_SENT,
+                            actor=self.name,
+                            method=message.name,
+                            node=self.host.node_id,
+                        ),
+                    )
+                return True
+        return False
+
+    @property
+    def number_running(self) -> int:
+        """Number of the turn that the drain is in; turns beside it may have later numbers."""
+        turn = None if self.vars is None else self.vars.get(current_turn)
+        return turn.number if turn is not None else 0
+
+    # ---- cancelling, expiring, reporting ---------------------------------------------------------
+
+    def cancel_call(self, sink: Sink, number: int, expired: bool) -> bool:
+        """Cancel a call, or report where it is if its time has run out.
+
+        Returns:
+            Whether the call was found here.
+        """
+        for queue in (self.mailbox, self.parked):
+            for index, entry in enumerate(queue or ()):
+                envelope: Envelope = entry if queue is self.mailbox else entry[0]  # type: ignore[assignment]
+                if envelope[3] is sink and envelope[4] == number:
+                    del queue[index]  # type: ignore[union-attr]
+                    if queue is self.mailbox:
+                        self._room()
+                    if expired:
+                        self._expire(envelope, parked=queue is self.parked)
+                    return True
+        current = self.current
+        if current is not None and current[3] is sink and current[4] == number:
+            self._cancel_running(current, self.number_running, self.task, self.since, expired)
+            return True
+        for turn, (envelope, task, since, _) in (self.side or {}).items():
+            if envelope[3] is sink and envelope[4] == number:
+                self._cancel_running(envelope, turn, task, since, expired)
+                return True
+        return False
+
+    def _cancel_running(
+        self, envelope: Envelope, turn: int, task: asyncio.Task[None] | None, since: float, expired: bool
+    ) -> None:
+        message, _, _, sink, number, _, _, _ = envelope
+        if expired and sink is not None:
+            place = f"running for {monotonic() - since:.1f} s on node {self.host.node_id}"
+            sink.fail(number, self._timeout(message, MAYBE_EXECUTED, place))
+        if task is not None and (message.options.cancellable or message.streams):
+            self.cancelling = turn
+            task.cancel()
+
+    def _expire(self, envelope: Envelope, *, parked: bool = False) -> None:
+        message, _, _, sink, number, _, _, _ = envelope
+        place = self._place_in_queue(parked)
+        if sink is None:
+            self.host.dead_letter(self, envelope, f"its time ran out while it was {place}")
+        elif parked:
+            sink.fail(number, self.host.mailbox_full(self.name, message.name, place))
+        else:
+            sink.fail(number, self._timeout(message, NOT_SENT, place))
+
+    def _place_in_queue(self, parked: bool) -> str:
+        where = "waiting for room in the mailbox" if parked else "queued"
+        if self.current is not None:
+            where += f" behind {self.current[0].name}, which has run for {monotonic() - self.since:.1f} s"
+        return f"{where} on node {self.host.node_id}"
+
+    def _timeout(self, message: Message, certainty: Any, place: str) -> CallError:
+        return CallTimeout(
+            f"{self.name}.{message.name} did not answer within its time limit; give it more with "
+            f"using(ref, timeout=…), or look at what the actor does",
+            certainty=certainty,
+            actor=self.name,
+            method=message.name,
+            node=self.host.node_id,
+            place=place,
+        )
+
+    def holds(self, envelope: Envelope) -> bool:
+        """Whether a message still waits or runs here."""
+        return (
+            self.current is envelope
+            or any(waiting is envelope for waiting in self.mailbox or ())
+            or any(running is envelope for running, _, _, _ in (self.side or {}).values())
+        )
+
+    # ---- the end -----------------------------------------------------------------------------
+
+    def retire(self, reason: str) -> None:
+        """See that the activation ends after its running turn; see `Host.retire`."""
+        if self.retiring is None:
+            self.retiring = reason
+            if self.task is None and not self.side:
+                self._start()
+
+    def revive_at(self, when: float) -> None:
+        """Make the actor again at a monotonic time without waiting for a message: it has a life of its own."""
+        self.not_before = when
+        if self.task is None:
+            self._start()
+
+    def cancel_timers(self) -> None:
+        """End the timers of this activation."""
+        for timer in list(self.timers or ()):
+            timer.cancel()
+        self.timers = None
+
+    def cancel_turns(self) -> None:
+        """Cancel what still runs: the time to finish is over."""
+        if self.task is not None:
+            self.task.cancel()
+        for _, task, _, _ in (self.side or {}).values():
+            task.cancel()
+
+    async def end_tasks(self) -> None:
+        """End the turns beside and the tasks that handlers of this activation started."""
+        tasks: list[asyncio.Task[Any]] = [task for _, task, _, _ in (self.side or {}).values()]
+        tasks += tasks_by_cell(self.host).get(self, [])
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5.0)
+
+    def refuse_rest(self, make: Callable[[Envelope], CallError]) -> None:
+        """Answer all that still waits with an error; told messages become dead letters."""
+        mailbox, self.mailbox = self.mailbox, None
+        parked, self.parked = self.parked, None
+        for envelope in mailbox or ():
+            self._refuse(envelope, make)
+        for envelope, accepted in parked or ():
+            if accepted is not None and not accepted.done():
+                accepted.set_exception(make(envelope))
+            elif accepted is None:
+                self._refuse(envelope, make)
+
+    def _refuse(self, envelope: Envelope, make: Callable[[Envelope], CallError]) -> None:
+        if envelope[3] is not None:
+            envelope[3].fail(envelope[4], make(envelope))
+        else:
+            self.host.dead_letter(self, envelope, str(make(envelope)))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs, waits, ticks or streams here."""
+        return self.task is None and not self.side and not self.mailbox and not self.timers
+
+    # ---- the actor's context -------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The actor's name for people."""
+        return display(self.kind.actor.name, self.key)
+
+    @property
+    def me(self) -> ActorRef:
+        """The actor's own ref."""
+        return self.host.ref_to(self)
+
+    @property
+    def parent(self) -> Any:
+        """The ref of the actor that spawned this one."""
+        return None if self.life is None else self.life.parent
+
+    @property
+    def log(self) -> Any:
+        """A logger bound to node, actor and trace."""
+        return self.host.log_of(self)
+
+    def ref(self, cls: type[Any], key: Any) -> Any:
+        """Return the ref of a keyed actor."""
+        return self.host.ref(cls, key)
+
+    async def spawn(self, props: Any, name: str | None, restart: Any, on: Any) -> Any:
+        """Spawn a child of this actor."""
+        return await self.host.spawn(props, name, restart, on, self)
+
+    async def stop(self, ref: Any) -> None:
+        """Stop an actor; this one itself ends after the running turn."""
+        if ref == self.me:
+            self.host.end(self)
+        else:
+            await self.host.stop(ref)
+
+    async def watch(self, ref: Any) -> None:
+        """Have `on_terminated` called when that actor has ended."""
+        await self.host.watch_for(self, ref)
+
+    def timer(
+        self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]
+    ) -> Timer:
+        """Start a timer that tells this actor one of its own messages."""
+        return self.host.timer(self, first, every, method, args)
+
+    def run_hook(self, hook: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        """Run a hook as a told message: in turn, and its failure is the actor's."""
+        message = self.kind.hooks[hook.__name__]
+        self.accept((message, args, None, None, 0, math.inf, (), None))
+
+
+def stopped(cell: Cell, envelope: Envelope) -> CallError:
+    """Return what a caller gets whose actor has ended for good."""
+    return ActorStopped(
+        f"{cell.name} has ended and takes no messages",
+        certainty=NOT_SENT,
+        actor=cell.name,
+        method=envelope[0].name,
+        node=cell.host.node_id,
+    )
+
+
+def unreachable(cell: Cell, envelope: Envelope, why: str) -> CallError:
+    """Return what a caller gets whose actor can no longer be served here."""
+    return Unreachable(
+        f"{cell.name}: {why}",
+        certainty=NOT_SENT,
+        actor=cell.name,
+        method=envelope[0].name,
+        node=cell.host.node_id,
+    )
+
+

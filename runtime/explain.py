@@ -1,0 +1,113 @@
+"""Why a value cannot travel, and where in it the culprit stands.
+
+A codec that refuses knows the reason but not the place: it sees one leaf at a time. So after a
+refusal the value is walked from its root, each time into the first part that is refused by
+itself, until none is: that is the culprit. The walk is a loop, not a recursion, and packs
+parts again and again; it is run once for a programming error, never for a value that can travel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import reprlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+from ringcast.errors import CodecError
+
+TOO_DEEP = "it is nested too deeply, or contains itself"
+ACTOR_REFUSED = "an actor cannot travel, only references to it: pass `self.context.me` instead of `self`"
+
+
+def explain(value: object, root: str, refusal: Callable[[object], str | None]) -> CodecError:
+    """Return the error for a value that was refused.
+
+    Args:
+        value: The value; if it is not refused after all (it was changed since), the error says so.
+        root: What the path starts with, such as ``args``.
+        refusal: Says why a value cannot be packed by itself, or returns None if it can.
+    """
+    path = root
+    reason = refusal(value) or "it was changed while it was packed"
+    above: set[int] = set()
+    while True:
+        above.add(id(value))
+        for step, part in parts_of(value):
+            if id(part) in above:
+                return CodecError(f"{path}{step} cannot travel: the value contains itself", f"{path}{step}")
+            refused = refusal(part)
+            if refused is not None:
+                path, value, reason = path + step, part, refused
+                break
+        else:
+            if reason == TOO_DEEP:  # its leaf is as good as any other below the limit: name the whole
+                path = root
+            return CodecError(f"{path} cannot travel: {reason}", path)
+
+
+def is_deeper_than(limit: int, value: object) -> bool:
+    """Say whether `value` has parts more than `limit` levels down; a cycle has."""
+    open_levels = [parts_of(value)]
+    while open_levels:
+        _, part = next(open_levels[-1], ("", open_levels))
+        if part is open_levels:
+            open_levels.pop()
+        elif len(open_levels) > limit:
+            return True
+        else:
+            open_levels.append(parts_of(part))
+    return False
+
+
+def parts_of(value: Any) -> Iterator[tuple[str, object]]:
+    """Yield what `value` is made of, each part with the step that leads to it."""
+    if isinstance(value, dict):
+        for key, item in cast("dict[object, object]", value).items():
+            yield f"<key {_short(key)}>", key
+            yield f"[{_short(key)}]", item
+    elif isinstance(value, tuple) and "_fields" in dir(cast("object", value)):
+        for name in cast("Any", value)._fields:
+            yield f".{name}", getattr(cast("object", value), name)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(cast("Iterable[object]", value)):
+            yield f"[{index}]", item
+    elif isinstance(value, set | frozenset):
+        for item in cast("Iterable[object]", value):
+            yield f"<element {_short(item)}>", item
+    elif isinstance(value, BaseException):
+        for index, item in enumerate(value.args):
+            yield f".args[{index}]", item
+        yield from _attributes(value, vars(value))
+    elif not isinstance(value, type):
+        yield from _attributes(value, _field_names(value))
+
+
+def _field_names(value: Any) -> Iterable[str]:
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value)]
+    struct = getattr(sys.modules.get("msgspec"), "Struct", None)
+    if struct is not None and isinstance(value, struct):
+        return cast("Iterable[str]", value.__struct_fields__)
+    model = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    if model is not None and isinstance(value, model):
+        state = cast("dict[str, Any]", value.__getstate__())
+        parts = ("__dict__", "__pydantic_extra__", "__pydantic_private__")
+        return [name for part in parts for name in state[part] or ()]
+    return ()
+
+
+def _attributes(value: object, names: Iterable[str]) -> Iterator[tuple[str, object]]:
+    for name in names:
+        try:
+            part = getattr(value, name)
+        except AttributeError:
+            continue
+        yield f".{name}", part
+
+
+def _short(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"

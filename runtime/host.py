@@ -1,0 +1,636 @@
+"""The host: the activations of one node, and which of them belong here.
+
+It makes cells, lets them go when they are idle, fail or belong elsewhere, and decides for each
+message that arrives without a cell whether to activate the actor or to forward the message to the
+owner. The owner of a keyed actor is a pure function of the view: the ring over the members that
+host its class (`owner`).
+
+What is decided elsewhere: which view is in force (discovery), how messages travel (link, router),
+how a spawned actor begins and ends (lives).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections.abc import Callable, Container, Coroutine, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ringcast.errors import NOT_SENT, ActorStopped, CallError, MailboxFull, Unreachable
+
+from ..actors.actor import Actor, ActorType, actor_type, imported_types
+from ..actors.context import Timer
+from ..actors.messages import HandlerOptions, Message
+from ..actors.naming import class_blob, class_from_blob
+from ..actors.placement import Labels
+from ..actors.ref import SPAWNED, ActorRef, UnknownRef, display, ref_class, unknown_messages
+from ..actors.turn import Turn, current_turn
+from ..discovery.member import Member, View
+from .cell import Cell, stopped
+from .codec import Codec
+from .dead import DeadLetters
+from .envelope import Envelope, Sink
+from .once import Remembered
+from .ring import Ring, check_key, key_hash, partition_of
+from .streams import Outflow
+from .tasks import tasks_by_cell
+
+if TYPE_CHECKING:
+    from .lives import Lives
+    from .router import Router
+    from .watches import Watches
+
+IDLE_CHUNK = 5000
+"""Cells that one step of the idle sweep looks at."""
+
+
+class Kind:
+    """One actor class on one node: its activations here, and its ring."""
+
+    __slots__ = ("actor", "bound", "cells", "hooks", "name", "owners", "version")
+
+    def __init__(self, name: str, actor: ActorType | None) -> None:
+        """Know the class by name, and by its type if this process has it."""
+        self.name = name
+        self.actor: ActorType = actor  # type: ignore[assignment]  # None only where nothing is activated
+        self.cells: dict[Any, Cell] = {}
+        self.bound = actor.options.mailbox if actor is not None else 0
+        self.owners: list[str] | None = None
+        self.version = 0
+        self.hooks: dict[str, Message] = {}
+        if actor is not None:
+            for hook in ("on_start", "on_terminated"):
+                function = getattr(actor.cls, hook)
+                self.hooks[hook] = Message(name, hook, function, False, HandlerOptions())
+
+    @property
+    def any_message(self) -> Message:
+        """Some message of the class: it stands for the class in a GRANT."""
+        return next(iter(self.actor.messages.values()))
+
+    def message(self, name: str) -> Message | None:
+        """Return the message of that name, if the class is here and has it."""
+        return None if self.actor is None else self.actor.messages.get(name)  # pyright: ignore[reportUnnecessaryComparison]
+
+
+class Host:
+    """The activations of one node."""
+
+    def __init__(
+        self,
+        node_id: str,
+        router: Router,
+        codec: Codec,
+        dead: DeadLetters,
+        allow_pickle: bool,
+    ) -> None:
+        """Start empty and without a view; the node sets the loop, the lives and the watches."""
+        self.node_id = node_id
+        self.loop: asyncio.AbstractEventLoop
+        self.router = router
+        self.codec = codec
+        self.dead = dead
+        self.lives: Lives
+        self.watches: Watches
+        self.kinds: dict[str, Kind] = {}
+        self.view: View | None = None
+        self.members: dict[str, Member] = {}
+        self.outflows: dict[tuple[Sink, int], Outflow] = {}
+        self.log = structlog.get_logger("ringcast").bind(node=node_id)
+        self.allow_pickle = allow_pickle
+        self.activations = 0
+        self._epochs = 0
+        self.restarts = 0
+        self._rings: dict[tuple[str, ...], list[str]] = {}
+        self._view_changed = asyncio.Event()
+        self._retired = asyncio.Event()
+        self._idle_sweep: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    # ---- classes and refs ------------------------------------------------------------------------
+
+    def kind(self, name: str) -> Kind:
+        """Return the node's record of an actor class, by its name on the wire."""
+        kind = self.kinds.get(name)
+        if kind is None or kind.actor is None:  # pyright: ignore[reportUnnecessaryComparison]
+            for actor in imported_types():
+                if actor.name == name:
+                    return self.kind_of(actor)
+            if kind is None:
+                kind = self.kinds[name] = Kind(name, None)
+        return kind
+
+    def kind_of(self, actor: ActorType) -> Kind:
+        """Return the node's record of an actor class that is in this process."""
+        kind = self.kinds.get(actor.name)
+        if kind is None:
+            kind = self.kinds[actor.name] = Kind(actor.name, actor)
+        elif kind.actor is not actor:  # known by name until now, or a reloaded module
+            fresh = Kind(actor.name, actor)
+            fresh.cells = kind.cells
+            kind.__init__(actor.name, actor)  # type: ignore[misc]
+            kind.cells = fresh.cells
+        return kind
+
+    def learn(self, name: str, blob: bytes | None) -> Kind:
+        """Return the record of a class that a peer speaks of, loading it if it came by value."""
+        kind = self.kind(name)
+        if blob is not None and kind.actor is None:  # pyright: ignore[reportUnnecessaryComparison]
+            return self.kind_of(actor_type(class_from_blob(name, blob)))
+        return kind
+
+    def blob(self, name: str) -> bytes | None:
+        """Return a class that travels by value; None for one that travels by name."""
+        actor = self.kind(name).actor
+        return class_blob(actor.cls) if actor is not None and actor.by_value else None  # pyright: ignore[reportUnnecessaryComparison]
+
+    def ref(self, cls: type[Any], key: Any) -> Any:
+        """Return the ref of a keyed actor; see `Node.ref`."""
+        actor = actor_type(cls)
+        if actor.required:
+            raise TypeError(
+                f"{cls.__qualname__} needs {', '.join(actor.required)} to be made, so it cannot be activated by its "
+                f"name; give the constructor defaults, or start it with spawn(props({cls.__qualname__}, …))"
+            )
+        check_key(key)
+        self.kind_of(actor)
+        return ref_class(actor)(self.router, actor.name, key, None)
+
+    def ref_by_name(self, name: str, key: Any, node: str | None) -> ActorRef:
+        """Return the ref that came over the wire."""
+        kind = self.kind(name)
+        cls = UnknownRef if kind.actor is None else ref_class(kind.actor)  # pyright: ignore[reportUnnecessaryComparison]
+        return cls(self.router, name, key, node)
+
+    def ref_to(self, cell: Cell) -> ActorRef:
+        """Return the ref of an activation of this node."""
+        return self.ref_by_name(cell.kind.name, cell.key, None if cell.life is None else self.node_id)
+
+    # ---- the view and the ring --------------------------------------------------------------------
+
+    def install(self, view: View) -> None:
+        """Take a new view: what belongs elsewhere from now on is handed over."""
+        self.view = view
+        self.members = {member.id: member for member in view.members}
+        self._rings.clear()
+        self.router.view_changed(view.number)
+        tasks = tasks_by_cell(self)
+        for kind in list(self.kinds.values()):
+            if not kind.cells:
+                continue
+            for key, cell in list(kind.cells.items()):
+                if cell.life is None and cell.retiring is None and self._owner_or_none(kind, key) != self.node_id:
+                    self._retire_now(cell, "moved", tasks)
+        changed, self._view_changed = self._view_changed, asyncio.Event()
+        changed.set()
+
+    def hosts(self, kind: Kind) -> tuple[str, ...]:
+        """Return the ids of the members that may run a class, sorted."""
+        actor: ActorType | None = kind.actor
+        by_value = actor.by_value if actor is not None else "@" in kind.name
+        if actor is not None and by_value and not (self.allow_pickle and actor.can_travel):
+            return (self.node_id,)
+        wanted: tuple[tuple[str, str], ...] = ()
+        if actor is not None and isinstance(actor.options.placement, Labels):
+            wanted = actor.options.placement.wanted
+        return tuple(
+            sorted(
+                member.id
+                for member in self.members.values()
+                if not member.leaving
+                and (member.hosts_by_value if by_value else kind.name in member.hosts)
+                and all(member.labels.get(name) == value for name, value in wanted)
+            )
+        )
+
+    def owner(self, kind: Kind, key: Any, node: str | None) -> str:
+        """Return the id of the node where an actor belongs.
+
+        Args:
+            kind: Its class.
+            key: Its key.
+            node: For a spawned actor, the node where it was started.
+
+        Raises:
+            Unreachable: If there is none; certainty NOT_SENT.
+        """
+        if node is not None:
+            if node in self.members or node == self.node_id:
+                return node
+            raise Unreachable(
+                f"{display(kind.name, key)} ran on node {node}, which has left the cluster or was lost",
+                certainty=NOT_SENT,
+                actor=display(kind.name, key),
+                node=node,
+            )
+        owner = self._owner_or_none(kind, key)
+        if owner is None:
+            raise Unreachable(
+                f"no member of the cluster hosts {kind.name}, so {display(kind.name, key)} cannot run: import its "
+                f"module on a node (`ringcast up MODULE`), and check Node(hosts=…) and the labels",
+                certainty=NOT_SENT,
+                actor=display(kind.name, key),
+            )
+        return owner
+
+    def _owner_or_none(self, kind: Kind, key: Any) -> str | None:
+        if kind.version != self.router.version:
+            kind.version = self.router.version
+            ids = self.hosts(kind)
+            if ids and ids not in self._rings:
+                self._rings[ids] = list(Ring(ids).owners)
+            kind.owners = self._rings[ids] if ids else None
+        return None if kind.owners is None else kind.owners[partition_of(key_hash(kind.name, key))]
+
+    # ---- activating and delivering ----------------------------------------------------------------
+
+    def activate(self, kind: Kind, key: Any) -> Cell:
+        """Make the cell of a keyed actor that belongs here.
+
+        Raises:
+            ActorStopped: For a spawned actor that has ended.
+            Unreachable: If this process cannot make one.
+        """
+        if type(key) is tuple and key and key[0] == SPAWNED:
+            raise ActorStopped(
+                f"{display(kind.name, key)} has ended; spawn it again",
+                certainty=NOT_SENT,
+                actor=display(kind.name, key),
+                node=self.node_id,
+            )
+        if kind.actor is None or kind.actor.required:  # pyright: ignore[reportUnnecessaryComparison]
+            raise Unreachable(
+                f"{display(kind.name, key)} cannot be activated: node {self.node_id} has not imported its class, or "
+                f"its constructor needs arguments there",
+                certainty=NOT_SENT,
+                actor=display(kind.name, key),
+                node=self.node_id,
+            )
+        cell = kind.cells[key] = Cell(self, kind, key)
+        self.activations += 1
+        if self._idle_sweep is None:
+            self._idle_sweep = self.loop.create_task(self._sweep_idle(), context=contextvars.Context())
+        return cell
+
+    def next_epoch(self) -> int:
+        """Return the next fencing token: the view's number, then a count of this node."""
+        self._epochs += 1
+        return (self.router.view_number << 32) | self._epochs
+
+    def deliver(self, kind: Kind, key: Any, envelope: Envelope, once: str | None) -> None:
+        """Deliver a call of this node to an actor that belongs here."""
+        cell = kind.cells.get(key)
+        if cell is None:
+            cell = self.activate(kind, key)
+        admitted = self.admit(cell, envelope, once)
+        if admitted is not None:
+            cell.accept_local(admitted)
+
+    def admit(self, cell: Cell, envelope: Envelope, once: str | None) -> Envelope | None:
+        """Apply what few messages have: a chain that may come back here, an idempotency key.
+
+        Returns:
+            The envelope to put into the mailbox; None if the message has been dealt with.
+        """
+        if envelope[6] and cell.enter(envelope):
+            return None
+        sink = envelope[3]
+        if once is None or sink is None:
+            return envelope
+        message, args, kwargs, _, number, *rest = envelope
+        if cell.remembered is None:
+            cell.remembered = {}
+        place = (message.name, once)
+        arguments = self.codec.pack([args if isinstance(args, list) else list(args), kwargs or {}])
+        known = cell.remembered.get(place)
+        if known is not None and known.expires > monotonic():
+            known.join(arguments, sink, number, cell.name, message.name)
+            return None
+        remembered = cell.remembered
+        first = Remembered(once, arguments, sink, number, lambda: remembered.pop(place, None))
+        remembered[place] = first
+        return (message, args, kwargs, first, number, *rest)  # type: ignore[return-value]
+
+    def wait_for_view(self, seconds: float) -> asyncio.Task[None]:
+        """Return a task that ends with the next view, or after `seconds`."""
+        changed = self._view_changed
+
+        async def wait() -> None:
+            try:
+                async with asyncio.timeout(seconds):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+
+        return self.background(wait())
+
+    def background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something of the node's own beside the turns; it ends with the node."""
+        task = self.loop.create_task(work, context=contextvars.Context())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    def cancel(self, kind: Kind, key: Any, sink: Sink, number: int, expired: bool) -> bool:
+        """Cancel a call that is here; return whether it was found."""
+        cell = kind.cells.get(key)
+        return cell is not None and cell.cancel_call(sink, number, expired)
+
+    def pull(self, sink: Sink, number: int, count: int) -> None:
+        """Give a stream's handler room for more items."""
+        outflow = self.outflows.get((sink, number))
+        if outflow is not None:
+            outflow.pull(count)
+
+    def close_streams(self, sink: Sink) -> None:
+        """End the streams of a reader whose link has ended."""
+        for (reader, number), _ in list(self.outflows.items()):
+            if reader is sink:
+                for kind in self.kinds.values():
+                    for cell in list(kind.cells.values()):
+                        if (cell.side or cell.current) and cell.cancel_call(sink, number, False):
+                            break
+
+    # ---- failing, ending, going away -----------------------------------------------------------------
+
+    def started(self, cell: Cell) -> None:
+        """Note that an actor has been made."""
+        if cell.life is not None and cell.failures:
+            self.restarts += 1
+
+    def start_failed(self, cell: Cell, error: BaseException) -> None:
+        """An actor could not be made: whoever asked is told why, and the next try waits."""
+        self.log.error("actor could not be started", actor=cell.name, exc_info=error)
+
+        def refusal(envelope: Envelope) -> CallError:
+            failure = ActorStopped(
+                f"{cell.name} could not be started: {type(error).__name__}: {error}",
+                certainty=NOT_SENT,
+                actor=cell.name,
+                method=envelope[0].name,
+                node=self.node_id,
+            )
+            failure.__cause__ = error
+            return failure
+
+        cell.refuse_rest(refusal)
+        cell.fault = error
+
+    def failed(self, cell: Cell, error: BaseException, method: str) -> None:
+        """A turn failed its actor; `recover` follows once the turn is over."""
+        self.log.error("actor failed", actor=cell.name, method=method, exc_info=error)
+        cell.fault = error
+
+    async def recover(self, cell: Cell) -> None:
+        """Drop a failed activation and say when the next may begin; a spawned actor's life decides."""
+        await self._wind_up(cell, "failed")
+        strategy = cell.kind.actor.options.supervision if cell.life is None else cell.life.strategy
+        now = monotonic()
+        if now - cell.since > strategy.within:
+            cell.failures = 0
+        cell.failures += 1
+        delay = strategy.backoff.delay(cell.failures, self.lives.rng)
+        if cell.life is not None:
+            if not self.lives.goes_on(cell, failed=True):
+                await self._release(cell, "failed")
+                return
+            if cell.life.failing:
+                delay = strategy.backoff.limit
+        cell.not_before = now + delay
+        if cell.life is not None and cell.mailbox is None:
+            cell.revive_at(cell.not_before)
+
+    def end(self, cell: Cell) -> None:
+        """An actor ends itself, after its running turn."""
+        cell.retire("ended")
+
+    def _retire_now(self, cell: Cell, reason: str, tasks: Container[Cell]) -> None:
+        """Let an activation go; at once, if nothing runs and nothing needs to be awaited.
+
+        `tasks` are the activations with tasks of their own: many go together, one look serves all.
+        """
+        if (
+            cell.task is None
+            and not cell.side
+            and cell.life is None
+            and (cell.actor is None or type(cell.actor).on_stop is Actor.on_stop)
+            and cell not in tasks
+        ):
+            cell.retiring = reason
+            cell.cancel_timers()
+            self._remove(cell, reason)
+        else:
+            cell.retire(reason)
+
+    async def retire(self, cell: Cell) -> None:
+        """End an activation whose turns are over (called by the cell itself)."""
+        reason = cell.retiring or "stopped"
+        await self._wind_up(cell, reason)
+        if reason == "ended" and cell.life is not None and self.lives.goes_on(cell, failed=False):
+            cell.retiring = None
+            cell.task = None
+            cell.revive_at(monotonic())
+            return
+        await self._release(cell, reason)
+
+    async def _wind_up(self, cell: Cell, reason: str) -> None:
+        """Stop children, run `on_stop`, end timers and tasks: the activation is over, the cell is not."""
+        cell.cancel_timers()
+        if cell.life is not None and cell.life.children:
+            await self.lives.stop_children(cell)
+        actor = cell.actor
+        if actor is not None and type(actor).on_stop is not Actor.on_stop:
+            cell.number += 1
+            current_turn.set(Turn(cell, cell.number, math.inf, (), None))
+            try:
+                await actor.on_stop(reason)
+            except Exception as error:
+                self.log.error("on_stop failed", actor=cell.name, reason=reason, exc_info=error)
+        await cell.end_tasks()
+        cell.actor = None
+        cell.remembered = None
+
+    async def _release(self, cell: Cell, reason: str) -> None:
+        cell.task = None
+        self._remove(cell, reason)
+        if cell.life is not None:
+            self.lives.ended(cell, reason)
+
+    def _remove(self, cell: Cell, reason: str) -> None:
+        """Forget a cell, and see where what still waits in it belongs."""
+        cells = cell.kind.cells
+        if cells.get(cell.key) is cell:
+            del cells[cell.key]
+        cell.settle()
+        if cell.life is not None:
+            cell.refuse_rest(lambda envelope: stopped(cell, envelope))
+        else:
+            mailbox, cell.mailbox = cell.mailbox, None
+            parked, cell.parked = cell.parked, None
+            for envelope in mailbox or ():
+                self.redeliver(cell.kind, cell.key, envelope)
+            for envelope, accepted in parked or ():
+                if accepted is not None:
+                    if accepted.done():
+                        continue
+                    accepted.set_result(None)
+                self.redeliver(cell.kind, cell.key, envelope)
+            self.watches.released(cell.kind.name, cell.key, reason)
+        self._retired.set()
+
+    def redeliver(self, kind: Kind, key: Any, envelope: Envelope) -> None:
+        """Deliver what waited in an activation that is gone: here again, or at the new owner."""
+        try:
+            if self.owner(kind, key, None) == self.node_id and self.router.stopped is None:
+                cell = kind.cells.get(key) or self.activate(kind, key)
+                cell.accept(envelope)
+            else:
+                self.router.forward(kind, key, envelope, 0)
+        except CallError as error:
+            if envelope[3] is not None:
+                envelope[3].fail(envelope[4], error)
+            else:
+                self.dead.add(display(kind.name, key), envelope[0].name, str(error))
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until all activations are gone, then cancel what still runs."""
+        tasks = tasks_by_cell(self)
+        for cell in list(self.cells()):
+            if cell.retiring is None:
+                self._retire_now(cell, "leaving", tasks)
+        end = monotonic() + seconds
+        while any(True for _ in self.cells()) and (left := end - monotonic()) > 0:
+            try:
+                async with asyncio.timeout(min(left, 0.5)):
+                    await self.next_retired()
+            except TimeoutError:
+                continue
+        for cell in list(self.cells()):
+            cell.cancel_turns()
+        for _ in range(50):
+            if not any(True for _ in self.cells()):
+                break
+            await asyncio.sleep(0.02)
+
+    async def next_retired(self) -> None:
+        """Wait until some activation has gone."""
+        self._retired.clear()
+        await self._retired.wait()
+
+    def cells(self) -> Iterable[Cell]:
+        """Yield every activation of this node."""
+        for kind in list(self.kinds.values()):
+            yield from list(kind.cells.values())
+
+    async def _sweep_idle(self) -> None:
+        """Deactivate keyed actors that have had nothing to do for long, a chunk at a time."""
+        while True:
+            shortest = 30.0
+            for kind in list(self.kinds.values()):
+                idle_after = None if kind.actor is None else kind.actor.options.idle_after  # pyright: ignore[reportUnnecessaryComparison]
+                if idle_after is None or not kind.cells:
+                    continue
+                shortest = min(shortest, idle_after / 4)
+                tasks = tasks_by_cell(self)
+                for count, cell in enumerate(list(kind.cells.values())):
+                    if cell.last_used + idle_after < monotonic() and cell.is_idle and cell.life is None:
+                        if cell.retiring is None:
+                            self._retire_now(cell, "idle", tasks)
+                    if count % IDLE_CHUNK == IDLE_CHUNK - 1:
+                        await asyncio.sleep(0)
+                        tasks = tasks_by_cell(self)
+            await asyncio.sleep(max(shortest, 0.02))
+
+    def stats(self) -> dict[str, int | float]:
+        """Return counts, by name."""
+        return {
+            "actors": sum(len(kind.cells) for kind in self.kinds.values()),
+            "activations": self.activations,
+            "restarts": self.restarts,
+            "streams_open": len(self.outflows),
+        }
+
+    async def stop_background(self) -> None:
+        """End the host's own tasks."""
+        tasks = [task for task in self._background if task is not asyncio.current_task()]
+        if self._idle_sweep is not None:
+            tasks.append(self._idle_sweep)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- for cells ---------------------------------------------------------------------------------
+
+    def dead_letter(self, cell: Cell, envelope: Envelope, reason: str) -> None:
+        """Count a told message that was not handled."""
+        self.dead.add(cell.name, envelope[0].name, reason)
+
+    def lost(self, cell: Cell, envelope: Envelope, why: str) -> CallError:
+        """Return what a caller gets whose running turn was ended."""
+        return Unreachable(
+            f"{cell.name}.{envelope[0].name} {why}", actor=cell.name, method=envelope[0].name, node=self.node_id
+        )
+
+    def mailbox_full(self, actor: str, method: str, place: str) -> MailboxFull:
+        """Return what a parked sender gets whose time has run out."""
+        return self.router.mailbox_full(actor, method, self.node_id, place)
+
+    def log_of(self, cell: Cell) -> Any:
+        """Return a logger bound to node, actor and trace."""
+        turn = current_turn.get()
+        trace = None if turn is None else self.router.trace_of(turn)
+        return self.log.bind(actor=cell.name, trace=trace)
+
+    async def spawn(self, props: Any, name: str | None, restart: Any, on: Any, parent: Cell | None) -> Any:
+        """Spawn an actor; see `Lives.spawn`."""
+        return await self.lives.spawn(props, name, restart, on, parent)
+
+    async def stop(self, ref: Any) -> None:
+        """Stop an actor anywhere; see `Lives.stop`."""
+        await self.lives.stop(ref)
+
+    async def watch_for(self, cell: Cell, ref: Any) -> None:
+        """Tell an actor once when the one that it watches has ended."""
+        await self.watches.watch_for(cell, ref)
+
+    def timer(
+        self, cell: Cell, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]
+    ) -> Timer:
+        """Start a timer of an activation; it ends with it."""
+        message = cell.kind.actor.messages.get(getattr(method, "__name__", ""))
+        if message is None or getattr(method, "__self__", None) is not cell.actor or message.streams:
+            raise TypeError(f"a timer takes a message of the actor itself, such as self.flush, not {method!r}")
+        if not first >= 0 or (every is not None and not every > 0):
+            raise TypeError(f"a timer takes seconds: at least 0 for after(), more than 0 for every(); not {first!r}")
+        sent: Envelope | None = None
+        handle: asyncio.TimerHandle
+
+        def tick() -> None:
+            nonlocal sent, handle
+            if every is None:
+                if cell.timers is not None:
+                    cell.timers.discard(timer)
+            else:
+                handle = self.loop.call_later(every, tick)
+            if sent is None or not cell.holds(sent):
+                sent = (message, args, None, None, 0, math.inf, (), None)
+                cell.accept(sent)
+
+        def cancel() -> None:
+            handle.cancel()
+            if cell.timers is not None:
+                cell.timers.discard(timer)
+
+        timer = Timer(cancel)
+        handle = self.loop.call_later(first, tick)
+        if cell.timers is None:
+            cell.timers = set()
+        cell.timers.add(timer)
+        return timer
+
+
+__all__ = ["Host", "Kind", "unknown_messages"]

@@ -1,0 +1,372 @@
+"""A link: this node's side of everything that passes between it and one peer.
+
+It outlives connections: while there is none, the router's messages wait in their routes. Frames
+are packed when they are made and gathered in `out`, which is written once at the end of the
+loop's tick. What arrives is dispatched here: answers to the router's calls, requests to cells; what
+is not the common case goes to `Arrivals`.
+
+A link is also the `Sink` of the calls that its peer makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ringcast.errors import NOT_SENT, CallError, CodecError
+
+from ..actors.messages import Message
+from ..actors.ref import unknown_messages
+from . import wire
+from .codec import OUT_OF_BAND, Codec
+from .failures import error_from_wire, error_to_wire
+from .router import PLAIN, Parcel, Route, unencodable
+
+if TYPE_CHECKING:
+    from .arrivals import Arrivals
+    from .connection import Connection
+    from .host import Kind
+    from .router import Router
+
+CANCELLED_KEPT = 10.0
+"""Seconds for which a cancel that overtook its call is remembered."""
+
+
+class Link:
+    """This node's side of the traffic with one peer."""
+
+    def __init__(
+        self,
+        peer: str,
+        node_id: str,
+        router: Router,
+        arrivals: Arrivals,
+        codec: Codec,
+        connect: Callable[[Link], None],
+        learn: Callable[[str, bytes | None], Kind],
+        blob: Callable[[str], bytes | None],
+    ) -> None:
+        """Begin without a connection."""
+        self.peer = peer
+        self.node_id = node_id
+        self.router = router
+        self.arrivals = arrivals
+        self.loop = router.loop
+        self.trouble = "it has not been dialled yet"
+        self.is_up = False
+        self.connection: Connection | None = None
+        self.routes: set[Route] = set()
+        self.backlog: list[Parcel] = []
+        self.messages: dict[int, tuple[Kind, Message]] = {}
+        self.cancelled: dict[int, float] = {}
+        self.received = 0
+        self.log = structlog.get_logger("ringcast").bind(node=node_id, peer=peer)
+        self._connect = connect
+        self._learn = learn
+        self._blob = blob
+        self._out: list[bytes] = []
+        self._defined: set[int] = set()
+        self.use(codec)
+
+    def use(self, codec: Codec) -> None:
+        """Use a codec: which one depends on what both nodes allow."""
+        self.codec = codec
+        self.pack = codec.pack
+        self.pack_parts = codec.pack_parts
+
+    # ---- the connection --------------------------------------------------------------------------
+
+    def up(self, connection: Connection, codec: Codec) -> None:
+        """Take a connection whose handshake is done; an older one is closed."""
+        if self.connection is not None:
+            self.down(self.connection, "it was replaced by a newer connection")
+        self.use(codec)
+        self.connection = connection
+        connection.link = self
+        connection.unpacker = codec.unpacker(wire.MAX_BATCH * 2)
+        self._defined.clear()
+        self.messages.clear()
+        self._out.clear()
+        self.is_up = True
+        self.trouble = ""
+        backlog, self.backlog = self.backlog, []
+        for parcel in backlog:
+            if parcel.buffers or len(parcel.frame) >= wire.PIECE_BYTES:
+                self.send_bulk(parcel, None)
+            else:
+                self.send(parcel.message, parcel.frame)
+        self.router.link_up(self)
+
+    def down(self, connection: Connection, why: str) -> None:
+        """Note the end of a connection."""
+        if connection is not self.connection:
+            return
+        self.connection = None
+        self.is_up = False
+        self.trouble = why
+        self._out.clear()
+        connection.close()
+        self.arrivals.link_lost(self)
+        self.router.link_down(self, why)
+
+    def connect_soon(self) -> None:
+        """See that there is a connection, in time."""
+        self._connect(self)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the socket takes no more for now."""
+        return self.connection is not None and self.connection.is_paused
+
+    async def drained(self) -> None:
+        """Wait until the socket takes more."""
+        if self.connection is not None:
+            await self.connection.drained()
+
+    # ---- sending -------------------------------------------------------------------------------
+
+    def send(self, message: Message, frame: bytes) -> None:
+        """Send a packed frame about a message."""
+        if message.number not in self._defined:
+            self._define(message)
+        out = self._out
+        if not out:
+            self.loop.call_soon(self.flush)
+        out.append(frame)
+
+    def send_frame(self, frame: list[Any]) -> None:
+        """Send a frame that is about no message."""
+        if self.connection is not None:
+            if not self._out:
+                self.loop.call_soon(self.flush)
+            self._out.append(self.pack(frame))
+
+    def flush(self) -> None:
+        """Write what has been gathered: one write for a tick's frames."""
+        out = self._out
+        if out:
+            self._out = []
+            if self.connection is not None:
+                self.connection.write(out)
+
+    def _define(self, message: Message) -> None:
+        self._defined.add(message.number)
+        frame = [
+            wire.DEFINE,
+            message.number,
+            message.class_name,
+            message.name,
+            message.streams,
+            self._blob(message.class_name),
+        ]
+        self.send_frame(frame)
+
+    def send_bulk(self, parcel: Parcel, route: Route | None) -> None:
+        """Send a large message in pieces."""
+        if parcel.message.number not in self._defined:
+            self._define(parcel.message)
+        self._send_parts(parcel.frame, parcel.buffers or [], route)
+
+    def _send_parts(self, frame: bytes, buffers: list[memoryview], route: Route | None) -> None:
+        connection = self.connection
+        if connection is None:
+            return
+        parts = [memoryview(frame), *buffers]
+        number = connection.next_bulk()
+        self.send_frame([wire.BULK, number, [part.nbytes for part in parts]])
+        self.flush()  # the pieces are written at once: the frame that announces them must be ahead
+
+        def sent() -> None:
+            if route is not None:
+                self.loop.call_soon(self.router.bulk_sent, route, self)
+
+        connection.send_parts(number, parts, sent)
+
+    def send_cancel(self, message: Message, number: int, key: Any, expired: bool) -> None:
+        """Cancel a call of ours, or ask where it is, because its time has run out."""
+        self.send(message, self.pack([wire.CANCEL, number, message.number, key, expired]))
+
+    def grant(self, message: Message, key: Any, count: int) -> None:
+        """Give the peer back credit for `count` messages to an actor."""
+        if self.connection is not None:
+            self.send(message, self.pack([wire.GRANT, message.number, key, count]))
+
+    # ---- answering the peer's calls (Sink) -----------------------------------------------------------
+
+    def reply(self, number: int, value: Any) -> None:
+        """Answer an ask of the peer."""
+        try:
+            if type(value) in PLAIN or (type(value) is bytes and len(value) < OUT_OF_BAND):
+                frame = self.pack([wire.REPLY, number, value])
+                if len(frame) < wire.PIECE_BYTES:
+                    out = self._out
+                    if not out:
+                        self.loop.call_soon(self.flush)
+                    out.append(frame)
+                    return
+                buffers: list[memoryview] = []
+            else:
+                frame, buffers = self.pack_parts([wire.REPLY, number, value])
+            self._send_answer(frame, buffers)
+        except CodecError as error:
+            self.fail(number, unencodable("the actor", "the call", self.node_id, error))
+
+    def _send_answer(self, frame: bytes, buffers: list[memoryview]) -> None:
+        if buffers or len(frame) >= wire.PIECE_BYTES:
+            self._send_parts(frame, buffers, None)
+        elif self.connection is not None:
+            if not self._out:
+                self.loop.call_soon(self.flush)
+            self._out.append(frame)
+
+    def fail(self, number: int, error: BaseException) -> None:
+        """Answer a call of the peer with an error."""
+        self.send_frame([wire.ERROR, number, error_to_wire(error, self.node_id, self.codec)])
+
+    def item(self, number: int, value: Any) -> None:
+        """Send an item of a stream."""
+        self._send_answer(*self.pack_parts([wire.ITEM, number, value]))
+
+    def end(self, number: int) -> None:
+        """End a stream."""
+        self.send_frame([wire.END, number])
+
+    # ---- receiving -----------------------------------------------------------------------------
+
+    def receive(self, frames: Iterable[list[Any]]) -> None:
+        """Take in frames, the common kinds first."""
+        calls = self.router.calls
+        messages = self.messages
+        codec = self.codec
+        now = monotonic()
+        count = 0
+        for frame in frames:
+            count += 1
+            code = frame[0]
+            if codec.failure is not None:
+                self._undecodable(frame)
+            elif code == wire.REPLY:
+                call = calls.pop(frame[1], None)
+                if call is not None and call.future is not None and not call.future.done():
+                    call.future.set_result(frame[2])
+            elif code == wire.REQUEST:
+                kind, message = messages[frame[2]]
+                cell = kind.cells.get(frame[3])
+                if cell is None or message.function is None or self.cancelled:
+                    self.arrivals.message(self, kind, message, frame)
+                else:
+                    deadline = now + frame[4] * 0.001
+                    cell.accept_remote((message, frame[6:], None, self, frame[1], deadline, (), None), self)
+            elif code == wire.TELL:
+                kind, message = messages[frame[1]]
+                cell = kind.cells.get(frame[2])
+                if cell is None or message.function is None:
+                    self.arrivals.message(self, kind, message, frame)
+                else:
+                    cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, (), None), self)
+            else:
+                self._receive_rare(code, frame)
+        self.received += count
+
+    def receive_bulk(self, head: bytes, buffers: list[bytes]) -> None:
+        """Take in a large message that is whole."""
+        try:
+            frame = self.codec.unpack_parts(head, buffers)
+        except CodecError as error:
+            frame = self.codec.unpacker(len(head) + 1)
+            frame.feed(head)
+            frame = frame.unpack()
+            self.codec.failure = error
+            self._undecodable(frame)
+            return
+        self.receive((frame,))
+
+    def _receive_rare(self, code: int, frame: list[Any]) -> None:
+        calls = self.router.calls
+        match code:
+            case wire.GRANT:
+                kind, _ = self.messages[frame[1]]
+                self.router.granted(kind.name, frame[2], self, frame[3])
+            case wire.REQUEST_X | wire.TELL_X:
+                kind, message = self.messages[frame[2] if code == wire.REQUEST_X else frame[1]]
+                self.arrivals.message(self, kind, message, frame)
+            case wire.ERROR:
+                call = calls.pop(frame[1], None)
+                if call is not None:
+                    call.fail(self.arrivals.blamed(call, error_from_wire(frame[2], self.codec)))
+            case wire.ITEM:
+                call = calls.get(frame[1])
+                if call is not None and call.stream is not None and (stream := call.stream()) is not None:
+                    stream.feed(frame[2])
+            case wire.END:
+                call = calls.pop(frame[1], None)
+                if call is not None and call.stream is not None and (stream := call.stream()) is not None:
+                    stream.end()
+            case wire.PULL:
+                self.arrivals.pull(self, frame[1], frame[2])
+            case wire.CANCEL:
+                kind, message = self.messages[frame[2]]
+                self.arrivals.cancel(self, kind, message, frame[1], frame[3], frame[4])
+            case wire.DEFINE:
+                self._learn_message(*frame[1:6])
+            case wire.MOVED:
+                self.router.moved(frame[1], frame[2])
+            case wire.LOST:
+                kind, message = self.messages[frame[1]]
+                self.arrivals.lost(kind, message, frame[2], frame[3])
+            case wire.SYSTEM:
+                self.arrivals.system(self, frame[1], frame[2], frame[3:])
+            case wire.BULK:
+                assert self.connection is not None
+                self.connection.expect(frame[1], frame[2])
+            case wire.ACK:
+                if self.connection is not None:
+                    self.connection.acknowledged(frame[1])
+            case wire.BYE:
+                self.trouble = "it has left the cluster"
+            case _:
+                raise CodecError(f"a frame of unknown kind {code!r}")
+
+    def _learn_message(self, number: int, class_name: str, name: str, streams: bool, blob: bytes | None) -> None:
+        try:
+            kind = self._learn(class_name, blob)
+        except CodecError as error:
+            self.log.warning("a class that came by value could not be loaded", name=class_name, error=str(error))
+            kind = self._learn(class_name, None)
+        self.messages[number] = (kind, kind.message(name) or unknown_messages(class_name, name))
+
+    def _undecodable(self, frame: list[Any]) -> None:
+        """Answer a frame of which some value could not be decoded; the link goes on."""
+        error = self.codec.take_failure()
+        assert error is not None
+        code = frame[0]
+        if code in (wire.REPLY, wire.ITEM):
+            call = self.router.calls.pop(frame[1], None)
+            if call is not None:
+                if code == wire.ITEM:
+                    call.fail(error)
+                else:
+                    call.fail(unencodable(call.route.name, call.message.name, self.peer, error))
+        elif code in (wire.REQUEST, wire.REQUEST_X):
+            what = f"the arguments could not be decoded on node {self.node_id}: {error}"
+            self.fail(frame[1], CodecError(what))
+            self._grant_one(frame[2], frame[3])
+        elif code in (wire.TELL, wire.TELL_X):
+            self._grant_one(frame[1], frame[2])
+            self.send_frame([wire.LOST, 0, frame[2], str(error)])
+        elif code == wire.SYSTEM:
+            self.fail(frame[1], CallError(f"node {self.node_id}: {error}", certainty=NOT_SENT))
+        else:
+            raise error
+
+    def _grant_one(self, message_number: int, key: Any) -> None:
+        _, message = self.messages[message_number]
+        self.grant(message, key, 1)
+
+
+_FOREVER = float("inf")
+
+

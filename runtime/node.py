@@ -1,0 +1,448 @@
+"""`Node`: one member of a cluster, where the parts of the runtime are put together.
+
+The node has two threads: the application's, with the actors and the links, and the membership's.
+What the membership finds comes over as views, events and sockets, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import ModuleType, TracebackType
+from typing import Any, NoReturn, Self, TypeVar, cast
+
+import structlog
+
+from ringcast.errors import NOT_SENT, ConfigError, NodeStopped
+
+from ..actors.actor import Actor, imported_types, on_defined
+from ..actors.placement import Labels, Placement
+from ..actors.props import Props
+from ..actors.ref import ActorRef, require_ref
+from ..actors.supervision import PERMANENT, Restart
+from ..discovery.member import Event, Member, View
+from ..discovery.membership import Membership
+from ..discovery.profile import LAN, LOCAL
+from ..discovery.source import Source
+from .arrivals import Arrivals
+from .codec import Codec
+from .config import NodeConfig
+from .control import CHANNEL as CONTROL
+from .control import Control
+from .dead import DeadLetters
+from .host import Host
+from .lives import Lives
+from .logs import set_up_logs
+from .options import options
+from .peers import CHANNEL as LINKS
+from .peers import Peers
+from .router import Router
+from .system import System
+from .watchdog import Watchdog
+from .watches import Watches
+
+A = TypeVar("A")
+
+CLASSES_SETTLE = 0.02
+"""Seconds to wait after a class was defined: a module defines several."""
+
+
+class Node:
+    """One member of a cluster: ``async with Node() as node:``."""
+
+    def __init__(
+        self,
+        *,
+        cluster: str | None = None,
+        listen: str | None = None,
+        advertise: str | None = None,
+        discovery: Sequence[Source] | None = None,
+        hosts: Sequence[str | ModuleType] | None = None,
+        labels: Mapping[str, str] | None = None,
+        config: NodeConfig | None = None,
+        **unknown: Any,
+    ) -> None:
+        """Describe a node; it starts with `start`, or by ``async with``.
+
+        Args:
+            cluster: Nodes of other clusters are not seen. Default ``default``.
+            listen: ``"host:port"`` for TCP and UDP, or ``"host:first-last"`` to take a free port of a
+                range. Default ``127.0.0.1:0``: loopback only, any port.
+            advertise: The address that others dial; found out by default.
+            discovery: Where to look for other nodes: `Zeroconf()` (default), `Seeds`, `Dns`; ``[]`` is alone.
+            hosts: Modules whose actor classes this node hosts; default all that are imported; ``[]`` none.
+            labels: What the node says of itself, for placement.
+            config: Limits and switches.
+            unknown: Anything else is refused.
+
+        Raises:
+            ConfigError: If an option is unknown or wrong.
+        """
+        if unknown:
+            known = "cluster, listen, advertise, discovery, hosts, labels, config"
+            raise ConfigError(f"Node has no option {', '.join(map(repr, unknown))}; it takes {known}")
+        if config is not None and not isinstance(config, NodeConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"config={config!r}: it takes a NodeConfig(…)")
+        set_up_logs()
+        self._options = options(cluster, listen, advertise, discovery, hosts, labels)
+        self._config = config if config is not None else NodeConfig()
+        self.id = uuid.uuid4().hex[:12]
+        self.dead_letters = DeadLetters(self._config.dead_letters, self.id)
+        self._log = structlog.get_logger("ringcast").bind(node=self.id)
+        self._events: set[asyncio.Queue[Event | None]] = set()
+        self._state = "new"
+        self._left: asyncio.Future[None] | None = None
+        self._first_view: asyncio.Future[None] | None = None
+        self._changed = asyncio.Event()
+        self._put_together()
+
+    def _put_together(self) -> None:
+        config = self._config
+        self._router = router = Router(self.id, config.ask_timeout, config.copy_local)
+        self._codec, plain = self._make_codec(config.pickle), self._make_codec(False)
+        self._host = host = Host(self.id, router, self._codec, self.dead_letters, config.pickle)
+        self._arrivals = arrivals = Arrivals(self.id, host, router)
+        self._peers = Peers(self.id, self._options.cluster, config, self._codec, plain, router, host, arrivals)
+        system = System(self.id, router, host, config.ask_timeout)
+        router.host, router.peers, router.arrivals = host, self._peers, arrivals
+        arrivals.peers, arrivals.verbs = self._peers, system.verbs
+        host.lives = Lives(host, system, config.root, seed=int(self.id, 16))
+        host.watches = Watches(host, system)
+        self._control = Control(self, host)
+        self._watchdog = Watchdog(self.id, config.slow_turn)
+        self._membership = Membership(
+            member_id=self.id,
+            cluster=self._options.cluster,
+            listen=self._options.listen,
+            advertise=self._options.advertise,
+            labels=self._options.labels,
+            hosts=frozenset(),
+            hosts_by_value=config.pickle and self._options.hosts is None,
+            discovery=self._options.discovery,
+            profile=LOCAL if self._options.is_local else LAN,
+            on_view=lambda view: self._from_thread(self._install, view),
+            on_event=lambda event: self._from_thread(self._tell, event),
+            on_connection=lambda sock, channel: self._from_thread(self._take, sock, channel),
+            on_failure=lambda error: self._from_thread(self._membership_failed, error),
+        )
+
+    def _make_codec(self, allow_pickle: bool) -> Codec:
+        return Codec(
+            allow_pickle=allow_pickle,
+            ref_type=ActorRef,
+            ref_to_wire=lambda ref: [ref._type_name, ref._key, ref._node],
+            ref_from_wire=lambda parts: self._host.ref_by_name(*parts),
+            actor_type=Actor,
+        )
+
+    # ---- beginning and end -------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join the cluster; return when this node is a member.
+
+        Raises:
+            ConfigError: If the port is in use, or an option does not fit.
+            HandshakeRefused: If a seed belongs to another cluster.
+            NodeStopped: If it was started before.
+        """
+        if self._state != "new":
+            raise NodeStopped(f"node {self.id} is {self._state}: a node starts once, make a new one", certainty=NOT_SENT)
+        self._state = "starting"
+        self._loop = asyncio.get_running_loop()
+        self._router.loop = self._host.loop = self._loop
+        self._first_view = self._loop.create_future()
+        self._membership.update(hosts=self._hosted())
+        try:
+            await self._membership.start()
+            await self._first_view
+        except BaseException:
+            self._state = "stopped"
+            self._router.stop(f"node {self.id} could not start")
+            await self._peers.stop()
+            await self._host.stop_background()
+            await self._membership.stop()
+            raise
+        self._forget_definitions = on_defined(self._class_defined)
+        self._class_defined()  # those that came while we joined
+        self._watchdog.start(self._loop)
+        self._router.stopped = None
+        self._state = "running"
+        self._log.info("node has joined", cluster=self._options.cluster, address=self.address, view=self.view.number)
+
+    async def leave(self) -> None:
+        """Hand the actors over and leave; any number of times.
+
+        Running calls finish within `NodeConfig.drain_timeout`; new ones go to the new owners.
+        """
+        if self._state in ("new", "stopped"):
+            self._state = "stopped"
+            return
+        if self._left is not None:
+            await asyncio.shield(self._left)
+            return
+        self._left = asyncio.ensure_future(self._leave())
+        await asyncio.shield(self._left)
+
+    async def _leave(self) -> None:
+        self._state = "leaving"
+        self._forget_definitions()
+        with contextlib.suppress(Exception):
+            await self._membership.announce_leaving()
+        await self._host.drain(self._config.drain_timeout)
+        self._state = "stopped"
+        self._router.stop(f"node {self.id} has left its cluster")
+        await self._peers.stop()
+        await self._host.stop_background()
+        await self._membership.stop()
+        self._watchdog.stop()
+        for queue in self._events:
+            queue.put_nowait(None)
+        self._changed.set()
+        self._log.info("node has left")
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave."""
+        await self.leave()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """Run the node with a service: ``FastAPI(lifespan=node.lifespan)``."""
+        async with self:
+            yield
+
+    # ---- actors --------------------------------------------------------------------------------
+
+    def ref(self, cls: type[A], key: Any) -> A:
+        """Return the ref of a keyed actor, typed as its class.
+
+        Args:
+            cls: An actor class whose constructor needs no arguments.
+            key: A str, int, bytes, UUID, or a tuple of these.
+
+        Raises:
+            TypeError: If `cls` is no actor class, needs arguments, or the key is of another type.
+        """
+        return cast(A, self._host.ref(cls, key))
+
+    async def spawn(
+        self,
+        props: Props[A],
+        name: str | None = None,
+        restart: Restart = PERMANENT,
+        on: Placement | None = None,
+    ) -> A:
+        """Start an actor with an explicit life; its supervisor is the cluster's root.
+
+        Args:
+            props: ``props(Worker, …)``.
+            name: If an actor of this class and name lives, its ref is returned.
+            restart: `PERMANENT`, `TRANSIENT` or `TEMPORARY`.
+            on: Where it is to run; default is the class's ``placement``.
+
+        Raises:
+            CodecError: If an argument cannot travel, unless ``on=Local()``.
+            Unreachable: If no member can run it.
+        """
+        self._require_running("spawn")
+        return cast(A, await self._host.lives.spawn(props, name, restart, on, None))
+
+    async def stop(self, ref: object) -> None:
+        """Stop an actor for good; a keyed one is deactivated. Returns when it has ended."""
+        self._require_running("stop")
+        await self._host.lives.stop(ref)
+
+    async def locate(self, ref: object) -> Member:
+        """Return the member where an actor is, or would be activated.
+
+        Raises:
+            Unreachable: If no member hosts it.
+        """
+        self._require_running("locate")
+        target = require_ref(ref, "locate")
+        parts = target._type_name, target._key, target._node  # pyright: ignore[reportPrivateUsage]
+        return self._host.members[self._host.owner(self._host.kind(parts[0]), *parts[1:])]
+
+    # ---- the cluster -----------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """Where others dial this node: ``"host:port"``."""
+        return self._membership.address
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls can be routed; for readiness probes."""
+        return self._state == "running"
+
+    @property
+    def view(self) -> View:
+        """The present view.
+
+        Raises:
+            NodeStopped: Before the node has started.
+        """
+        view = self._host.view
+        if view is None:
+            raise NodeStopped(f"node {self.id} has not started; use `async with node:`", certainty=NOT_SENT)
+        return view
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members of the present view, most senior first."""
+        return self.view.members
+
+    async def wait_for_members(self, n: int, timeout: float | None = None) -> None:
+        """Return when the cluster has at least `n` members.
+
+        Raises:
+            TimeoutError: If it has fewer after `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while len(self.members) < n:
+                    self._require_running("wait_for_members")
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            seen = ", ".join(f"{member.id} ({member.address})" for member in self.members)
+            raise TimeoutError(
+                f"cluster {self._options.cluster!r} has {len(self.members)} of {n} members after {timeout} s: {seen}; "
+                f"`ringcast members` shows what the others see"
+            ) from None
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Iterate over what happens to the membership from now on, until the node leaves."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._events.add(queue)
+        try:
+            while self._state != "stopped" and (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._events.discard(queue)
+
+    def stats(self) -> dict[str, int | float]:
+        """Return counts of what happened on this node, by name."""
+        return {
+            **self._host.stats(),
+            **self._router.stats(),
+            **{f"membership_{name}": value for name, value in self._membership.stats().items()},
+            "dead_letters": self.dead_letters.total,
+            "forwarded": self._arrivals.forwarded,
+            "loop_lag_s_max": self._watchdog.lag_max,
+        }
+
+    def __repr__(self) -> str:
+        """Show the id, the cluster and the state."""
+        return f"<Node {self.id} of cluster {self._options.cluster!r}, {self._state}>"
+
+    # ---- from the membership ----------------------------------------------------------------------
+
+    def _from_thread(self, function: Any, *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the application's loop has ended
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _install(self, view: View) -> None:
+        if self._state == "stopped":
+            return
+        me = self._membership.me
+        self._peers.incarnation, self._peers.address = me.incarnation, me.address
+        self._host.install(view)
+        self._peers.install(view)
+        self._host.watches.view_changed(view)
+        self._changed.set()
+        if self._first_view is not None and not self._first_view.done():
+            self._first_view.set_result(None)
+
+    def _tell(self, event: Event) -> None:
+        self._log.info("membership", event_kind=type(event).__name__, **_told(event))
+        for queue in self._events:
+            queue.put_nowait(event)
+
+    def _take(self, sock: socket.socket, channel: bytes) -> None:
+        if channel == LINKS:
+            self._host.background(self._peers.accept(sock))
+        elif channel == CONTROL:
+            self._host.background(self._control.serve(sock))
+        else:
+            self._log.warning("closed a connection for an unknown channel", channel=channel)
+            sock.close()
+
+    def _membership_failed(self, error: BaseException) -> None:
+        self._log.critical("the membership has failed, so this node stops", exc_info=error)
+        if self._state in ("running", "starting"):
+            self._host.background(self.leave())
+
+    # ---- odds --------------------------------------------------------------------------------
+
+    def _hosted(self) -> frozenset[str]:
+        """Return the names of the classes that this node hosts: imported, wanted, and its labels match."""
+        modules = self._options.hosts
+        return frozenset(
+            actor.name
+            for actor in imported_types()
+            if (modules is None or _within(actor.cls.__module__, modules))
+            and (
+                not isinstance(actor.options.placement, Labels)
+                or all(self._options.labels.get(name) == value for name, value in actor.options.placement.wanted)
+            )
+        )
+
+    def _class_defined(self) -> None:
+        """A class was defined, maybe on another thread: tell the others soon."""
+        self._from_thread(lambda: self._loop.call_later(CLASSES_SETTLE, self._update_hosts))
+
+    def _update_hosts(self) -> None:
+        hosted = self._hosted()
+        if self._state == "running" and hosted != self._membership.me.hosts:
+            self._membership.update(hosts=hosted)
+
+    def _require_running(self, what: str) -> None:
+        if self._state not in ("running", "leaving"):
+            self._refuse(what)
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise NodeStopped(
+            f"{what}: node {self.id} is {self._state}; use it inside `async with node:`", certainty=NOT_SENT
+        )
+
+
+def _within(module: str, wanted: Sequence[str]) -> bool:
+    if module == "__main__":
+        from ..actors.naming import main_module_name
+
+        module = main_module_name() or module
+        if "__main__" in wanted:
+            return True
+    return any(module == name or module.startswith(f"{name}.") for name in wanted)
+
+
+def _told(event: Event) -> dict[str, Any]:
+    member = getattr(event, "member", None)
+    if member is not None:
+        return {"member": member.id, "address": member.address}
+    view: View = event.view  # type: ignore[union-attr]
+    return {"view": view.number, "members": len(view.members)}
+
+
+def run(main: Any) -> Any:
+    """Run a coroutine to its end, under uvloop where it is installed: ``ringcast.run(main())``."""
+    if sys.platform != "win32":
+        try:
+            import uvloop
+        except ImportError:
+            pass
+        else:
+            return uvloop.run(main)
+    return asyncio.run(main)

@@ -1,0 +1,73 @@
+"""Idempotency keys: a retry of a call gets the first reply, and the handler does not run again.
+
+Remembered per activation (a durable actor remembers with its state). The first call runs with a
+`Remembered` as its sink; duplicates that arrive meanwhile wait for it. Exceptions are not
+remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from ringcast.errors import NOT_SENT, CallError
+
+from .envelope import Sink
+
+KEEP = 24 * 3600.0
+"""Seconds that a reply is remembered."""
+
+
+class Remembered:
+    """The one run of a call with an idempotency key; a `Sink` for its answer."""
+
+    __slots__ = ("_forget", "_value", "_waiting", "arguments", "expires", "is_done", "key", "peer")
+
+    def __init__(self, key: str, arguments: bytes, sink: Sink, number: int, forget: Callable[[], None]) -> None:
+        """Run for the first caller, whose packed arguments are kept to tell a retry from a mistake."""
+        self.key = key
+        self.arguments = arguments
+        self.peer = sink.peer
+        self.is_done = False
+        self.expires = monotonic() + KEEP
+        self._value: Any = None
+        self._waiting = [(sink, number)]
+        self._forget = forget
+
+    def join(self, arguments: bytes, sink: Sink, number: int, actor: str, method: str) -> None:
+        """Answer a duplicate from memory, or have it wait for the first."""
+        if arguments != self.arguments:
+            what = f"{actor}.{method}: this idempotency key was used with other arguments; take a new key"
+            sink.fail(number, CallError(what, certainty=NOT_SENT, actor=actor, method=method))
+        elif self.is_done:
+            sink.reply(number, self._value)
+        else:
+            self._waiting.append((sink, number))
+
+    def waiting(self) -> list[tuple[Sink, int]]:
+        """Return who waits for the answer, and under which number."""
+        return list(self._waiting)
+
+    def reply(self, number: int, value: Any) -> None:
+        """Remember the reply, and answer all who wait for it."""
+        self.is_done = True
+        self._value = value
+        waiting, self._waiting = self._waiting, []
+        for sink, waiter in waiting:
+            sink.reply(waiter, value)
+
+    def fail(self, number: int, error: BaseException) -> None:
+        """Forget the key, and give the error to all who wait."""
+        self._forget()
+        waiting, self._waiting = self._waiting, []
+        for sink, waiter in waiting:
+            sink.fail(waiter, error)
+
+    def item(self, number: int, value: Any) -> None:
+        """Refuse: a stream has no one reply to remember."""
+        raise AssertionError("a stream takes no idempotency key")
+
+    def end(self, number: int) -> None:
+        """Refuse: see `item`."""
+        raise AssertionError("a stream takes no idempotency key")

@@ -1,0 +1,116 @@
+"""The options of a node, from arguments and the environment: the same names and meanings.
+
+``RINGCAST_CLUSTER``, ``RINGCAST_LISTEN``, ``RINGCAST_ADVERTISE``, ``RINGCAST_HOSTS`` (modules, by
+commas), ``RINGCAST_LABELS`` (``gpu=1,zone=a``) and ``RINGCAST_DISCOVERY`` (``zeroconf``,
+``seeds:host:port,host:port``, ``dns:name:port``, ``none``). Arguments win.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from ringcast.errors import ConfigError
+
+from ..discovery.address import is_loopback
+from ..discovery.dns import Dns
+from ..discovery.multicast import Zeroconf
+from ..discovery.source import Seeds, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a node is to be."""
+
+    cluster: str
+    listen: str
+    advertise: str | None
+    discovery: tuple[Source, ...]
+    hosts: tuple[str, ...] | None
+    labels: dict[str, str]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the node listens on the loopback only."""
+        return is_loopback(self.listen.rpartition(":")[0])
+
+
+def options(
+    cluster: str | None,
+    listen: str | None,
+    advertise: str | None,
+    discovery: Sequence[Source] | None,
+    hosts: Sequence[str | ModuleType] | None,
+    labels: Mapping[str, str] | None,
+    environment: Mapping[str, str] = os.environ,
+) -> Options:
+    """Put arguments, environment and defaults together.
+
+    Raises:
+        ConfigError: Naming the option that is wrong and what it takes.
+    """
+    cluster = cluster if cluster is not None else environment.get("RINGCAST_CLUSTER", "default")
+    if not isinstance(cluster, str) or not 0 < len(cluster) <= 100:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"cluster={cluster!r}: it takes a name of 1 to 100 characters")
+    listen = listen if listen is not None else environment.get("RINGCAST_LISTEN", "127.0.0.1:0")
+    found = Options(
+        cluster,
+        listen,
+        advertise if advertise is not None else environment.get("RINGCAST_ADVERTISE"),
+        _sources(discovery, environment.get("RINGCAST_DISCOVERY")),
+        _modules(hosts, environment.get("RINGCAST_HOSTS")),
+        _labels(labels, environment.get("RINGCAST_LABELS")),
+    )
+    if not isinstance(listen, str) or ":" not in listen:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f'listen={listen!r}: it takes "host:port" or "host:first-last", such as "127.0.0.1:0"')
+    if not found.is_local:
+        raise ConfigError(
+            f"listen={listen!r} is open to other machines, and joins are not guarded yet: a node listens beyond the "
+            f"loopback only with a cluster secret, which this version has not; listen on 127.0.0.1"
+        )
+    return found
+
+
+def _sources(given: Sequence[Source] | None, named: str | None) -> tuple[Source, ...]:
+    if given is not None:
+        if isinstance(given, (str, bytes)) or not all(
+            callable(getattr(source, "start", None)) for source in given
+        ):
+            raise ConfigError(
+                f"discovery={given!r}: it takes a list of Zeroconf(), Seeds([…]) and Dns(…); [] is alone"
+            )
+        return tuple(given)
+    if named is None or named == "zeroconf":
+        return (Zeroconf(),)
+    kind, _, rest = named.partition(":")
+    if named == "none":
+        return ()
+    if kind == "seeds" and rest:
+        return (Seeds(rest.split(",")),)
+    if kind == "dns" and rest.rpartition(":")[2].isdecimal():
+        return (Dns(rest.rpartition(":")[0], int(rest.rpartition(":")[2])),)
+    raise ConfigError(
+        f"RINGCAST_DISCOVERY={named!r}: it takes zeroconf, seeds:host:port,…, dns:name:port or none"
+    )
+
+
+def _modules(given: Sequence[str | ModuleType] | None, named: str | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None if named is None else tuple(name for name in named.split(",") if name)
+    if isinstance(given, (str, bytes)):
+        raise ConfigError(f"hosts={given!r}: it takes a list of modules; [] hosts nothing")
+    names = [module.__name__ if isinstance(module, ModuleType) else module for module in given]
+    if not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"hosts={given!r}: it takes modules or their names; [] hosts nothing")
+    return tuple(names)
+
+
+def _labels(given: Mapping[str, str] | None, named: str | None) -> dict[str, str]:
+    if given is None:
+        pairs = [pair.partition("=") for pair in (named or "").split(",") if pair]
+        given = {name: value for name, _, value in pairs}
+    if not all(isinstance(part, str) for pair in given.items() for part in pair):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f'labels={given!r}: it takes strings, such as {{"gpu": "1"}}')
+    return dict(given)

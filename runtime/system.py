@@ -1,0 +1,80 @@
+"""What nodes ask of one another, besides actors' messages: spawn, stop, watch, …
+
+A verb is an async function of plain values. A call to this node itself runs it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ringcast.errors import NOT_SENT, CallError, Unreachable
+
+from ..actors.messages import HandlerOptions, Message
+from . import wire
+from .router import Call, Parcel, Route
+
+if TYPE_CHECKING:
+    from .host import Host, Kind
+    from .peers import Peers
+    from .router import Router
+
+Verb = Callable[..., Awaitable[Any]]
+
+_MESSAGE = Message("ringcast", "system", None, False, HandlerOptions())
+
+
+class System:
+    """Calls between nodes."""
+
+    def __init__(self, node_id: str, router: Router, host: Host, timeout: float) -> None:
+        """Belong to one node; `peers` is set when it is there."""
+        self.verbs: dict[str, Verb] = {}
+        self.peers: Peers
+        self._node_id = node_id
+        self._router = router
+        self._host = host
+        self._timeout = timeout
+
+    async def call(self, node: str, verb: str, *args: Any) -> Any:
+        """Ask a node, and return its answer.
+
+        Raises:
+            CallError: If it does not answer, or the verb raised one.
+        """
+        if node == self._node_id:
+            return await self.verbs[verb](*args)
+        if node not in self._host.members:
+            raise Unreachable(f"node {node} is no member of the cluster", certainty=NOT_SENT, node=node)
+        router = self._router
+        number = router.number = router.number + 1
+        kind: Kind = self._host.kind("ringcast")
+        route = router.routes.get(("ringcast", node))
+        if route is None:
+            route = router.routes["ringcast", node] = Route(kind, node, node)
+        answer: asyncio.Future[Any] = router.loop.create_future()
+        router.aim_at(route)
+        link = route.link
+        assert link is not None
+        frame, buffers = link.pack_parts([wire.SYSTEM, number, verb, *args])
+        parcel = Parcel(_MESSAGE, number, frame, buffers, None)
+        router.calls[number] = Call(answer, monotonic() + self._timeout, route, _MESSAGE, link, parcel)
+        route.credit = wire.WINDOW if link.is_up else 0  # few and small: they need no window
+        router.send(route, parcel)
+        try:
+            return await answer
+        finally:
+            router.calls.pop(number, None)
+
+    def post(self, node: str, verb: str, *args: Any) -> None:
+        """Ask a node without waiting; a failure is logged."""
+
+        async def run() -> None:
+            try:
+                await self.call(node, verb, *args)
+            except CallError as error:
+                self._host.log.debug("a node did not answer", peer=node, verb=verb, error=str(error))
+
+        self._host.background(run())

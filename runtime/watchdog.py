@@ -1,0 +1,68 @@
+"""The watchdog: says who keeps the application's loop to itself.
+
+A node whose loop stands still is alive, for its membership answers from a thread of its own, but
+it makes no progress. The loop beats once in `BEAT` seconds; a thread looks at the beat, and when it
+is late, names the code that runs and the actor whose turn it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import traceback
+from time import monotonic
+
+import structlog
+
+BEAT = 0.25
+
+
+class Watchdog:
+    """Watches one node's loop from a thread."""
+
+    def __init__(self, node_id: str, limit: float) -> None:
+        """Complain when the loop has stood still for `limit` seconds."""
+        self.lag_max = 0.0
+        self._limit = limit
+        self._log = structlog.get_logger("ringcast").bind(node=node_id)
+        self._beat = 0.0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._name = f"ringcast watchdog {node_id}"
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin; called on the loop's thread."""
+        self._loop = loop
+        self._watched = threading.get_ident()
+        self._on_beat()
+        self._thread = threading.Thread(target=self._watch, name=self._name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; returns at once, and the thread soon after."""
+        self._stop.set()
+        self._handle.cancel()
+
+    def _on_beat(self) -> None:
+        now = monotonic()
+        if self._beat:
+            self.lag_max = max(self.lag_max, now - self._beat - BEAT)
+        self._beat = now
+        self._handle = self._loop.call_later(BEAT, self._on_beat)
+
+    def _watch(self) -> None:
+        told = 0.0
+        while not self._stop.wait(BEAT):
+            beat = self._beat
+            late = monotonic() - beat - BEAT
+            if late < self._limit or beat == told:
+                continue
+            told = beat
+            frame = sys._current_frames().get(self._watched)
+            where = "".join(traceback.format_stack(frame, limit=8)) if frame is not None else "unknown"
+            self._log.warning(
+                "the event loop stands still: a handler blocks it; use await, or asyncio.to_thread",
+                for_seconds=round(late, 1),
+                stack=where,
+            )

@@ -1,0 +1,154 @@
+"""Watches: who wants to know when an actor has ended, on both sides.
+
+The watcher's node keeps what to call; the node where the actor is keeps whom to tell. When that
+node is lost, the watcher's node says so itself; when a keyed actor moves, the watch follows it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ringcast.errors import CallError
+
+from ..actors.ref import SPAWNED, ActorRef, require_ref
+from ..discovery.member import View
+
+if TYPE_CHECKING:
+    from .cell import Cell
+    from .host import Host
+    from .system import System
+
+Target = tuple[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """One watch of this node.
+
+    Attributes:
+        ref: The actor that is watched.
+        notice: What to call with the reason, once.
+        node: Where the actor was last known to be.
+    """
+
+    ref: ActorRef
+    notice: Callable[[str], None]
+    node: str
+
+
+class Watches:
+    """The watches of one node, and those that others hold on its actors."""
+
+    def __init__(self, host: Host, system: System) -> None:
+        """Belong to one node."""
+        self._host = host
+        self._system = system
+        self._numbers = itertools.count(1)
+        self._watches: dict[int, Watch] = {}
+        self._watchers: dict[Target, set[tuple[str, int]]] = {}
+        system.verbs["watch"] = self._on_watch
+        system.verbs["unwatch"] = self._on_unwatch
+        system.verbs["ended"] = self._on_ended
+
+    async def watch(self, ref: ActorRef, notice: Callable[[str], None]) -> Callable[[], None]:
+        """Call `notice` once with the reason when the actor has ended; return what ends the watch."""
+        number = next(self._numbers)
+        name, key, node = _parts(ref)
+        kind = self._host.kind(name)
+        try:
+            where = self._host.owner(kind, key, node)
+            watch = self._watches[number] = Watch(ref, notice, where)
+            await self._register(number, watch)
+        except CallError:
+            if node is None:
+                self._watches.pop(number, None)
+                raise
+            self._fire(number, "lost", notice)  # the node of a spawned actor is gone, and it with it
+        return lambda: self._forget(number)
+
+    async def watch_for(self, cell: Cell, ref: Any) -> None:
+        """Call the actor's `on_terminated` when the one that it watches has ended."""
+        target = require_ref(ref, "watch")
+
+        def notice(reason: str) -> None:
+            if cell.kind.cells.get(cell.key) is cell:
+                cell.run_hook(cell.kind.hooks["on_terminated"], target, reason)
+
+        await self.watch(target, notice)
+
+    async def _register(self, number: int, watch: Watch) -> None:
+        name, key, _ = _parts(watch.ref)
+        reason = await self._system.call(watch.node, "watch", name, key, self._host.node_id, number)
+        if reason is not None:
+            self._fire(number, reason)
+
+    def _forget(self, number: int) -> None:
+        watch = self._watches.pop(number, None)
+        if watch is not None and watch.node in self._host.members:
+            name, key, _ = _parts(watch.ref)
+            self._system.post(watch.node, "unwatch", name, key, self._host.node_id, number)
+
+    def _fire(self, number: int, reason: str, notice: Callable[[str], None] | None = None) -> None:
+        watch = self._watches.pop(number, None)
+        notice = watch.notice if watch is not None else notice
+        if notice is not None:
+            notice(reason)
+
+    def view_changed(self, view: View) -> None:
+        """Say what was lost with its node; follow what moved."""
+        members = {member.id for member in view.members}
+        for number, watch in list(self._watches.items()):
+            name, key, node = _parts(watch.ref)
+            if watch.node not in members:
+                self._fire(number, "lost")
+            elif node is None:
+                try:
+                    owner = self._host.owner(self._host.kind(name), key, None)
+                except CallError:
+                    continue
+                if owner != watch.node:
+                    watch.node = owner
+                    self._host.background(self._follow(number, watch))
+
+    async def _follow(self, number: int, watch: Watch) -> None:
+        try:
+            await self._register(number, watch)
+        except CallError:
+            return  # the next view says more
+
+    # ---- the node of the actor that is watched -----------------------------------------------------
+
+    async def _on_watch(self, name: str, key: Any, watcher: str, number: int) -> str | None:
+        if type(key) is tuple and key and key[0] == SPAWNED and key not in self._host.kind(name).cells:
+            return "ended"
+        self._watchers.setdefault((name, key), set()).add((watcher, number))
+        return None
+
+    async def _on_unwatch(self, name: str, key: Any, watcher: str, number: int) -> None:
+        watchers = self._watchers.get((name, key))
+        if watchers is not None:
+            watchers.discard((watcher, number))
+            if not watchers:
+                del self._watchers[name, key]
+
+    async def _on_ended(self, number: int, reason: str) -> None:
+        self._fire(number, reason)
+
+    def ended(self, name: str, key: Any, reason: str) -> None:
+        """An actor of this node has ended for good: tell who watches it."""
+        for watcher, number in sorted(self._watchers.pop((name, key), ())):
+            self._system.post(watcher, "ended", number, reason)
+
+    def released(self, name: str, key: Any, reason: str) -> None:
+        """A keyed activation of this node has gone; going idle or moving is no end."""
+        if reason in ("stopped", "ended"):
+            self.ended(name, key, reason)
+        elif reason != "idle":
+            self._watchers.pop((name, key), None)  # the watchers follow by the view
+
+
+def _parts(ref: ActorRef) -> tuple[str, Any, str | None]:
+    return ref._type_name, ref._key, ref._node  # pyright: ignore[reportPrivateUsage]
