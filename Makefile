@@ -6,7 +6,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 PURE = $(shell $(BIN)/python .ci/pure.py)
-SEEDS ?= 100
+SEED ?= 0
+SEEDS ?= 200
 
 .DEFAULT_GOAL := check
 .PHONY: setup demo test check lint coverage format bench simulate wheel
@@ -41,6 +42,9 @@ format: .venv/dev
 
 bench: .venv/runtime
 	$(BIN)/python -m benchmarks $(ARGS)
+
+simulate: .venv/dev
+	SEED=$(SEED) SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation $(ARGS)
 
 wheel: .venv/dev
 	rm -rf build  # what an earlier build left there would get into the wheel
