@@ -182,8 +182,7 @@ class Swim:
     def leave(self) -> list[Effect]:
         """Say goodbye to everyone; from now on nothing is answered, probed or gossiped."""
         self._has_left = True
-        self.me = replace(self.me, status=Status.LEFT)
-        goodbye = (self.me,)
+        goodbye = (replace(self.me, status=Status.LEFT),)
         effects: list[Effect] = []
         for claim in self.alive():
             effects.append(SendUdp(claim.address, Gossip(), goodbye))
@@ -198,8 +197,9 @@ class Swim:
             return []
         self._forgive_own_sleep(now)
         effects: list[Effect] = []
-        effects += self._expire_suspicions(now)
         effects += self._advance_probe(now)
+        # After the probe, which may have confirmed a suspicion and shortened it by that.
+        effects += self._expire_suspicions(now)
         effects += [self._send(asker, Nack(seq), False) for asker, seq in self._relays.silent(now)]
         effects += self._ask_again(now)
         effects += self._gossip(now)
@@ -329,12 +329,20 @@ class Swim:
         return effects
 
     def _expire_suspicions(self, now: float) -> list[Effect]:
-        members = len(self.alive()) + 1
         effects: list[Effect] = []
-        for _, peer in sorted(self._peers.items()):
-            if peer.suspicion is not None and now >= peer.suspicion.deadline(members, self._profile):
+        # Again after each round: with fewer members left the others' time may be over as well.
+        while expired := self._expired(now):
+            for peer in expired:
                 effects += self._learn(replace(peer.claim, status=Status.DEAD), now)
         return effects
+
+    def _expired(self, now: float) -> list[_Peer]:
+        members = len(self.alive()) + 1
+        return [
+            peer
+            for _, peer in sorted(self._peers.items())
+            if peer.suspicion is not None and now >= peer.suspicion.deadline(members, self._profile)
+        ]
 
     # Probes
 

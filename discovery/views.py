@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from .claim import Claim, Status
 from .effects import Effect, InstallView, Notify, Send
 from .member import Event, Member, MemberJoined, MemberLeft, MemberLost, View, ViewChanged
-from .messages import Join, ViewNews
+from .messages import Gossip, Join, ViewNews
 from .profile import Profile
 
 __all__ = ["Views"]
@@ -77,7 +77,7 @@ class Views:
         known = self._alive.keys() | {member.id for member in (self.view.members if self.view else ())}
         self._records = {node_id: record for node_id, record in self._records.items() if node_id in known}
         self._reported = {node_id: held for node_id, held in self._reported.items() if node_id in known}
-        if self.sequencer.identity != sequencer:
+        if self.sequencer.identity != sequencer or (self._is_sequencer and self._strangers()):
             self._repeat_at = now
         return self._reconsider(now)
 
@@ -130,6 +130,8 @@ class Views:
             if self._is_sequencer:
                 self._repeat_at = now + self._profile.retry * self._rng.uniform(0.75, 1.5)
                 effects += self._tell(self.view.members if self.view else (), now)
+                # Whoever has not joined may not know yet that this member is the sequencer.
+                effects += [Send(claim.address, Gossip()) for claim in self._strangers()]
             else:
                 effects += self._join(now)
         return effects
@@ -176,16 +178,23 @@ class Views:
         return [*self._install(view), *self._tell(view.members, now)]
 
     def _settled_at(self, wanted: tuple[Member, ...], current: tuple[Member, ...], now: float) -> float:
-        if self.view is None:
-            # The first view of a newcomer with the oldest clock must not cut off a cluster
-            # whose members have not sent it their JOIN yet.
-            is_waiting = len(wanted) < len(self._alive)
-            patience = _STRANGER_TIMES_MAX * self._profile.settle if is_waiting else 0.0
-            return max(self._alone_until, self._pending_since + patience)
-        if _is_departure(wanted, current, self._left):
-            return now + self._profile.settle_departure
         settle = self._profile.settle
-        return min(now + settle, self._pending_since + _SETTLE_TIMES_MAX * settle)
+        due = min(now + settle, self._pending_since + _SETTLE_TIMES_MAX * settle)
+        known = {member.identity for member in current}
+        if self._strangers() and any(member.identity not in known for member in wanted):
+            # A newcomer with the oldest clock must not cut a cluster in two, only because some
+            # of its members have sent their JOIN and others have not yet.
+            due = self._pending_since + _STRANGER_TIMES_MAX * settle
+        elif self.view is None:
+            due = now
+        elif _is_departure(wanted, current, self._left):
+            due = now + self._profile.settle_departure
+        return due if self.view is not None else max(due, self._alone_until)
+
+    def _strangers(self) -> list[Claim]:
+        """Return the members that are alive and have not joined."""
+        joined = {member.identity for member in self._wanted()}
+        return [claim for _, claim in sorted(self._alive.items()) if claim.identity not in joined]
 
     def _tell(self, members: Iterable[Member], now: float) -> list[Effect]:
         """Send the view to those of the members that have not reported it."""
