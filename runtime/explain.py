@@ -19,6 +19,9 @@ from ringcast.errors import CodecError
 TOO_DEEP = "it is nested too deeply, or contains itself"
 ACTOR_REFUSED = "an actor cannot travel, only references to it: pass `self.context.me` instead of `self`"
 
+_STEPS_TO_A_CYCLE = 64
+"""How far a value that is too deep is walked to see whether it contains itself."""
+
 
 def explain(value: object, root: str, refusal: Callable[[object], str | None]) -> CodecError:
     """Return the error for a value that was refused.
@@ -31,7 +34,7 @@ def explain(value: object, root: str, refusal: Callable[[object], str | None]) -
     path = root
     reason = refusal(value) or "it was changed while it was packed"
     above: set[int] = set()
-    while True:
+    while reason != TOO_DEEP or len(above) < _STEPS_TO_A_CYCLE:
         above.add(id(value))
         for step, part in parts_of(value):
             if id(part) in above:
@@ -41,9 +44,10 @@ def explain(value: object, root: str, refusal: Callable[[object], str | None]) -
                 path, value, reason = path + step, part, refused
                 break
         else:
-            if reason == TOO_DEEP:  # its leaf is as good as any other below the limit: name the whole
-                path = root
-            return CodecError(f"{path} cannot travel: {reason}", path)
+            break
+    if reason == TOO_DEEP:  # its leaf is as good as any other below the limit: name the whole
+        path = root
+    return CodecError(f"{path} cannot travel: {reason}", path)
 
 
 def is_deeper_than(limit: int, value: object) -> bool:

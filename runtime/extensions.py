@@ -111,8 +111,8 @@ def _datetime_parts(t: datetime.datetime) -> list[object]:
 
 
 def _datetime(parts: list[Any]) -> datetime.datetime:
-    *clock, fold, zone = parts
-    return datetime.datetime(*clock, zone, fold=fold)
+    year, month, day, hour, minute, second, microsecond, fold, zone = parts
+    return datetime.datetime(year, month, day, hour, minute, second, microsecond, zone, fold=fold)
 
 
 def _timezone_parts(zone: datetime.timezone) -> object:

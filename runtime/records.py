@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import operator
 import sys
 from collections.abc import Callable
 from types import MappingProxyType, MemberDescriptorType
@@ -48,10 +49,9 @@ def put_together_record(code: int, cls: type, content: Any) -> object:
 
 
 def _content_of(cls: type) -> TakeApart | None:
-    if issubclass(cls, enum.Flag):
-        return Code.ENUM, lambda value: value.value
     if issubclass(cls, enum.Enum):
-        return Code.ENUM, lambda value: value.name
+        by_value = issubclass(cls, enum.Flag)  # whose combinations have no names
+        return Code.ENUM, operator.attrgetter("value" if by_value else "name")
     if _derives(cls, "pydantic", "BaseModel"):
         return Code.MODEL, lambda value: value.__getstate__()
     if _derives(cls, "msgspec", "Struct"):
