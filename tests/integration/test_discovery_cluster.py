@@ -1,0 +1,371 @@
+"""Memberships with real threads and sockets, on the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TypeVar
+
+import pytest
+
+from ringcast.discovery.member import Event, Member, MemberJoined, MemberLeft, MemberLost, View, ViewChanged
+from ringcast.discovery.membership import Membership
+from ringcast.discovery.multicast import Zeroconf
+from ringcast.discovery.preamble import preamble
+from ringcast.discovery.profile import LOCAL
+from ringcast.discovery.source import Seeds, Source
+from ringcast.errors import ConfigError, HandshakeRefused
+
+T = TypeVar("T")
+
+LIMIT = 20.0
+"""Seconds after which a test gives up; nothing waits for it to pass."""
+
+
+class Recorder:
+    """One membership and what it told, brought to the test's loop."""
+
+    def __init__(
+        self,
+        name: str,
+        discovery: Sequence[Source] = (),
+        cluster: str = "test",
+        listen: str = "127.0.0.1:0",
+        advertise: str | None = None,
+        on_view: Callable[[View], None] | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self.views: list[View] = []
+        self.events: list[Event] = []
+        self.connections: list[tuple[socket.socket, bytes]] = []
+        self.failures: list[BaseException] = []
+        self.threads: set[int] = set()
+        self.membership = Membership(
+            member_id=name,
+            cluster=cluster,
+            listen=listen,
+            advertise=advertise,
+            labels={"name": name},
+            hosts=frozenset({"shop:Cart"}),
+            hosts_by_value=True,
+            discovery=discovery,
+            profile=LOCAL,
+            on_view=on_view or self._collect(self.views),
+            on_event=self._collect(self.events),
+            on_connection=lambda sock, channel: self._collect(self.connections)((sock, channel)),
+            on_failure=self._collect(self.failures),
+        )
+
+    def _collect(self, into: list[T]) -> Callable[[T], None]:
+        def add(item: T) -> None:
+            into.append(item)
+            self._changed.set()
+
+        def collect(item: T) -> None:
+            self.threads.add(threading.get_ident())
+            self._loop.call_soon_threadsafe(add, item)
+
+        return collect
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(LIMIT):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_members(self, names: Iterable[str]) -> None:
+        expected = sorted(names)
+        await self.until(
+            lambda: bool(self.views) and sorted(m.id for m in self.views[-1].members) == expected
+        )
+
+    def member_events(self, kind: type[MemberJoined | MemberLeft | MemberLost]) -> list[str]:
+        changes = [event for event in self.events if not isinstance(event, ViewChanged)]
+        return [event.member.id for event in changes if type(event) is kind]
+
+
+@contextlib.asynccontextmanager
+async def started(*recorders: Recorder) -> AsyncIterator[None]:
+    """Start all at once, and stop all at the end."""
+    try:
+        async with asyncio.timeout(LIMIT):
+            await asyncio.gather(*(recorder.membership.start() for recorder in recorders))
+        yield
+    finally:
+        for recorder in recorders:
+            await recorder.membership.stop()
+        for recorder in recorders:
+            for sock, _ in recorder.connections:
+                sock.close()
+
+
+def free_addresses(count: int) -> list[str]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{sock.getsockname()[1]}" for sock in sockets]
+
+
+async def test_alone_it_is_ready_at_once_and_leaves_nothing_running() -> None:
+    threads = threading.active_count()
+    one = Recorder("one")
+    began = time.monotonic()
+    async with started(one):
+        assert time.monotonic() - began < LOCAL.discovery_window
+        view = one.membership.view
+        assert [member.id for member in view.members] == ["one"]
+        assert view.members[0] == one.membership.me
+        host, port = one.membership.address.split(":")
+        assert host == "127.0.0.1"
+        assert int(port) > 0
+        await one.until(lambda: len(one.events) == 2)
+        assert one.threads.isdisjoint({threading.get_ident()})
+    assert threading.active_count() == threads
+    assert one.membership.view == view
+    await one.membership.stop()
+
+
+async def test_three_find_each_other_by_zeroconf_and_ignore_another_cluster() -> None:
+    cluster = uuid.uuid4().hex
+    nodes = [Recorder(name, [Zeroconf()], cluster) for name in "abc"]
+    stranger = Recorder("stranger", [Zeroconf()], uuid.uuid4().hex)
+    async with started(*nodes, stranger):
+        for node in nodes:
+            await node.until_members("abc")
+        assert len({node.membership.view for node in nodes}) == 1
+        assert [member.id for member in stranger.membership.view.members] == ["stranger"]
+        late = Recorder("d", [Zeroconf()], cluster)
+        async with started(late):
+            for node in (*nodes, late):
+                await node.until_members("abcd")
+        for node in nodes:
+            await node.until_members("abc")
+            assert node.member_events(MemberLeft) == ["d"]
+
+
+async def test_all_started_at_once_with_the_same_seeds_are_one_cluster() -> None:
+    addresses = free_addresses(4)
+    nodes = [
+        Recorder(name, [Seeds(addresses)], listen=address)
+        for name, address in zip("abcd", addresses, strict=True)
+    ]
+    async with started(*nodes):
+        for node in nodes:
+            await node.until_members("abcd")
+        assert len({node.membership.view for node in nodes}) == 1
+        by_number = {(view.lineage, view.number): view for node in nodes for view in node.views}
+        assert all(by_number[(view.lineage, view.number)] == view for node in nodes for view in node.views)
+
+
+async def test_a_graceful_leave_shows_leaving_first_and_is_no_loss() -> None:
+    one = Recorder("one")
+    async with started(one):
+        two = Recorder("two", [Seeds([f"localhost:{one.membership.address.split(':')[1]}"])])
+        async with started(two):
+            await one.until_members(["one", "two"])
+            await two.membership.announce_leaving()
+            leaving = two.membership.view.member("two")
+            assert leaving is not None
+            assert leaving.leaving
+            await one.until(lambda: leaving in one.views[-1].members)
+        await one.until_members(["one"])
+        assert one.member_events(MemberLeft) == ["two"]
+        assert one.member_events(MemberLost) == []
+
+
+async def test_a_changed_record_shows_in_a_new_view() -> None:
+    one = Recorder("one")
+    one.membership.update(labels={"early": "yes"})
+    async with started(one):
+        assert one.membership.view.members[0].labels == {"early": "yes"}
+        two = Recorder("two", [Seeds([one.membership.address])])
+        async with started(two):
+            two.membership.update(hosts=frozenset({"shop:Cart", "shop:Till"}), labels={"gpu": "1"})
+
+            def is_seen(view: View) -> bool:
+                member = view.member("two")
+                return member is not None and "shop:Till" in member.hosts and member.labels == {"gpu": "1"}
+
+            await one.until(lambda: is_seen(one.views[-1]))
+            await two.until(lambda: is_seen(two.views[-1]))
+            assert two.membership.me == two.membership.view.member("two")
+
+
+CHILD = """
+import asyncio, sys
+from ringcast.discovery.membership import Membership
+from ringcast.discovery.profile import LOCAL
+from ringcast.discovery.source import Seeds
+
+async def main() -> None:
+    membership = Membership(
+        member_id=sys.argv[1], cluster="test", listen="127.0.0.1:0", advertise=None, labels={},
+        hosts=frozenset(), hosts_by_value=False, discovery=[Seeds([sys.argv[2]])], profile=LOCAL,
+        on_view=lambda view: None, on_event=lambda event: None, on_connection=lambda sock, channel: None,
+    )
+    await membership.start()
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_process_is_lost_and_a_blocked_application_is_not() -> None:
+    one = Recorder("one")
+    async with started(one):
+        names = ["p1", "p2"]
+        children = {
+            name: await asyncio.create_subprocess_exec(
+                sys.executable, "-c", CHILD, name, one.membership.address
+            )
+            for name in names
+        }
+        try:
+            await one.until_members(["one", *names])
+            children["p1"].kill()
+            began = time.monotonic()
+            await one.until_members(["one", "p2"])
+            assert time.monotonic() - began < 4.0
+            assert one.member_events(MemberLost) == ["p1"]
+            # The handler that blocks the application's loop, for longer than any suspicion.
+            time.sleep(4.0)  # noqa: ASYNC251
+            await asyncio.sleep(0)
+            assert one.member_events(MemberLost) == ["p1"]
+            assert sorted(member.id for member in one.membership.view.members) == ["one", "p2"]
+        finally:
+            for child in children.values():
+                if child.returncode is None:
+                    child.kill()
+                await child.wait()
+
+
+async def test_a_port_in_use_is_a_config_error_and_a_range_takes_the_next() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        threads = threading.active_count()
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}.*in use"):
+            await Recorder("one", listen=f"127.0.0.1:{port}").membership.start()
+        assert threading.active_count() == threads
+        two = Recorder("two", listen=f"127.0.0.1:{port}-{min(port + 50, 65535)}")
+        async with started(two):
+            assert int(two.membership.address.split(":")[1]) > port
+
+
+@pytest.mark.parametrize(
+    ("listen", "advertise", "says"),
+    [
+        ("7400", None, "takes 'host:port'"),
+        ("127.0.0.1:9-8", None, "takes 'host:port'"),
+        ("203.0.113.1:0", None, "cannot listen there"),
+        ("127.0.0.1:0", "0.0.0.0:7400", "no address that can be dialled"),
+        ("127.0.0.1:0", "host:port", "takes the 'host' or 'host:port'"),
+    ],
+)
+async def test_wrong_addresses_say_what_they_take(listen: str, advertise: str | None, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        await Recorder("one", listen=listen, advertise=advertise).membership.start()
+
+
+async def test_a_seed_of_another_cluster_is_refused_with_both_names() -> None:
+    one = Recorder("one", cluster="shop")
+    async with started(one):
+        two = Recorder("two", [Seeds([one.membership.address])], cluster="bank")
+        with pytest.raises(HandshakeRefused, match=r"'shop' \(protocol 1\).*'bank' \(protocol 1\)"):
+            await two.membership.start()
+        assert [member.id for member in one.membership.view.members] == ["one"]
+
+
+async def test_other_channels_are_handed_over_right_after_the_preamble() -> None:
+    one = Recorder("one")
+    async with started(one):
+        host, port = one.membership.address.split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(preamble(b"A") + b"the first frame")
+        await one.until(lambda: len(one.connections) == 1)
+        sock, channel = one.connections[0]
+        assert channel == b"A"
+        assert not sock.getblocking()
+        assert await asyncio.get_running_loop().sock_recv(sock, 100) == b"the first frame"
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\n\r\n", b"RCST\x02A\0\0", b"RC", preamble(b"M") + b"\xff" * 9]
+)
+async def test_strangers_are_closed_and_change_nothing(sent: bytes) -> None:
+    one = Recorder("one")
+    async with started(one):
+        host, port = one.membership.address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(sent)
+        if len(sent) < 8:
+            writer.write_eof()
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), LIMIT) == b""
+        writer.close()
+        with contextlib.suppress(ConnectionResetError):
+            await writer.wait_closed()
+        with socket.socket(type=socket.SOCK_DGRAM) as udp:
+            for data in (b"", b"\xc1", b"\x96" + b"\xff" * 100, b"x" * 5000):
+                udp.sendto(data, (host, int(port)))
+        await_counts = asyncio.Event()
+
+        def is_counted() -> bool:
+            return one.membership.stats().get("malformed", 0) >= 4
+
+        one.membership.update(labels={"still": "here"})
+        await one.until(lambda: one.views[-1].members[0].labels == {"still": "here"})
+        async with asyncio.timeout(LIMIT):
+            while not is_counted():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(await_counts.wait(), 0.05)
+        assert one.connections == []
+
+
+async def test_an_error_on_the_membership_thread_stops_the_node_and_is_told() -> None:
+    def explode(view: View) -> None:
+        if view.number > 1:
+            raise RuntimeError("boom")
+
+    one = Recorder("one", on_view=explode)
+    async with started(one):
+        one.membership.update(labels={"new": "view"})
+        await one.until(lambda: bool(one.failures))
+        assert str(one.failures[0]) == "boom"
+        await one.membership.stop()
+        assert one.membership._thread is not None  # pyright: ignore[reportPrivateUsage]
+        assert not one.membership._thread.is_alive()  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_running() -> None:
+    threads = threading.active_count()
+    [nobody] = free_addresses(1)
+    starting = asyncio.create_task(Recorder("one", [Seeds([nobody])]).membership.start())
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert threading.active_count() == threads
+
+
+async def test_an_id_that_cannot_travel_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="1 to 100 bytes"):
+        Recorder("x" * 101)
+
+
+def test_members_hash_by_identity_and_compare_by_record() -> None:
+    one = Member("a", "h:1", {"x": "1"}, incarnation=5)
+    assert hash(one) == hash(Member("a", "h:1", {"x": "2"}, incarnation=5))
+    assert one != Member("a", "h:1", {"x": "2"}, incarnation=5)
+    assert one.started_ms == 5
