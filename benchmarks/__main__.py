@@ -163,13 +163,14 @@ def run(module: str, *args: str) -> list[Measurement]:
     return [Measurement(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def one_round(row: Row, scale: str) -> None:
+def one_round(row: Row, number: int, scale: str) -> None:
     work, pinning = row.work, cores(row.work.pinned)
     if pinning is None:
         row.errors.append("this machine has no second core to pin to, or no way to pin")
         return
+    order = HANDLERS if number % 2 else HANDLERS[::-1]  # neither always meets the colder process
     # How many bytes an actor takes is told by the growth of a process that did nothing else.
-    together = [[name] for name in HANDLERS] if work.base == "S1" else [list(HANDLERS)]
+    together = [[name] for name in order] if work.base == "S1" else [list(order)]
     try:
         if work.limit:
             row.limit += run("limits", work.limit, scale, pinning)
@@ -224,12 +225,12 @@ def main() -> int:
         for number in range(options.rounds):
             for row in rows:
                 status.update(f"round {number + 1} of {options.rounds}: {row.work.name}")
-                one_round(row, options.scale)
+                one_round(row, number, options.scale)
     if options.json:
         for row in rows:
             print(json.dumps(row.as_json()))
     else:
-        console = Console(width=None if sys.stdout.isatty() else 120)
+        console = Console(width=None if sys.stdout.isatty() else 132)
         console.print(table(rows, options.rounds))
         load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
         console.print(

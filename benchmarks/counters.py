@@ -11,7 +11,7 @@ class Simple(Actor):
     """Handlers that cannot suspend: a runtime may step them where they stand."""
 
     def __init__(self) -> None:
-        self._handled = 0
+        self._handled: int = 0
 
     async def inc(self, message: object) -> None:
         self._handled += 1
