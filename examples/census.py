@@ -1,0 +1,423 @@
+"""Count every identifier of Python's standard library on several nodes, and kill one on the way.
+
+    python examples/census.py [--nodes 3] [--kill 1] [--limit FILES] [--json]
+
+Expect a progress bar, a node that is killed when 40 % is done, and a report that ends with
+``exact match: yes``: the counts of the cluster against those of a single process. Takes well
+under a minute.
+
+`FileCounter` reads one module and sends what it found to the shards, each of which keeps the
+counts of its part of all identifiers. A killed node takes its shards' memory with it: keyed
+actors come back empty on the survivors. So a merge is idempotent, each shard knows which
+modules it holds, and at the end the driver asks for what is missing, and only for that. This
+process calls and hosts nothing; the actors run in child processes that find each other by
+zeroconf.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import sysconfig
+import tempfile
+import time
+import tokenize
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import asdict, dataclass, field
+from keyword import iskeyword
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ringcast import Actor, CallError, Node, handler, run
+
+SHARDS = 32
+IN_FLIGHT = 16
+"""Modules that are being counted at any time."""
+FIRST_KILL, LAST_KILL = 0.4, 0.8
+"""Shares of the modules that are done when the first node is killed, and before which the last one is."""
+PROBED_FILES = 20
+"""Modules of a killed node that are probed for its pause, beside its shards."""
+RETRY = 0.01
+"""Seconds before a call that failed is tried again."""
+LIMIT = 120.0
+"""Seconds after which the census gives up; it takes about a fifth of that."""
+SKIPPED = "."
+"""Stands in the counts for a file that is not Python in a known encoding; no identifier is a dot."""
+
+
+# ---- the actors, which run in the child processes
+
+
+class FileCounter(Actor, idle_after=10.0):
+    """Reads one module; its key is the module's name."""
+
+    async def count(self, path: str, shards: list[int]) -> int:
+        """Merge the module's counts into these shards; return the process that did it."""
+        found: list[dict[str, int]] = [{} for _ in range(SHARDS)]
+        for name, n in identifiers(path).items():
+            found[shard_of(name)][name] = n
+        module = str(self.context.key)
+        await asyncio.gather(*[self.context.ref(Shard, i).merge(module, found[i]) for i in shards])
+        return os.getpid()
+
+    @handler(read_only=True)
+    async def process(self) -> int:
+        return os.getpid()
+
+
+class Shard(Actor, idle_after=None):
+    """Keeps the counts of the identifiers whose hash is its key."""
+
+    def __init__(self) -> None:
+        self._modules: set[str] = set()
+        self._counts: Counter[str] = Counter()
+
+    async def merge(self, module: str, counts: dict[str, int]) -> None:
+        """Add a module's counts, once however often it is asked."""
+        if module not in self._modules:
+            self._modules.add(module)
+            self._counts.update(counts)
+
+    @handler(read_only=True)
+    async def process(self) -> int:
+        return os.getpid()
+
+    @handler(read_only=True)
+    async def contents(self) -> tuple[set[str], dict[str, int]]:
+        """Return the modules that were merged, and their counts."""
+        return self._modules, dict(self._counts)
+
+
+def shard_of(name: str) -> int:
+    return zlib.crc32(name.encode()) % SHARDS  # `hash` differs from process to process
+
+
+def identifiers(path: str) -> Counter[str]:
+    """Count a file's identifiers; what cannot be decoded or tokenized counts as `SKIPPED`."""
+    try:
+        with tokenize.open(path) as file:
+            tokens = tokenize.generate_tokens(file.readline)
+            return Counter(t.string for t in tokens if t.type == tokenize.NAME and not iskeyword(t.string))
+    except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
+        return Counter({SKIPPED: 1})
+
+
+def standard_library(limit: int | None) -> dict[str, str]:
+    """Return the path of each module of the running interpreter's own library, its tests included."""
+    root = Path(sysconfig.get_path("stdlib"))
+    files = sorted(path.relative_to(root) for path in root.rglob("*.py"))
+    own = [path for path in files if not {"site-packages", "dist-packages"} & set(path.parts)]
+    return {".".join(path.with_suffix("").parts): str(root / path) for path in own[:limit]}
+
+
+# ---- the child processes
+
+
+async def serve(cluster: str) -> None:
+    """Host the actors until the driver closes our stdin, or dies."""
+    print("up", flush=True)
+    async with Node(cluster=cluster) as node:
+        print(node.id, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+def count_alone(limit: int | None) -> None:
+    """Count in a single process, with no ringcast."""
+    counts: Counter[str] = Counter()
+    for path in standard_library(limit).values():
+        counts.update(identifiers(path))
+    json.dump(counts, sys.stdout)
+
+
+@dataclass
+class Child:
+    """A node process."""
+
+    process: asyncio.subprocess.Process
+    node: str = ""
+    files: int = 0
+    killed_after: float | None = None
+
+    async def line(self) -> str:
+        assert self.process.stdout
+        line = (await self.process.stdout.readline()).decode().strip()
+        if not line:
+            raise RuntimeError("a node process ended before it was ready")
+        return line
+
+    async def end(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        try:
+            await asyncio.wait_for(self.process.wait(), 5)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+
+async def start(*arguments: str, log: IO[bytes]) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True
+    )
+
+
+@contextlib.asynccontextmanager
+async def node_processes(n: int, cluster: str, log: IO[bytes]) -> AsyncIterator[list[Child]]:
+    """Start the nodes; they have run their imports, and are joining, when the block begins."""
+    children: list[Child] = []
+    try:
+        for _ in range(n):
+            children.append(Child(await start("--node", cluster, log=log)))
+        await asyncio.gather(*[child.line() for child in children])
+        yield children
+    finally:
+        await asyncio.gather(*[child.end() for child in children])
+
+
+# ---- the driver
+
+
+@dataclass
+class Report:
+    """What the census found out; durations are seconds."""
+
+    python: str = platform.python_version()
+    nodes: int = 0
+    found_each_other_after: float = 0.0
+    files: int = 0
+    files_skipped: int = 0
+    identifiers: int = 0
+    different: int = 0
+    most_used: dict[str, int] = field(default_factory=dict[str, int])
+    seconds: float = 0.0
+    messages: int = 0
+    messages_per_second: int = 0
+    calls_failed: int = 0
+    work: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    keys_probed: int = 0
+    pause_longest: float | None = None
+    pause_median: float | None = None
+    modules_done_again: int = 0
+    shards_done_again: int = 0
+    merges_done_again: int = 0
+    exact_match: bool = False
+
+
+class Census:
+    """Drives one count from a node that hosts nothing."""
+
+    def __init__(self, node: Node, children: list[Child], files: dict[str, str], kill: int) -> None:
+        self._node = node
+        self._children = {child.process.pid: child for child in children}
+        self._files = files
+        span = (LAST_KILL - FIRST_KILL) / max(kill, 1)
+        self._kills = [int(len(files) * (FIRST_KILL + span * i)) for i in range(kill)]
+        self._pauses: list[asyncio.Task[float]] = []
+        self._done = 0
+        self.report = Report(nodes=len(children), files=len(files))
+
+    async def run(self, progress: Progress) -> Counter[str]:
+        """Count everything; return the counts once no shard misses a module."""
+        self._start = time.perf_counter()
+        bar = progress.add_task("counting", total=len(self._files))
+        await self._count({module: list(range(SHARDS)) for module in self._files}, progress, bar)
+        contents = await self._contents()
+        while missing := self._missing(contents):
+            self.report.modules_done_again += len(missing)
+            self.report.shards_done_again += len({i for shards in missing.values() for i in shards})
+            self.report.merges_done_again += sum(map(len, missing.values()))
+            bar = progress.add_task("again, what was lost", total=len(missing))
+            await self._count(missing, progress, bar)
+            contents = await self._contents()
+        counts: Counter[str] = Counter()
+        for _, part in contents:
+            counts.update(part)
+        await self._summarize(counts)
+        return counts
+
+    async def _count(self, wanted: dict[str, list[int]], progress: Progress, bar: Any) -> None:
+        waiting = iter(wanted.items())
+
+        async def work() -> None:
+            for module, shards in waiting:
+                pid = await self._count_one(module, shards)
+                self._children[pid].files += 1
+                self.report.messages += 1 + len(shards)
+                self._done += 1
+                progress.update(bar, advance=1)
+                if self._kills and self._done >= self._kills[0]:
+                    del self._kills[0]
+                    await self._kill_one()
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(IN_FLIGHT):
+                workers.create_task(work())
+
+    async def _count_one(self, module: str, shards: list[int]) -> int:
+        while True:
+            try:
+                return await self._node.ref(FileCounter, module).count(self._files[module], shards)
+            except CallError:  # the node of the module, or of one of the shards, is gone
+                self.report.calls_failed += 1
+                await asyncio.sleep(RETRY)
+
+    async def _contents(self) -> list[tuple[set[str], dict[str, int]]]:
+        self.report.messages += SHARDS
+        return await asyncio.gather(*[self._node.ref(Shard, i).contents() for i in range(SHARDS)])
+
+    def _missing(self, contents: Iterable[tuple[set[str], object]]) -> dict[str, list[int]]:
+        missing: dict[str, list[int]] = {}
+        for i, (modules, _) in enumerate(contents):
+            for module in self._files.keys() - modules:
+                missing.setdefault(module, []).append(i)
+        return missing
+
+    # ---- the kill
+
+    async def _kill_one(self) -> None:
+        victim = random.choice([c for c in self._children.values() if c.killed_after is None])
+        shards = [self._node.ref(Shard, i) for i in range(SHARDS)]
+        counters = [self._node.ref(FileCounter, module) for module in self._files]
+        hit = [ref for ref in shards if (await self._node.locate(ref)).id == victim.node]
+        read = [ref for ref in counters if (await self._node.locate(ref)).id == victim.node]
+        probed = [*hit, *random.sample(read, min(PROBED_FILES, len(read)))]
+        victim.process.kill()
+        now = time.perf_counter()
+        victim.killed_after = round(now - self._start, 3)
+        self._pauses += [asyncio.create_task(self._pause(ref, now)) for ref in probed]
+
+    async def _pause(self, ref: Shard | FileCounter, since: float) -> float:
+        """Return how long after `since` the actor answers again."""
+        while True:
+            try:
+                await ref.process()
+                return time.perf_counter() - since
+            except CallError:
+                await asyncio.sleep(RETRY)
+
+    async def _summarize(self, counts: Counter[str]) -> None:
+        report, pauses = self.report, await asyncio.gather(*self._pauses)
+        report.seconds = round(time.perf_counter() - self._start, 3)
+        report.messages += len(pauses)
+        report.messages_per_second = int(report.messages / report.seconds)
+        report.files_skipped = counts[SKIPPED]
+        report.identifiers, report.different = counts.total(), len(counts)
+        report.most_used = dict(counts.most_common(5))
+        report.work = [
+            {"node": child.node, "pid": pid, "files": child.files, "killed_after": child.killed_after}
+            for pid, child in self._children.items()
+        ]
+        report.keys_probed = len(pauses)
+        if pauses:
+            report.pause_longest = round(max(pauses), 3)
+            report.pause_median = round(statistics.median(pauses), 3)
+
+
+async def census(nodes: int, kill: int, limit: int | None, console: Console, log: IO[bytes]) -> Report:
+    cluster, files = f"census-{os.getpid()}", standard_library(limit)
+    alone = await start("--alone", *(["--limit", str(limit)] if limit else []), log=log)
+    answer = asyncio.create_task(alone.communicate())
+    progress = Progress(
+        TextColumn("{task.description:>20}"),
+        BarColumn(40),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    try:
+        async with asyncio.timeout(LIMIT), node_processes(nodes, cluster, log) as children:
+            ready = time.perf_counter()
+            async with Node(cluster=cluster, hosts=[]) as node:
+                await node.wait_for_members(nodes + 1)
+                found = time.perf_counter() - ready
+                for child in children:
+                    child.node = await child.line()
+                with progress:
+                    driver = Census(node, children, files, kill)
+                    counts = await driver.run(progress)
+            expected = Counter[str](json.loads((await answer)[0]))
+    finally:
+        answer.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            alone.kill()
+    driver.report.found_each_other_after = round(found, 3)
+    driver.report.exact_match = counts == expected
+    return driver.report
+
+
+def show(report: Report, console: Console) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", style="bold")
+    table.add_column()
+    skipped = f", {report.files_skipped} of which are not valid Python" if report.files_skipped else ""
+    table.add_row("nodes", f"{report.nodes} found each other in {report.found_each_other_after:.2f} s")
+    table.add_row("files", f"{report.files:,} of Python {report.python}'s library{skipped}")
+    table.add_row("identifiers", f"{report.identifiers:,}, {report.different:,} different")
+    table.add_row("most used", ", ".join(f"{name} {n:,}" for name, n in report.most_used.items()))
+    table.add_row(
+        "messages",
+        f"{report.messages:,} asks and their answers in {report.seconds:.1f} s, {report.messages_per_second:,} a second",
+    )
+    for child in report.work:
+        end = f", [red]killed after {child['killed_after']:.1f} s[/red]" if child["killed_after"] else ""
+        table.add_row("work", f"{child['files']:,} files on node {child['node']}{end}")
+    if report.pause_longest is not None:
+        pause = f"longest {report.pause_longest:.2f} s, median {report.pause_median:.2f} s"
+        table.add_row("pause", f"{pause}, at {report.keys_probed} keys of what was killed")
+    table.add_row("failed calls", f"{report.calls_failed:,}, each tried again")
+    again = f"{report.modules_done_again:,} modules into {report.shards_done_again} shards"
+    table.add_row("done again", f"{again}, {report.merges_done_again:,} merges" if report.merges_done_again else "none")
+    table.add_row("exact match", "[green]yes[/green]" if report.exact_match else "[red]no[/red]")
+    console.print(table)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Count every identifier of the standard library on several nodes.")
+    parser.add_argument("--nodes", type=int, default=3, help="node processes")
+    parser.add_argument("--kill", type=int, default=1, help="how many of them to kill; the last survives")
+    parser.add_argument("--limit", type=int, help="count only so many files")
+    parser.add_argument("--json", action="store_true", help="print the report as one object")
+    parser.add_argument("--node", metavar="CLUSTER", help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    os.environ.setdefault("RINGCAST_LOG", "error")  # a lost node would be told of across the bar
+    if given.node:
+        run(serve(given.node))
+        return 0
+    if given.alone:
+        count_alone(given.limit)
+        return 0
+    if not (given.nodes >= 1 and 0 <= given.kill < given.nodes and (given.limit is None or given.limit >= 1)):
+        parser.error("it takes --nodes of at least 1, --kill of less than that, and --limit of at least 1")
+    with tempfile.TemporaryFile() as log:
+        try:
+            report = run(census(given.nodes, given.kill, given.limit, Console(stderr=given.json), log))
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace"))
+            raise
+    if given.json:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        show(report, Console())
+    return 0 if report.exact_match else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
