@@ -1,118 +1,215 @@
 """The control channel: what `ringcast status` and its like ask of a running node.
 
-One request and one answer a connection, each a msgpack map behind four bytes of length. It is
-open to this machine only, for a node listens on the loopback.
+One request and one answer a connection, each a msgpack map behind four bytes of length; the
+connection opens with the preamble of channel ``C``. It is open to this machine only, for a node
+listens on the loopback. Whatever a request holds, the node goes on: what is too long is not read,
+and what cannot be answered is answered with ``{"error": text}``.
+
+    {"what": "status"}                                        the node, its view and its counts
+    {"what": "actors", "class": name or None, "limit": n}     its activations
+    {"what": "locate", "class": name, "kind": k, "key": text} where the ring places a keyed actor
+
+A class may be named in full, ``shop.carts:Cart``, or by its last part where only one fits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import UUID
 
 import msgpack
 
 from ringcast.errors import RingcastError
 
 from ..actors.ref import display
+from .ring import Key
 from .wire import HEAD
 
 if TYPE_CHECKING:
+    from .cell import Cell
     from .host import Host
     from .node import Node
 
-CHANNEL = b"C"
-MAX_REQUEST = 64 * 1024
-LIMIT = 5.0
+CHANNEL: Final = b"C"
+MAX_REQUEST: Final = 64 * 1024
+LIMIT: Final = 5.0
 """Seconds for one request."""
+MAX_LISTED: Final = 10_000
+"""Actors in one answer: listing them stops the loop for some microseconds each."""
+
+KEY_KINDS: Final[Mapping[str, Callable[[str], Key]]] = {
+    "str": str,
+    "int": int,
+    "bytes": bytes.fromhex,
+    "uuid": UUID,
+}
+"""How a key is read from text, by the kind that a request names. Each raises ValueError."""
+
+
+def framed(message: dict[str, Any]) -> bytes:
+    """Return a request or an answer as it stands on the wire, its length first."""
+    body = cast("bytes", msgpack.packb(message, default=str))  # pyright: ignore[reportUnknownMemberType]
+    return HEAD.pack(len(body)) + body
+
+
+def opened(body: bytes) -> dict[str, Any]:
+    """Return the request or the answer that stands behind its length.
+
+    Raises:
+        ValueError: If it is none; msgpack's own errors are of this kind.
+    """
+    message = cast("object", msgpack.unpackb(body))  # pyright: ignore[reportUnknownMemberType]
+    if not isinstance(message, dict):
+        raise ValueError("it is no map")
+    return cast("dict[str, Any]", message)
 
 
 class Control:
     """Answers the command line's questions about one node."""
 
-    def __init__(self, node: Node, host: Host) -> None:
+    def __init__(self, node: Node, host: Host, cluster: str) -> None:
         """Belong to one node."""
         self._node = node
         self._host = host
+        self._cluster = cluster
 
     async def serve(self, sock: socket.socket) -> None:
         """Answer one request on a connection whose preamble was read."""
-        reader, writer = await asyncio.open_connection(sock=sock)
+        try:
+            reader, writer = await asyncio.open_connection(sock=sock)
+        except OSError:
+            sock.close()
+            return
         try:
             async with asyncio.timeout(LIMIT):
-                (size,) = HEAD.unpack(await reader.readexactly(4))
+                (size,) = HEAD.unpack(await reader.readexactly(HEAD.size))
                 if size > MAX_REQUEST:
                     return
-                request = msgpack.unpackb(await reader.readexactly(size))
-                try:
-                    answer = await self._answer(request)
-                except (RingcastError, KeyError, TypeError, ValueError) as error:
-                    answer = {"error": f"{type(error).__name__}: {error}"}
-                body = msgpack.packb(answer, default=str)
-                writer.write(HEAD.pack(len(body)) + body)
+                writer.write(self._answer(await reader.readexactly(size)))
                 await writer.drain()
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, ValueError, msgpack.UnpackException):
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
             return
         finally:
             writer.close()
 
-    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        node = self._node
-        match request["what"]:
+    def _answer(self, data: bytes) -> bytes:
+        try:
+            return framed(self._answered(data))
+        except RingcastError as error:
+            return framed({"error": str(error)})
+        except (
+            Exception
+        ) as error:  # whatever a request can provoke is its sender's to hear, not ours to fall over
+            return framed({"error": f"the request is wrong: {error}"})
+
+    def _answered(self, data: bytes) -> dict[str, Any]:
+        request = opened(data)
+        match request.get("what"):
             case "status":
-                view = node.view
-                return {
-                    "node": node.id,
-                    "address": node.address,
-                    "cluster": node._options.cluster,  # pyright: ignore[reportPrivateUsage]
-                    "ready": node.ready,
-                    "view": {"lineage": view.lineage, "number": view.number},
-                    "members": [
-                        {
-                            "id": member.id,
-                            "address": member.address,
-                            "labels": dict(member.labels),
-                            "hosts": sorted(member.hosts),
-                            "leaving": member.leaving,
-                        }
-                        for member in view.members
-                    ],
-                    "stats": node.stats(),
-                }
+                return self._status()
             case "actors":
-                return {"node": node.id, "actors": self._actors(int(request.get("limit", 1000)))}
+                return self._actors(request.get("class"), int(request.get("limit", MAX_LISTED)))
             case "locate":
-                kind = self._host.kind(request["class"])
-                key = request["key"]
-                owner = self._host.members[self._host.owner(kind, key, None)]
-                active = kind.cells.get(key) is not None if owner.id == node.id else None
-                return {"actor": display(kind.name, key), "node": owner.id, "address": owner.address, "active": active}
+                return self._locate(request["class"], KEY_KINDS[request["kind"]](request["key"]))
             case other:
-                raise ValueError(f"unknown request {other!r}")
+                raise ValueError(f"it asks for {other!r}; there are status, actors and locate")
 
-    def _actors(self, limit: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        for cell in self._host.cells():
-            if len(found) == limit:
-                break
-            life = cell.life
-            found.append(
+    def _status(self) -> dict[str, Any]:
+        node = self._node
+        view = node.view
+        return {
+            "id": node.id,
+            "address": node.address,
+            "cluster": self._cluster,
+            "pid": os.getpid(),
+            "ready": node.ready,
+            "view": {"lineage": view.lineage, "number": view.number},
+            "members": [
                 {
-                    "actor": cell.name,
-                    "class": cell.kind.name,
-                    "state": _state(cell.actor is not None, cell.retiring, life is not None and life.failing),
-                    "mailbox": len(cell.mailbox or ()) + len(cell.parked or ()),
-                    "running": cell.current[0].name if cell.current is not None else None,
-                    "restart": None if life is None else life.restart.value,
-                    "failures": cell.failures,
+                    "id": member.id,
+                    "address": member.address,
+                    "labels": dict(member.labels),
+                    "hosts": sorted(member.hosts),
+                    "leaving": member.leaving,
+                    "started_ms": member.started_ms,
                 }
-            )
-        return found
+                for member in view.members
+            ],
+            "stats": node.stats(),
+        }
+
+    def _actors(self, wanted: str | None, limit: int) -> dict[str, Any]:
+        limit = min(limit, MAX_LISTED)
+        total, listed = 0, list[dict[str, Any]]()
+        for kind in list(self._host.kinds.values()):
+            if wanted is None or is_named(kind.name, wanted):
+                total += len(kind.cells)
+                cells = (
+                    cell for _, cell in zip(range(limit - len(listed)), kind.cells.values(), strict=False)
+                )
+                listed.extend(_shown(cell) for cell in cells)
+        return {"total": total, "actors": listed}
+
+    def _locate(self, wanted: str, key: Key) -> dict[str, Any]:
+        host = self._host
+        hosted = {name for member in host.members.values() for name in member.hosts}
+        kind = host.kind(_full_name(wanted, hosted | host.kinds.keys()))
+        owner = host.members[host.owner(kind, key, None)]
+        return {
+            "class": kind.name,
+            "actor": display(kind.name, key),
+            "id": owner.id,
+            "address": owner.address,
+            "active": key in kind.cells if owner.id == self._node.id else None,
+        }
 
 
-def _state(is_made: bool, retiring: str | None, failing: bool) -> str:
-    if retiring is not None:
-        return f"ending ({retiring})"
-    if failing:
+def is_named(name: str, wanted: str) -> bool:
+    """Return whether a class of that name is meant by `wanted`: the whole name, or its last part."""
+    return wanted in (name, name.rpartition(":")[2], name.rpartition(".")[2])
+
+
+def _full_name(wanted: str, names: Collection[str]) -> str:
+    """Return the one known name that `wanted` means.
+
+    Classes that nobody knows are refused, so that no request makes the node remember a name.
+    """
+    fitting = [wanted] if wanted in names else sorted(name for name in names if is_named(name, wanted))
+    match fitting:
+        case [name]:
+            return name
+        case []:
+            known = ", ".join(sorted(names)) or "none"
+            raise RingcastError(f"no member hosts a class {wanted!r}; hosted are: {known}")
+        case _:
+            raise RingcastError(f"{wanted!r} may be any of {', '.join(fitting)}; give the whole name")
+
+
+def _shown(cell: Cell) -> dict[str, Any]:
+    now = monotonic()
+    running = [] if cell.current is None else [(cell.current, cell.since)]
+    running += [(envelope, since) for envelope, _, since, _ in (cell.side or {}).values()]
+    return {
+        "actor": cell.name,
+        "class": cell.kind.name,
+        "state": _state(cell),
+        "mailbox": len(cell.mailbox or ()) + len(cell.parked or ()),
+        "running": [
+            {"method": envelope[0].name, "seconds": round(now - since, 3)} for envelope, since in running
+        ],
+        "restart": None if cell.life is None else cell.life.restart.value,
+        "failures": cell.failures,
+    }
+
+
+def _state(cell: Cell) -> str:
+    if cell.retiring is not None:
+        return "ending"
+    if cell.life is not None and cell.life.failing:
         return "failing"
-    return "active" if is_made else "starting"
+    return "active" if cell.actor is not None else "starting"

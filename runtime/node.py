@@ -113,7 +113,7 @@ class Node:
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
         host.lives = Lives(host, system, config.root, seed=int(self.id, 16))
         host.watches = Watches(host, system)
-        self._control = Control(self, host)
+        self._control = Control(self, host, self._options.cluster)
         self._watchdog = Watchdog(self.id, config.slow_turn)
         self._membership = Membership(
             member_id=self.id,
