@@ -531,7 +531,11 @@ class Router:
         if route is None:
             route = self.routes[type_name, key] = Route(self.host.kind(type_name), key, node)
         ref._route = route  # pyright: ignore[reportPrivateUsage]
-        self.aim_at(route)
+        try:
+            self.aim_at(route)
+        except CallError as error:
+            error.method = message.name
+            raise
         return route
 
     def aim_at(self, route: Route) -> None:
