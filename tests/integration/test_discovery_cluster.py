@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -81,10 +81,14 @@ class Recorder:
                 await self._changed.wait()
 
     async def until_members(self, names: Iterable[str]) -> None:
+        """Wait for the view of exactly these; all its events have been told by then."""
         expected = sorted(names)
-        await self.until(
-            lambda: bool(self.views) and sorted(m.id for m in self.views[-1].members) == expected
-        )
+
+        def are_in_view() -> bool:
+            views = [event.view for event in self.events if isinstance(event, ViewChanged)]
+            return bool(views) and sorted(member.id for member in views[-1].members) == expected
+
+        await self.until(are_in_view)
 
     def member_events(self, kind: type[MemberJoined | MemberLeft | MemberLost]) -> list[str]:
         changes = [event for event in self.events if not isinstance(event, ViewChanged)]
@@ -92,7 +96,7 @@ class Recorder:
 
 
 @contextlib.asynccontextmanager
-async def started(*recorders: Recorder) -> AsyncIterator[None]:
+async def started(*recorders: Recorder) -> AsyncGenerator[None]:
     """Start all at once, and stop all at the end."""
     try:
         async with asyncio.timeout(LIMIT):

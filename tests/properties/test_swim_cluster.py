@@ -23,11 +23,14 @@ from ringcast.discovery.member import (
     MemberLost,
     MemberSuspected,
     View,
+    ViewChanged,
 )
 from ringcast.discovery.messages import Envelope
 from ringcast.discovery.participant import Participant
 from ringcast.discovery.profile import LOCAL
 from ringcast.discovery.seal import OVERHEAD_BYTES_MAX
+
+MemberEvent = MemberJoined | MemberLeft | MemberLost | MemberSuspected
 
 STARTED_MS = 1_700_000_000_000
 
@@ -45,10 +48,9 @@ class Host:
     is_paused: bool = False
     wakes_at: float = float("inf")
 
-    def saw(self, kind: type[Event]) -> list[str]:
-        return [
-            event.member.id for event in self.events if isinstance(event, kind) and hasattr(event, "member")
-        ]
+    def saw(self, kind: type[MemberEvent]) -> list[str]:
+        changes: list[MemberEvent] = [event for event in self.events if not isinstance(event, ViewChanged)]
+        return [event.member.id for event in changes if type(event) is kind]
 
 
 class Network:
