@@ -106,7 +106,9 @@ def _checked_options(cls: type[Actor], keywords: dict[str, Any]) -> ClassOptions
     if isinstance(options.mailbox, bool) or not isinstance(options.mailbox, int) or options.mailbox < 1:
         raise refuse("mailbox", "it takes a whole number of messages, at least 1")
     if options.idle_after is not None and not (
-        isinstance(options.idle_after, (int, float)) and options.idle_after > 0
+        isinstance(options.idle_after, (int, float))
+        and not isinstance(options.idle_after, bool)
+        and options.idle_after > 0
     ):
         raise refuse("idle_after", "it takes seconds greater than 0, or None for never")
     if not isinstance(options.supervision, Strategy):

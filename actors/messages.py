@@ -40,6 +40,7 @@ class Message:
         streams: Whether the reply is a stream of items.
         options: What `@handler` said.
         number: This process's number for the message; it stands for both names on a link.
+        is_plain: Whether a turn of it needs nothing special: no stream, no limit of its own, exclusive.
     """
 
     class_name: str
@@ -48,6 +49,13 @@ class Message:
     streams: bool
     options: HandlerOptions
     number: int = field(default_factory=lambda: next(_numbers))
+    is_plain: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work out what the hot path asks."""
+        options = self.options
+        plain = self.function is not None and not self.streams and not options.read_only and options.timeout is None
+        object.__setattr__(self, "is_plain", plain)
 
 
 @overload

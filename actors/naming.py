@@ -26,7 +26,7 @@ import sys
 import weakref
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from ringcast.errors import CodecError
 
@@ -75,7 +75,7 @@ def class_blob(cls: type) -> bytes:
         import cloudpickle  # type: ignore[import-untyped]  # late: slow to import
 
         try:
-            blob = cast("bytes", cloudpickle.dumps(cls))
+            blob = cast("bytes", cast("Any", cloudpickle).dumps(cls))
         except Exception as error:
             raise CodecError(
                 f"class {cls.__qualname__} cannot travel by value ({error}); "

@@ -11,7 +11,7 @@ method per message; there is no `__getattr__` on the way of a call. What it call
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn, Protocol, TypeGuard, TypeVar
 
@@ -35,13 +35,27 @@ class CallOptions:
     idempotency_key: str | None = None
 
 
+class PendingCall(Protocol):
+    """The future of an answer."""
+
+    number: int
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Wait for the answer."""
+        ...
+
+    def done(self) -> bool:
+        """Whether the answer is there."""
+        ...
+
+
 class Caller(Protocol):
     """What a ref needs of the runtime that it is bound to."""
 
     def ask(
         self, ref: ActorRef, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[int, asyncio.Future[Any]]:
-        """Send an ask at once; return its number and the future of its answer."""
+    ) -> PendingCall | tuple[Any]:
+        """Send an ask at once; return the future of its answer, or the answer itself in a tuple of one."""
         ...
 
     def abandon(self, number: int) -> None:
@@ -137,11 +151,13 @@ def display(type_name: str, key: Any) -> str:
 
 def _ask(message: Message) -> Callable[..., Any]:
     async def ask(self: ActorRef, *args: Any, **kwargs: Any) -> Any:
-        number, answer = self._caller.ask(self, message, args, kwargs)
+        call = self._caller.ask(self, message, args, kwargs)
+        if type(call) is tuple:
+            return call[0]
         try:
-            return await answer
+            return await call
         except asyncio.CancelledError:
-            self._caller.abandon(number)
+            self._caller.abandon(call.number)
             raise
 
     return ask

@@ -14,28 +14,17 @@ ChainEntry = tuple[str, Any, int, int]
 """(class name, key, epoch, turn number): one waiting turn of a chain of asks."""
 
 
-class Turn:
-    """One message being handled.
+Turn = tuple[Any, int, tuple[Any, ...]]
+"""One message being handled: (cell, number, envelope). A tuple, for one is made per message.
 
-    Attributes:
-        cell: The activation that handles it (the runtime's).
-        number: Its number within the activation.
-        deadline: When the caller stops waiting, monotonic seconds; inf for told messages.
-        chain: The turns that wait for this one, outermost first.
-        trace: The name of the whole chain of calls, for logs; None until somebody asks for it.
-    """
+cell
+    The activation that handles it (the runtime's).
+number
+    Its number within the activation.
+envelope
+    The message; its deadline, chain and trace stand at `DEADLINE`, `CHAIN` and `TRACE`.
+"""
 
-    __slots__ = ("cell", "chain", "deadline", "number", "trace")
-
-    def __init__(
-        self, cell: Any, number: int, deadline: float, chain: tuple[ChainEntry, ...], trace: str | None
-    ) -> None:
-        """See the class."""
-        self.cell = cell
-        self.number = number
-        self.deadline = deadline
-        self.chain = chain
-        self.trace = trace
-
+DEADLINE, CHAIN, TRACE = 5, 6, 7
 
 current_turn: ContextVar[Turn | None] = ContextVar("ringcast_turn", default=None)

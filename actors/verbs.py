@@ -89,20 +89,22 @@ def submit(method: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs)
     context = copy_context()
     context.run(current_turn.set, None)
     caller = ref._caller  # pyright: ignore[reportPrivateUsage]
-    number, answer = context.run(caller.ask, ref, message, args, cast(dict[str, Any], kwargs))
+    call = context.run(caller.ask, ref, message, args, cast(dict[str, Any], kwargs))
 
     async def wait() -> R:
+        if isinstance(call, tuple):
+            return cast(R, call[0])
         try:
-            return cast(R, await answer)
+            return cast(R, await call)
         except asyncio.CancelledError:
-            caller.abandon(number)
+            caller.abandon(call.number)
             raise
 
     task = asyncio.get_running_loop().create_task(wait(), context=context)
 
     def unstarted(task: asyncio.Task[R]) -> None:
-        if task.cancelled() and not answer.done():  # cancelled before its first step
-            caller.abandon(number)
+        if task.cancelled() and not isinstance(call, tuple) and not call.done():  # cancelled before its first step
+            caller.abandon(call.number)
 
     task.add_done_callback(unstarted)
     return task

@@ -59,6 +59,7 @@ from .errors import (
     StoreError,
     Unreachable,
     VersionConflict,
+    WrongArguments,
 )
 from .runtime.config import NodeConfig
 from .runtime.dead import DeadLetter
@@ -121,6 +122,7 @@ __all__ = [
     "VersionConflict",
     "View",
     "ViewChanged",
+    "WrongArguments",
     "Zeroconf",
     "broadcast",
     "handler",

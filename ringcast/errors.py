@@ -11,6 +11,7 @@ its fields.
     │   ├── MailboxFull           no room at the actor within the time limit
     │   ├── ActorStopped          the actor has ended for good
     │   ├── CallCycle             the call came back to an actor that waits in it
+    │   ├── WrongArguments        the handler takes other arguments (also a TypeError)
     │   └── NodeStopped           this node has left, or was never started
     ├── NotAMessage               no such message on this actor class (also an AttributeError)
     ├── RemoteError               a handler raised something that cannot be rebuilt here
@@ -128,6 +129,10 @@ class ActorStopped(CallError):
 
 class CallCycle(CallError):
     """The call came back to an actor that is waiting in its own chain of calls."""
+
+
+class WrongArguments(CallError, TypeError):
+    """The handler, as the actor's node has it, does not take these arguments; it has not run."""
 
 
 class NodeStopped(CallError):

@@ -19,7 +19,8 @@ import asyncio
 import contextvars
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,14 +32,16 @@ from ringcast.errors import (
     CallError,
     CallTimeout,
     Unreachable,
+    WrongArguments,
 )
 
 from ..actors.actor import Actor
 from ..actors.context import Context, Timer
 from ..actors.messages import Message
 from ..actors.ref import ActorRef, display
-from ..actors.turn import Turn, current_turn
+from ..actors.turn import current_turn
 from .envelope import Envelope, Sink
+from .runner import Runner, Suspended
 from .streams import serve_stream
 from .tasks import tasks_by_cell
 from .wire import GRANT_EVERY
@@ -50,6 +53,11 @@ if TYPE_CHECKING:
 
 SLICE = 0.002
 """Seconds that one drain may keep the loop before others get their turn."""
+INLINE_DEPTH = 8
+"""How deep turns that begin at once may stand inside one another."""
+
+NOT_NOW = object()
+SUSPENDED = object()
 
 
 
@@ -89,7 +97,7 @@ class Cell:
         "since",
         "task",
         "timers",
-        "vars",
+        "turn",
     )
 
     def __init__(self, host: Host, kind: Kind, key: Any) -> None:
@@ -101,8 +109,8 @@ class Cell:
         self.epoch = 0
         self.mailbox: deque[Envelope] | None = None
         self.task: asyncio.Task[None] | None = None
-        self.vars: contextvars.Context | None = None
         self.number = 0
+        self.turn = 0
         self.current: Envelope | None = None
         self.since = 0.0
         self.cancelling = 0
@@ -139,7 +147,7 @@ class Cell:
                 self.deferred = deque()
             self.deferred.append(grant)
         else:
-            self._owe(grant, envelope[0])
+            self.owe(grant, envelope[0])
 
     def accept_local(
         self, envelope: Envelope, accepted: asyncio.Future[None] | None = None
@@ -163,7 +171,8 @@ class Cell:
         self.accept(envelope)
         return None
 
-    def _owe(self, grant: Granter, message: Message) -> None:
+    def owe(self, grant: Granter, message: Message) -> None:
+        """Give back credit for one message; it is paid in rounds."""
         debts = self.debts
         if debts is None:
             debts = self.debts = {}
@@ -176,7 +185,7 @@ class Cell:
     def _room(self) -> None:
         """One message has left the mailbox: let the next parked sender in, pay one deferred credit."""
         if self.deferred:
-            self._owe(self.deferred.popleft(), self.kind.any_message)
+            self.owe(self.deferred.popleft(), self.kind.any_message)
         parked = self.parked
         while parked and self.mailbox is not None and len(self.mailbox) < self.kind.bound:
             envelope, accepted = parked.popleft()
@@ -189,7 +198,7 @@ class Cell:
     def settle(self) -> None:
         """Give back all credit that is owed, because the cell goes away."""
         for grant in self.deferred or ():
-            self._owe(grant, self.kind.any_message)
+            self.owe(grant, self.kind.any_message)
         for grant, count in (self.debts or {}).items():
             if count:
                 grant.grant(self.kind.any_message, self.key, count)
@@ -197,13 +206,76 @@ class Cell:
 
     # ---- turns -------------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        if self.vars is None:
-            self.vars = contextvars.Context()
-        self.task = asyncio.Task(self._drain(), loop=self.host.loop, context=self.vars)
+    def run_now(self, envelope: Envelope, now: float) -> Any:
+        """Begin a turn at once, if the actor is idle and its handler is a plain one.
 
-    async def _drain(self) -> None:
+        Returns:
+            The handler's value; `SUSPENDED` if it has begun and goes on later, answering its sink;
+            `NOT_NOW` if it was not begun.
+
+        Raises:
+            BaseException: What the handler raised; the sink has not been told.
+        """
+        runners = self.host.runners
+        if (
+            self.task is not None
+            or self.side is not None
+            or self.actor is None
+            or self.retiring is not None
+            or not runners.parked
+            or runners.depth >= INLINE_DEPTH
+        ):
+            return NOT_NOW
+        runner = runners.parked.pop()
+        message, args, kwargs, _, _, _, _, _ = envelope
+        self.number = self.turn = number = self.number + 1
+        self.task = runner.task
+        self.current = envelope
+        self.since = self.last_used = now
+        runners.depth += 1
         try:
+            if kwargs:
+                running = self._bind(message, args, kwargs)
+            else:
+                try:
+                    running = message.function(self.actor, *args)  # type: ignore[misc]
+                except TypeError as error:
+                    raise self._misfit(message, error) from None
+            yielded = runners.first_step(runner, running, (self, number, envelope))
+        except StopIteration as done:
+            value = done.value
+        except BaseException as error:
+            self._over(runner)
+            if isinstance(error, self.kind.actor.failures):
+                self.host.failed(self, error, message.name)
+                self._start()
+            raise
+        else:
+            runner.give(partial(self._drain, Suspended(running, yielded)))
+            return SUSPENDED
+        finally:
+            runners.depth -= 1
+        self._over(runner)
+        return value
+
+    def _over(self, runner: Runner) -> None:
+        """A turn that was begun at once has ended at once."""
+        self.task = None
+        self.current = None
+        self.host.runners.give_back(runner)
+        if self.mailbox or self.retiring is not None:
+            self._start()
+
+    def _start(self) -> None:
+        self.task = self.host.runners.start(self._drain).task
+
+    async def _drain(self, begun: Suspended | None = None) -> None:
+        """Run turns until there is nothing left to do; `begun` is one whose first step was taken."""
+        try:
+            if begun is not None:
+                assert self.current is not None
+                await self._turn(begun, self.current)
+                self.current = None
             if self.fault is None and (self.actor is not None or await self._begin()):
                 await self._turns()
             self.current = None
@@ -219,7 +291,7 @@ class Cell:
             self.task = asyncio.current_task()
             await self.host.retire(self)
             return
-        if self.mailbox:  # a failure left something
+        if self.mailbox:  # a failure left something, or this runner's context is spent
             self._start()
             return
         self.mailbox = None
@@ -232,10 +304,10 @@ class Cell:
         if self.retiring is not None:
             return True
         self.epoch = self.host.next_epoch()
-        self.number += 1
-        current_turn.set(Turn(self, self.number, math.inf, (), None))
+        self.number = self.turn = self.number + 1
         self.current = (self.kind.hooks["on_start"], (), None, None, 0, math.inf, (), None)
         self.since = monotonic()
+        current_turn.set((self, self.turn, self.current))
         cls = self.kind.actor.cls
         try:
             actor = cls.__new__(cls)
@@ -262,11 +334,19 @@ class Cell:
         mailbox = self.mailbox
         if mailbox is None:
             return
+        assert self.task is not None
+        context = self.host.runners.tasks[self.task].context
         actor = self.actor
-        slice_end = monotonic() + SLICE
-        while mailbox and self.retiring is None:
+        now = monotonic()
+        slice_end = now + SLICE
+        while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner
+            if now > slice_end:
+                await asyncio.sleep(0)
+                now = monotonic()
+                slice_end = now + SLICE
+                continue
             envelope = mailbox.popleft()
-            message, args, kwargs, sink, number, deadline, chain, trace = envelope
+            message, args, kwargs, sink, number, deadline, _, _ = envelope
             if self.parked or self.deferred:
                 self._room()
             now = monotonic()
@@ -279,34 +359,71 @@ class Cell:
             if self.side and not await self._readers_done():
                 mailbox.appendleft(envelope)
                 return
-            self.number = turn = self.number + 1
+            self.number = self.turn = turn = self.number + 1
             self.current = envelope
             self.since = now
-            current_turn.set(Turn(self, turn, deadline, chain, trace))
-            try:
-                if message.streams:
-                    await serve_stream(self, envelope)
-                else:
-                    if kwargs:
-                        running = message.function(actor, *args, **kwargs)  # type: ignore[misc]
-                    else:
-                        running = message.function(actor, *args)  # type: ignore[misc]
-                    if message.options.timeout is not None:
-                        running = self._bounded(running, envelope)
-                    value = await running
+            current_turn.set((self, turn, envelope))
+            if message.is_plain and not kwargs:
+                try:
+                    value = await message.function(actor, *args)  # type: ignore[misc]
                     if sink is not None:
                         sink.reply(number, value)
-            except asyncio.CancelledError as error:
-                if not self._was_cancelled(turn, envelope, error):
-                    raise
-            except BaseException as error:
-                self.current = None
-                if self._raised(envelope, error):
-                    return
+                except BaseException as error:
+                    if self._went_wrong(envelope, error):
+                        return
+            elif await self._turn(self._special(envelope), envelope):
+                return
             self.current = None
-            if monotonic() > slice_end:
-                await asyncio.sleep(0)
-                slice_end = monotonic() + SLICE
+
+    async def _turn(self, running: Awaitable[Any], envelope: Envelope) -> bool:
+        """Run one turn to its end; return whether the actor has failed."""
+        sink, number = envelope[3], envelope[4]
+        try:
+            value = await running
+            if sink is not None and not envelope[0].streams:
+                sink.reply(number, value)
+        except BaseException as error:
+            return self._went_wrong(envelope, error)
+        return False
+
+    async def _special(self, envelope: Envelope) -> Any:
+        """Run a handler that streams, has a limit of its own, or is called with keywords."""
+        message, args, kwargs, *_ = envelope
+        if message.streams:
+            await serve_stream(self, envelope)
+            return None
+        running = self._bind(message, args, kwargs or {})
+        if message.options.timeout is not None:
+            running = self._bounded(running, envelope)
+        return await running
+
+    def _bind(self, message: Message, args: Any, kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        assert message.function is not None
+        try:
+            running: Coroutine[Any, Any, Any] = message.function(self.actor, *args, **kwargs)
+        except TypeError as error:
+            raise self._misfit(message, error) from None
+        return running
+
+    def _misfit(self, message: Message, error: TypeError) -> WrongArguments:
+        return WrongArguments(
+            f"{self.name}: {error}",
+            certainty=NOT_SENT,
+            actor=self.name,
+            method=message.name,
+            node=self.host.node_id,
+        )
+
+    def _went_wrong(self, envelope: Envelope, error: BaseException) -> bool:
+        """Sort out what came out of a handler; return whether the actor has failed."""
+        if isinstance(error, asyncio.CancelledError):
+            if not self._was_cancelled(self.turn, envelope, error):
+                raise error
+            return False
+        if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            error = self._misfit(envelope[0], error)  # raised by the call itself: the arguments do not fit
+        self.current = None
+        return self._raised(envelope, error)
 
     def _was_cancelled(self, turn: int, envelope: Envelope, error: BaseException) -> bool:
         """Sort out a CancelledError that came out of a handler; False if it ends the drain itself."""
@@ -357,29 +474,22 @@ class Cell:
 
     def _run_beside(self, envelope: Envelope) -> None:
         """Run a turn in a task of its own. A read-only stream holds no turn; others do."""
-        assert self.vars is not None
         if self.side is None:
             self.side = {}
         self.number = turn = self.number + 1
         message = envelope[0]
         holds = not message.streams
-        task = asyncio.Task(self._beside(envelope, turn), loop=self.host.loop, context=self.vars.copy())
+        task = asyncio.Task(self._beside(envelope, turn), loop=self.host.loop, context=contextvars.Context())
         self.side[turn] = (envelope, task, monotonic(), holds)
 
     async def _beside(self, envelope: Envelope, turn: int) -> None:
-        message, args, kwargs, sink, number, deadline, chain, trace = envelope
-        current_turn.set(Turn(self, turn, deadline, chain, trace))
+        sink, number = envelope[3], envelope[4]
+        current_turn.set((self, turn, envelope))
         failed = False
         try:
-            if message.streams:
-                await serve_stream(self, envelope)
-            else:
-                running = message.function(self.actor, *args, **(kwargs or {}))  # type: ignore[misc]
-                if message.options.timeout is not None:
-                    running = self._bounded(running, envelope)
-                value = await running
-                if sink is not None:
-                    sink.reply(number, value)
+            value = await self._special(envelope)
+            if sink is not None and not envelope[0].streams:
+                sink.reply(number, value)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             assert task is not None
@@ -419,7 +529,7 @@ class Cell:
         for name, key, epoch, turn in chain:
             if name != self.kind.actor.name or key != self.key or epoch != self.epoch:
                 continue
-            if (self.current is not None and turn == self.number_running) or (self.side and turn in self.side):
+            if (self.current is not None and turn == self.turn) or (self.side and turn in self.side):
                 if message.options.reentrant:
                     self._run_beside(envelope)
                     return True
@@ -441,12 +551,6 @@ class Cell:
                 return True
         return False
 
-    @property
-    def number_running(self) -> int:
-        """Number of the turn that the drain is in; turns beside it may have later numbers."""
-        turn = None if self.vars is None else self.vars.get(current_turn)
-        return turn.number if turn is not None else 0
-
     # ---- cancelling, expiring, reporting ---------------------------------------------------------
 
     def cancel_call(self, sink: Sink, number: int, expired: bool) -> bool:
@@ -467,7 +571,7 @@ class Cell:
                     return True
         current = self.current
         if current is not None and current[3] is sink and current[4] == number:
-            self._cancel_running(current, self.number_running, self.task, self.since, expired)
+            self._cancel_running(current, self.turn, self.task, self.since, expired)
             return True
         for turn, (envelope, task, since, _) in (self.side or {}).items():
             if envelope[3] is sink and envelope[4] == number:

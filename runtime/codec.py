@@ -168,7 +168,7 @@ class Codec:
         return data
 
     def pack_parts(self, frame: object) -> tuple[bytes, list[memoryview]]:
-        """Return `frame` without its large buffers, and these buffers, uncopied, in order.
+        """Return `frame` without its large buffers, and these buffers, uncopied.
 
         Every bytes, bytearray, memoryview and numpy array of at least `OUT_OF_BAND` bytes is left
         out (a memoryview or array that is not contiguous is copied once). The buffers are the
@@ -201,22 +201,30 @@ class Codec:
         Raises:
             CodecError: If it could not travel to another node either; its path starts with ``value``.
         """
+        try:
+            return self._copied(value)
+        except RecursionError:
+            raise CodecError(f"value cannot travel: {TOO_DEEP}", "value") from None
+        except CodecError:
+            raise self.explain(value, "value") from None
+
+    def _copied(self, value: object) -> object:
         kind = type(value)
         if kind in _IMMUTABLE or isinstance(value, self._ref_type):
             return value
+        if kind is tuple:  # such as the arguments of a call: what can stay, stays
+            items = cast("tuple[object, ...]", value)
+            return items if _IMMUTABLE.issuperset(map(type, items)) else tuple(map(self._copied, items))
         # Flat containers of immutable values need no codec.
         if kind is dict:
             mapping = cast("dict[object, object]", value)
             if _IMMUTABLE.issuperset([*map(type, mapping), *map(type, mapping.values())]):
                 return mapping.copy()
-        elif kind is list or kind is tuple:
-            items = cast("Sequence[object]", value)
-            if _IMMUTABLE.issuperset(map(type, items)):
-                return items[:]
-        try:
-            head, apart = self.pack_parts(value)
-        except CodecError:
-            raise self.explain(value, "value") from None
+        elif kind is list:
+            elements = cast("list[object]", value)
+            if _IMMUTABLE.issuperset(map(type, elements)):
+                return elements.copy()
+        head, apart = self.pack_parts(value)
         # Bytes objects are immutable and may be shared; any other memory may not.
         own = [part if type(part.obj) is bytes else bytearray(part) for part in apart]
         return self.unpack_parts(head, own)
@@ -395,7 +403,7 @@ class Codec:
     def _set_apart(self, data: memoryview, code: Code) -> object:
         apart = cast("list[memoryview]", self._apart)
         apart.append(data)
-        return _ExtType(code, _packb(len(apart) - 1))
+        return _ExtType(int(code), _packb(len(apart) - 1))
 
     def _pickle(self, value: object) -> bytes:
         return pickles.dumps(value, self._ref_type, self._ref_to_wire, self._actor_type)

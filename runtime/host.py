@@ -28,14 +28,15 @@ from ..actors.messages import HandlerOptions, Message
 from ..actors.naming import class_blob, class_from_blob
 from ..actors.placement import Labels
 from ..actors.ref import SPAWNED, ActorRef, UnknownRef, display, ref_class, unknown_messages
-from ..actors.turn import Turn, current_turn
+from ..actors.turn import current_turn
 from ..discovery.member import Member, View
-from .cell import Cell, stopped
+from .cell import SLICE, Cell, stopped
 from .codec import Codec
 from .dead import DeadLetters
 from .envelope import Envelope, Sink
 from .once import Remembered
 from .ring import Ring, check_key, key_hash, partition_of
+from .runner import Runners
 from .streams import Outflow
 from .tasks import tasks_by_cell
 
@@ -63,7 +64,7 @@ class Kind:
         self.version = 0
         self.hooks: dict[str, Message] = {}
         if actor is not None:
-            for hook in ("on_start", "on_terminated"):
+            for hook in ("on_start", "on_stop", "on_terminated"):
                 function = getattr(actor.cls, hook)
                 self.hooks[hook] = Message(name, hook, function, False, HandlerOptions())
 
@@ -99,6 +100,9 @@ class Host:
         self.kinds: dict[str, Kind] = {}
         self.view: View | None = None
         self.members: dict[str, Member] = {}
+        self.runners = Runners()
+        self.inline_until = 0.0
+        self._window_open = False
         self.outflows: dict[tuple[Sink, int], Outflow] = {}
         self.log = structlog.get_logger("ringcast").bind(node=node_id)
         self.allow_pickle = allow_pickle
@@ -290,6 +294,22 @@ class Host:
         if admitted is not None:
             cell.accept_local(admitted)
 
+    def open_window(self, now: float) -> bool:
+        """Begin the time in this tick of the loop in which turns may begin at once; False if it is over.
+
+        A caller in a tight loop whose every turn ends at once would never let the loop go on.
+        """
+        if self._window_open:
+            return False
+        self._window_open = True
+        self.inline_until = now + SLICE
+        self.loop.call_soon(self._close_window)
+        return True
+
+    def _close_window(self) -> None:
+        self._window_open = False
+        self.inline_until = 0.0
+
     def admit(self, cell: Cell, envelope: Envelope, once: str | None) -> Envelope | None:
         """Apply what few messages have: a chain that may come back here, an idempotency key.
 
@@ -445,7 +465,7 @@ class Host:
         actor = cell.actor
         if actor is not None and type(actor).on_stop is not Actor.on_stop:
             cell.number += 1
-            current_turn.set(Turn(cell, cell.number, math.inf, (), None))
+            current_turn.set((cell, cell.number, (cell.kind.hooks["on_stop"], (), None, None, 0, math.inf, (), None)))
             try:
                 await actor.on_stop(reason)
             except Exception as error:
@@ -559,6 +579,8 @@ class Host:
         tasks = [task for task in self._background if task is not asyncio.current_task()]
         if self._idle_sweep is not None:
             tasks.append(self._idle_sweep)
+        self.runners.close()
+        tasks.extend(task for task in self.runners.tasks if task is not asyncio.current_task())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

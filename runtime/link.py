@@ -21,7 +21,9 @@ from ringcast.errors import NOT_SENT, CallError, CodecError
 from ..actors.messages import Message
 from ..actors.ref import unknown_messages
 from . import wire
+from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
 from .codec import OUT_OF_BAND, Codec
+from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire
 from .router import PLAIN, Parcel, Route, unencodable
 
@@ -68,6 +70,7 @@ class Link:
         self._learn = learn
         self._blob = blob
         self._out: list[bytes] = []
+        self._inline_until = 0.0
         self._defined: set[int] = set()
         self.use(codec)
 
@@ -242,6 +245,7 @@ class Link:
         messages = self.messages
         codec = self.codec
         now = monotonic()
+        self._inline_until = now + SLICE
         count = 0
         for frame in frames:
             count += 1
@@ -250,16 +254,15 @@ class Link:
                 self._undecodable(frame)
             elif code == wire.REPLY:
                 call = calls.pop(frame[1], None)
-                if call is not None and call.future is not None and not call.future.done():
-                    call.future.set_result(frame[2])
+                if call is not None and not call.done():
+                    call.set_result(frame[2])
             elif code == wire.REQUEST:
                 kind, message = messages[frame[2]]
                 cell = kind.cells.get(frame[3])
                 if cell is None or message.function is None or self.cancelled:
                     self.arrivals.message(self, kind, message, frame)
                 else:
-                    deadline = now + frame[4] * 0.001
-                    cell.accept_remote((message, frame[6:], None, self, frame[1], deadline, (), None), self)
+                    self._request(cell, message, frame, now)
             elif code == wire.TELL:
                 kind, message = messages[frame[1]]
                 cell = kind.cells.get(frame[2])
@@ -270,6 +273,24 @@ class Link:
             else:
                 self._receive_rare(code, frame)
         self.received += count
+
+    def _request(self, cell: Cell, message: Message, frame: list[Any], now: float) -> None:
+        """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox."""
+        number = frame[1]
+        envelope: Envelope = (message, frame[6:], None, self, number, now + frame[4] * 0.001, (), None)
+        if message.is_plain and monotonic() < self._inline_until:
+            try:
+                value = cell.run_now(envelope, now)
+            except Exception as error:
+                cell.owe(self, message)
+                self.fail(number, error)
+                return
+            if value is not NOT_NOW:
+                cell.owe(self, message)
+                if value is not SUSPENDED:
+                    self.reply(number, value)
+                return
+        cell.accept_remote(envelope, self)
 
     def receive_bulk(self, head: bytes, buffers: list[bytes]) -> None:
         """Take in a large message that is whole."""

@@ -154,7 +154,7 @@ class Node:
             raise NodeStopped(f"node {self.id} is {self._state}: a node starts once, make a new one", certainty=NOT_SENT)
         self._state = "starting"
         self._loop = asyncio.get_running_loop()
-        self._router.loop = self._host.loop = self._loop
+        self._router.loop = self._host.loop = self._host.runners.loop = self._loop
         self._first_view = self._loop.create_future()
         self._membership.update(hosts=self._hosted())
         try:
@@ -366,7 +366,6 @@ class Node:
             self._first_view.set_result(None)
 
     def _tell(self, event: Event) -> None:
-        self._log.info("membership", event_kind=type(event).__name__, **_told(event))
         for queue in self._events:
             queue.put_nowait(event)
 
@@ -426,14 +425,6 @@ def _within(module: str, wanted: Sequence[str]) -> bool:
         if "__main__" in wanted:
             return True
     return any(module == name or module.startswith(f"{name}.") for name in wanted)
-
-
-def _told(event: Event) -> dict[str, Any]:
-    member = getattr(event, "member", None)
-    if member is not None:
-        return {"member": member.id, "address": member.address}
-    view: View = event.view  # type: ignore[union-attr]
-    return {"view": view.number, "members": len(view.members)}
 
 
 def run(main: Any) -> Any:

@@ -31,7 +31,7 @@ _BUILT_IN = (int, float, complex, str, bytes, bytearray, tuple, list, dict, set,
 _FROZEN_SLOTS_GETSTATE = getattr(dataclasses, "_dataclass_getstate", None)
 
 
-def take_apart_record(cls: type) -> TakeApart | None:
+def take_apart_record(cls: type[Any]) -> TakeApart | None:
     """Return how records of `cls` are taken apart; None if it is none, or cannot be found by name."""
     parts = _content_of(cls)
     if parts is None or travels_by_value(cls):
@@ -43,12 +43,12 @@ def take_apart_record(cls: type) -> TakeApart | None:
     return code, lambda value: [name, content(value)]
 
 
-def put_together_record(code: int, cls: type, content: Any) -> object:
+def put_together_record(code: int, cls: type[Any], content: Any) -> object:
     """Return the record of one of the codes above, of a class that was found by its name."""
     return _PUT_TOGETHER[code](cls, content)
 
 
-def _content_of(cls: type) -> TakeApart | None:
+def _content_of(cls: type[Any]) -> TakeApart | None:
     if issubclass(cls, enum.Enum):
         by_value = issubclass(cls, enum.Flag)  # whose combinations have no names
         return Code.ENUM, operator.attrgetter("value" if by_value else "name")
@@ -63,17 +63,17 @@ def _content_of(cls: type) -> TakeApart | None:
     return None
 
 
-def _is_namedtuple(cls: type) -> bool:
+def _is_namedtuple(cls: type[Any]) -> bool:
     return _is_pickled_plainly(cls) and "_fields" in dir(cls) and issubclass(cls, tuple)
 
 
-def _derives(cls: type, module: str, name: str) -> bool:
+def _derives(cls: type[Any], module: str, name: str) -> bool:
     """Say whether `cls` derives from a class of a module that is imported perhaps."""
     base: object = getattr(sys.modules.get(module), name, None)
     return isinstance(base, type) and issubclass(cls, base)
 
 
-def _is_its_fields(cls: type) -> bool:
+def _is_its_fields(cls: type[Any]) -> bool:
     return (
         not issubclass(cls, _BUILT_IN)
         and _is_pickled_plainly(cls)
@@ -81,12 +81,12 @@ def _is_its_fields(cls: type) -> bool:
     )
 
 
-def _is_pickled_plainly(cls: type) -> bool:
+def _is_pickled_plainly(cls: type[Any]) -> bool:
     plain: Any = object
     return cls.__reduce_ex__ is plain.__reduce_ex__ and cls.__reduce__ is plain.__reduce__
 
 
-def _slots(cls: type) -> list[str]:
+def _slots(cls: type[Any]) -> list[str]:
     """Return the names of the fields that are kept in slots, not in the instance's ``__dict__``."""
     names = cast("dict[str, object]", cast("Any", cls).__dataclass_fields__)
     return [
@@ -94,12 +94,12 @@ def _slots(cls: type) -> list[str]:
     ]
 
 
-def _dataclass_content(cls: type) -> Callable[[Any], object]:
+def _dataclass_content(cls: type[Any]) -> Callable[[Any], object]:
     slots = _slots(cls)
     has_dict = cls.__dictoffset__ != 0
 
     def content(value: Any) -> dict[str, object]:
-        found = dict(vars(value)) if has_dict else {}
+        found: dict[str, object] = dict(vars(value)) if has_dict else {}
         for name in slots:
             if hasattr(value, name):
                 found[name] = getattr(value, name)
@@ -108,13 +108,13 @@ def _dataclass_content(cls: type) -> Callable[[Any], object]:
     return content
 
 
-def _enum(cls: type, content: Any) -> object:
+def _enum(cls: type[Any], content: Any) -> object:
     if not issubclass(cls, enum.Enum):
         raise CodecError(f"{cls!r} is no Enum here")
     return cls[content] if isinstance(content, str) else cls(content)
 
 
-def _dataclass(cls: type, content: dict[str, object]) -> object:
+def _dataclass(cls: type[Any], content: dict[str, object]) -> object:
     if not dataclasses.is_dataclass(cls):
         raise CodecError(f"{cls!r} is no dataclass here")
     record = object.__new__(cls)
@@ -145,7 +145,7 @@ def _set_default(record: object, field: dataclasses.Field[Any]) -> None:
     object.__setattr__(record, field.name, value)
 
 
-def _namedtuple(cls: type, content: Any) -> object:
+def _namedtuple(cls: type[Any], content: Any) -> object:
     items, attributes = content
     if not _is_namedtuple(cls) or len(items) != len(cast("Any", cls)._fields):
         raise CodecError(f"{cls!r} is no named tuple of {len(items)} fields here")
@@ -155,7 +155,7 @@ def _namedtuple(cls: type, content: Any) -> object:
     return record
 
 
-def _model(cls: type, content: dict[str, Any]) -> object:
+def _model(cls: type[Any], content: dict[str, Any]) -> object:
     if not _derives(cls, "pydantic", "BaseModel"):
         raise CodecError(f"{cls!r} is no pydantic model here")
     fields = content["__dict__"]
@@ -169,7 +169,7 @@ def _model(cls: type, content: dict[str, Any]) -> object:
     return cast("object", model)
 
 
-def _struct(cls: type, content: dict[str, Any]) -> object:
+def _struct(cls: type[Any], content: dict[str, Any]) -> object:
     if not _derives(cls, "msgspec", "Struct"):
         raise CodecError(f"{cls!r} is no msgspec Struct here")
     return cls(**content)

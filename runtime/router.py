@@ -39,8 +39,9 @@ from ringcast.errors import (
 
 from ..actors.messages import Message
 from ..actors.ref import ActorRef, display
-from ..actors.turn import ChainEntry, Turn, current_turn
+from ..actors.turn import CHAIN, DEADLINE, TRACE, ChainEntry, Turn, current_turn
 from . import wire
+from .cell import NOT_NOW, SUSPENDED
 from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire
 from .once import Remembered
@@ -111,38 +112,32 @@ class Parcel:
         self.taken = taken
 
 
-class Call:
-    """An ask or a stream that waits for its answer."""
+class Call(asyncio.Future[Any]):
+    """An ask or a stream that waits for its answer: the future that the caller awaits."""
 
-    __slots__ = ("asked", "deadline", "future", "link", "message", "parcel", "route", "started", "stream")
+    __slots__ = ("asked", "deadline", "link", "message", "number", "parcel", "route", "stream")
 
-    def __init__(
-        self,
-        future: asyncio.Future[Any] | None,
-        deadline: float,
-        route: Route,
-        message: Message,
-        link: Link | None,
-        parcel: Any,
-    ) -> None:
-        """Wait until `deadline`; `parcel` is the packed message, or its frame, for a call to a peer."""
-        self.future = future
-        self.deadline = deadline
-        self.route = route
-        self.message = message
-        self.link = link
-        self.parcel = parcel
-        self.asked = False
-        self.stream: weakref.ref[Inflow] | None = None
+    number: int
+    deadline: float
+    """Monotonic seconds; inf for a stream, whose reader keeps the limits."""
+    route: Route
+    message: Message
+    link: Link | None
+    """On whom the answer depends; None for this node."""
+    parcel: Parcel | bytes | None
+    """The packed message, or its frame, for a call to a peer."""
+    asked: bool
+    """Whether the owner was asked where the call is, because its time had run out."""
+    stream: weakref.ref[Inflow] | None
 
     def fail(self, error: BaseException) -> None:
         """Give the caller an error."""
-        if self.future is not None:
-            if not self.future.done():
-                self.future.set_exception(error)
-                self.future.exception()  # whoever abandoned it need not be warned
-        elif self.stream is not None and (stream := self.stream()) is not None:
-            stream.fail(error)
+        if self.stream is not None:
+            if (stream := self.stream()) is not None:
+                stream.fail(error)
+        elif not self.done():
+            self.set_exception(error)
+            self.exception()  # whoever abandoned it need not be warned
 
 
 class LocalSink:
@@ -156,15 +151,15 @@ class LocalSink:
     def reply(self, number: int, value: Any) -> None:
         """Resolve the caller's future with an isolated copy."""
         call = self._router.calls.pop(number, None)
-        if call is None or call.future is None or call.future.done():
+        if call is None or call.done():
             return
         if type(value) not in _SCALARS:
             try:
                 value = self._router.isolate(value)
             except CodecError as error:
-                call.future.set_exception(unencodable(call.route.name, call.message.name, self.peer, error))
+                call.fail(unencodable(call.route.name, call.message.name, self.peer, error))
                 return
-        call.future.set_result(value)
+        call.set_result(value)
 
     def fail(self, number: int, error: BaseException) -> None:
         """Fail the caller."""
@@ -183,6 +178,11 @@ class LocalSink:
         call = self._router.calls.pop(number, None)
         if call is not None and call.stream is not None and (stream := call.stream()) is not None:
             stream.end()
+
+
+def _ttl(seconds: float) -> int:
+    """Return a limit for the wire: whole milliseconds, at least one."""
+    return int(seconds * 1000) or 1
 
 
 def unencodable(actor: str, method: str, node: str, error: BaseException) -> CallError:
@@ -225,54 +225,80 @@ class Router:
 
     def ask(
         self, ref: ActorRef, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[int, asyncio.Future[Any]]:
+    ) -> Call | tuple[Any]:
         """Send an ask at once; see `Caller.ask`. The common case is written out, for speed."""
         route: Route | None = ref._route  # pyright: ignore[reportPrivateUsage]
         if route is None or route.version != self.version:
             route = self.aim(ref, message)
-        number = self.number = self.number + 1
-        future = self.loop.create_future()
         if (
             kwargs
             or ref._options is not None  # pyright: ignore[reportPrivateUsage]
             or current_turn.get() is not None
             or self.holding
         ):
-            self._ask(ref, route, message, args, kwargs, number, future, None)
-            return number, future
-        limit = message.options.timeout or self.ask_timeout
+            return self._ask(ref, route, message, args, kwargs, None)
+        number = self.number = self.number + 1
+        now = monotonic()
+        deadline = now + (message.options.timeout or self.ask_timeout)
         link = route.link
+        frame = None
         if link is None:
             for arg in args:
                 if type(arg) not in _SCALARS:
                     args, _ = self.isolate_arguments(args, {})
                     break
-            deadline = monotonic() + limit
-            self.calls[number] = Call(future, deadline, route, message, None, None)
+            host = self.host
             cell = route.kind.cells.get(route.key)
             if cell is None:
-                cell = self.host.activate(route.kind, route.key)
-            cell.accept_local((message, args, None, self.sink, number, deadline, (), None))
+                cell = host.activate(route.kind, route.key)
+            envelope: Envelope = (message, args, None, self.sink, number, deadline, (), None)
+            begun = False
+            if message.is_plain and (now < host.inline_until or host.open_window(now)):
+                try:
+                    value = cell.run_now(envelope, now)
+                except Exception as error:
+                    raise self.localize(error) from None
+                if value is SUSPENDED:
+                    begun = True
+                elif value is not NOT_NOW:
+                    return (value if type(value) in _SCALARS else self._answer(route, message, value),)
         else:
             for arg in args:
                 if type(arg) not in PLAIN:
-                    self._ask(ref, route, message, args, kwargs, number, future, None)
-                    return number, future
+                    return self._ask(ref, route, message, args, kwargs, None)
             try:
                 frame = link.pack(
-                    [wire.REQUEST, number, message.number, route.key, int(limit * 1000), self.view_number, *args]
+                    [wire.REQUEST, number, message.number, route.key, _ttl(deadline - now), self.view_number, *args]
                 )
             except CodecError:
                 raise self._cannot_travel(args, kwargs) from None
-            self.calls[number] = Call(future, monotonic() + limit, route, message, link, frame)
-            if route.credit > 0 and len(frame) < wire.PIECE_BYTES:
-                route.credit -= 1
-                link.send(message, frame)
-            else:
-                self.send(route, Parcel(message, number, frame, None, None))
+        call = self.calls[number] = Call(loop=self.loop)
+        call.number = number
+        call.deadline = deadline
+        call.route = route
+        call.message = message
+        call.link = link
+        call.parcel = frame
+        call.asked = False
+        call.stream = None
+        if frame is None:
+            if not begun:
+                cell.accept_local(envelope)
+        elif route.credit > 0 and len(frame) < wire.PIECE_BYTES:
+            route.credit -= 1
+            link.send(message, frame)
+        else:
+            self.send(route, Parcel(message, number, frame, None, None))
         if self._sweeper is None:
             self._sweep_soon()
-        return number, future
+        return call
+
+    def _answer(self, route: Route, message: Message, value: Any) -> Any:
+        """Return an isolated copy of a reply that was there at once."""
+        try:
+            return self.isolate(value)
+        except CodecError as error:
+            raise unencodable(route.name, message.name, self.node_id, error) from error
 
     def _ask(
         self,
@@ -281,10 +307,8 @@ class Router:
         message: Message,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        number: int,
-        future: asyncio.Future[Any] | None,
         stream: Inflow | None,
-    ) -> float:
+    ) -> Call:
         """Send an ask or open a stream with everything that the common case leaves out."""
         options = ref._options  # pyright: ignore[reportPrivateUsage]
         turn = current_turn.get()
@@ -295,19 +319,29 @@ class Router:
         if turn is not None:
             trace = self.trace_of(turn)
             if options is None or not options.detached:
-                cell: Cell = turn.cell
-                chain = (*turn.chain, (cell.kind.name, cell.key, cell.epoch, turn.number))
+                cell: Cell = turn[0]
+                chain = (*turn[2][CHAIN], (cell.kind.name, cell.key, cell.epoch, turn[1]))
                 if stream is None:
-                    limit = min(limit, turn.deadline - now)
+                    limit = min(limit, turn[2][DEADLINE] - now)
                     if limit <= 0:
                         raise self._no_time(route, message)
         self._check_holding(route, message)
         deadline = now + limit
         once = options.idempotency_key if options is not None else None
         link = route.link
-        call = Call(future, deadline if stream is None else math.inf, route, message, link, None)
+        number = self.number = self.number + 1
+        call = Call(loop=self.loop)
+        call.number = number
+        call.deadline = deadline if stream is None else math.inf
+        call.route = route
+        call.message = message
+        call.link = link
+        call.parcel = None
+        call.asked = False
+        call.stream = None
         if stream is not None:
             call.stream = weakref.ref(stream)
+            stream.limit = limit
             if once is not None:
                 raise TypeError("a stream takes no idempotency key: it has no one reply to remember")
         if link is None:
@@ -318,13 +352,13 @@ class Router:
             self.host.deliver(route.kind, route.key, envelope, once)
         else:
             meta = [list(args), kwargs, [list(entry) for entry in chain], trace, None, 0, once]
-            head = [wire.REQUEST_X, number, message.number, route.key, int(limit * 1000), self.view_number, meta]
+            head = [wire.REQUEST_X, number, message.number, route.key, _ttl(limit), self.view_number, meta]
             call.parcel = parcel = self._parcel(link, message, number, head, args, kwargs)
             self.calls[number] = call
             self.send(route, parcel)
         if self._sweeper is None:
             self._sweep_soon()
-        return limit
+        return call
 
     async def tell(
         self, ref: ActorRef, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -363,7 +397,7 @@ class Router:
                 except CodecError:
                     raise self._cannot_travel(args, kwargs) from None
                 if len(frame) < wire.PIECE_BYTES:
-                    if route.credit > 0:
+                    if route.credit > 0 and not route.held:
                         route.credit -= 1
                         link.send(message, frame)
                         if link.is_full:
@@ -382,8 +416,8 @@ class Router:
             taken = parcel.taken = self.loop.create_future()
             self.send(route, parcel)
         limit = (options.timeout if options is not None else None) or self.ask_timeout
-        if turn is not None and turn.deadline != math.inf and not (options and options.detached):
-            limit = max(min(limit, turn.deadline - monotonic()), 0.0)
+        if turn is not None and turn[2][DEADLINE] != math.inf and not (options and options.detached):
+            limit = max(min(limit, turn[2][DEADLINE] - monotonic()), 0.0)
         try:
             async with asyncio.timeout(limit):
                 await taken
@@ -431,23 +465,20 @@ class Router:
 
     def open_stream(
         self, stream: Inflow, ref: ActorRef, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[int, float]:
-        """Ask for a stream; return the call's number and the limit of each item in seconds."""
-        route = self.aim(ref, message)
-        number = self.number = self.number + 1
-        limit = self._ask(ref, route, message, args, kwargs, number, None, stream)
+    ) -> int:
+        """Ask for a stream; return the call's number."""
+        call = self._ask(ref, self.aim(ref, message), message, args, kwargs, stream)
         if not message.options.read_only:
             holder = self._holder()
-            stream.holder = holder  # type: ignore[attr-defined]
-            self.holding.setdefault(holder, []).append((route.kind.name, route.key))
-        return number, limit
+            stream.holder = holder
+            self.holding.setdefault(holder, []).append((call.route.kind.name, call.route.key))
+        return call.number
 
     def stream_closed(self, stream: Inflow) -> None:
         """Forget that somebody holds this stream open."""
-        holder = getattr(stream, "holder", None)
+        holder, stream.holder = stream.holder, None
         if holder is None:
             return
-        stream.holder = None  # type: ignore[attr-defined]
         ref = stream._call[0]  # pyright: ignore[reportPrivateUsage]
         held = self.holding.get(holder)
         if held is not None:
@@ -497,8 +528,8 @@ class Router:
         call = self.calls.pop(number, None)
         if call is None:
             return
-        if call.future is not None and not call.future.done():
-            call.future.cancel()
+        if not call.done():
+            call.cancel()
         if self._unsend(call.route, number) is None:
             self._cancel(call, number, expired=False)
 
@@ -658,7 +689,7 @@ class Router:
         for number, call in list(self.calls.items()):
             if call.link is not link or self._is_waiting(call, number):
                 continue
-            if call.message.options.read_only and call.future is not None and call.parcel is not None:
+            if call.message.options.read_only and call.stream is None and call.parcel is not None:
                 self._again(number, call)
                 continue
             del self.calls[number]
@@ -852,11 +883,9 @@ class Router:
         return error_from_wire(error_to_wire(error, self.node_id, codec), codec)
 
     def trace_of(self, turn: Turn) -> str:
-        """Return the name of a turn's chain of calls, made up at first need."""
-        if turn.trace is None:
-            self.number += 1
-            turn.trace = f"{self.node_id[:6]}-{self.number:x}"
-        return turn.trace
+        """Return the name of a turn's chain of calls, for logs."""
+        cell, number, envelope = turn
+        return envelope[TRACE] or f"{self.node_id[:6]}-{cell.epoch:x}.{number:x}"
 
     async def watch(self, ref: ActorRef, notice: Callable[[str], None]) -> Callable[[], None]:
         """See `Caller.watch`."""

@@ -96,9 +96,11 @@ class Inflow(AsyncIterator[Any]):
         self._taken = 0
         self._wake: asyncio.Future[None] | None = None
         self._number = 0
-        self._limit = 0.0
+        self.limit = 0.0
         self._error: BaseException | None = None
         self._ended = False
+        self.holder: object = None
+        """Who holds the actor's turn through this stream, if it does."""
 
     def __aiter__(self) -> Inflow:
         """Return itself."""
@@ -113,7 +115,7 @@ class Inflow(AsyncIterator[Any]):
             CallError: When the stream was lost.
         """
         if not self._number and not self._ended:
-            self._number, self._limit = self._router.open_stream(self, *self._call)
+            self._number = self._router.open_stream(self, *self._call)
         while not self._items:
             if self._error is not None:
                 error, self._error = self._error, None
@@ -123,11 +125,11 @@ class Inflow(AsyncIterator[Any]):
                 raise StopAsyncIteration
             self._wake = asyncio.get_running_loop().create_future()
             try:
-                async with asyncio.timeout(self._limit):
+                async with asyncio.timeout(self.limit):
                     await self._wake
             except TimeoutError:
                 await self.aclose()
-                raise self._router.silent_stream(self._call[0], self._call[1], self._limit) from None
+                raise self._router.silent_stream(self._call[0], self._call[1], self.limit) from None
             except asyncio.CancelledError:
                 await self.aclose()
                 raise

@@ -26,8 +26,8 @@ def tasks_by_cell(host: Host) -> dict[Cell, list[asyncio.Task[Any]]]:
         turn = None if context is None else context.get(current_turn)
         if turn is None:
             continue
-        cell: Cell = turn.cell
-        if task is not cell.task and not any(task is beside for _, beside, _, _ in (cell.side or {}).values()):
+        cell: Cell = turn[0]
+        if task not in host.runners.tasks and not any(task is beside for _, beside, _, _ in (cell.side or {}).values()):
             found.setdefault(cell, []).append(task)
     return found
 

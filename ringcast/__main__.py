@@ -1,0 +1,5 @@
+"""`python -m ringcast`: the command line."""
+
+from .runtime.cli import main
+
+main()

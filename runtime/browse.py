@@ -1,0 +1,68 @@
+"""Who of a cluster is on this machine: nodes that announce themselves, seen by one that does not.
+
+A node's own `Zeroconf` announces as well as browses; whoever only looks must not be dialled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from zeroconf import DNSQuestionType, IPVersion, ServiceStateChange
+from zeroconf import Zeroconf as Multicast
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from ..discovery.codec import cluster_tag
+from ..discovery.multicast import SERVICE_TYPE
+
+SEARCH = 2.0
+"""Seconds to look for a node."""
+SETTLE = 0.25
+"""Seconds to look for more after the first: a cluster that fell apart has several views."""
+_ASK_LIMIT_MS = 1000
+
+
+async def heard(cluster: str) -> list[str]:
+    """Return the addresses of the cluster's nodes that announce themselves on this machine.
+
+    Raises:
+        OSError: If this machine has no multicast on its loopback.
+    """
+    found: asyncio.Queue[str] = asyncio.Queue()
+    ending = f"-{cluster_tag(cluster).hex()}.{SERVICE_TYPE}"
+    asking: set[asyncio.Task[None]] = set()
+
+    async def ask(zeroconf: Multicast, name: str) -> None:
+        info = AsyncServiceInfo(SERVICE_TYPE, name)
+        # Asked by multicast: the nodes of one machine share port 5353, so an answer to one of its
+        # sockets alone may reach the wrong one.
+        if await info.async_request(zeroconf, _ASK_LIMIT_MS, question_type=DNSQuestionType.QM):
+            address = info.decoded_properties.get("address")
+            if address:
+                found.put_nowait(address)
+
+    def on_change(
+        zeroconf: Multicast, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        if state_change is ServiceStateChange.Added and name.endswith(ending):
+            asking.add(asyncio.create_task(ask(zeroconf, name)))
+
+    multicast = AsyncZeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)
+    browser = AsyncServiceBrowser(
+        multicast.zeroconf, SERVICE_TYPE, handlers=[on_change], question_type=DNSQuestionType.QM
+    )
+    addresses: list[str] = []
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEARCH):
+                addresses.append(await found.get())
+            async with asyncio.timeout(SETTLE):
+                while True:
+                    addresses.append(await found.get())
+        return addresses
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await browser.async_cancel()
+        await multicast.async_close()

@@ -1,0 +1,251 @@
+"""The command line: `ringcast up` runs nodes; `status`, `members`, `actors`, `locate` look at them.
+
+Exit codes: 0 all is well, 1 something is wrong with the cluster or it cannot be reached, 2 the
+command was not understood. With ``--json`` a listing is one JSON document on stdout; what there is
+to say about failing goes to stderr.
+
+References:
+    docs/cli.md: every option, and the shapes of the JSON documents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+
+import ringcast
+
+from ..discovery.address import split_address
+from .cli_up import up
+from .control import KEY_KINDS, MAX_LISTED
+from .inquiry import Answer, Inquiry, NoAnswerError
+from .tables import say, show
+
+F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
+
+SPREADING = 0.5
+"""Seconds for a view to reach everyone before differing views are called a problem."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(ringcast.__version__, prog_name="ringcast")
+def cli() -> None:
+    """Actors for Python that find each other."""
+
+
+cli.add_command(up)
+
+
+def looking(command: F) -> F:
+    """Give a command the options that say at which cluster to look."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=2.0,
+            show_default=True,
+            help="Seconds for each node to answer.",
+        ),
+        click.option(
+            "--cluster",
+            envvar="RINGCAST_CLUSTER",
+            show_envvar=True,
+            default="default",
+            show_default=True,
+            help="Look for a node of this cluster on this machine.",
+        ),
+        click.option("--node", metavar="HOST:PORT", callback=_address, help="Ask this node instead."),
+    ):
+        command = option(command)
+    return command
+
+
+def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    try:
+        if value is not None:
+            split_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+    return value
+
+
+@cli.command()
+@looking
+def status(node: str | None, cluster: str, timeout: float, as_json: bool) -> None:
+    """Say of every member whether it answers, and whether all agree on who is in the cluster."""
+
+    async def ask() -> Answer:
+        inquiry = Inquiry(cluster, node, timeout)
+        found = _status(await inquiry.everywhere("status"))
+        if not found["agreed"]:
+            await asyncio.sleep(SPREADING)
+            found = _status(await inquiry.everywhere("status"))
+        return found
+
+    found = _run(ask())
+    if as_json:
+        _print_json(found)
+    else:
+        _show_status(found)
+    if not found["healthy"]:
+        sys.exit(1)
+
+
+def _status(told: list[tuple[Answer, Answer | NoAnswerError]]) -> Answer:
+    nodes: list[Answer] = []
+    for member, answer in told:
+        entry: Answer = {"id": member["id"], "address": member["address"], "leaving": member["leaving"]}
+        if isinstance(answer, NoAnswerError):
+            entry |= {"answers": False, "reason": str(answer)}
+        else:
+            shown = {name: answer[name] for name in ("cluster", "pid", "ready", "view", "stats")}
+            entry |= {"answers": True, **shown, "members": len(answer["members"])}
+        nodes.append(entry)
+    answering = [entry for entry in nodes if entry["answers"]]
+    agreed = len({(entry["view"]["lineage"], entry["view"]["number"]) for entry in answering}) <= 1
+    return {
+        "cluster": answering[0]["cluster"] if answering else None,
+        "healthy": agreed and all(entry["answers"] and (entry["ready"] or entry["leaving"]) for entry in nodes),
+        "agreed": agreed,
+        "nodes": nodes,
+    }
+
+
+def _show_status(found: Answer) -> None:
+    columns = ("node", "address", "answers", "ready", "view", "members", "actors", "calls", "links", "dead letters")
+    rows: list[tuple[object, ...]] = []
+    for entry in found["nodes"]:
+        row: tuple[object, ...] = (entry["id"], entry["address"], entry["answers"])
+        if entry["answers"]:
+            stats = entry["stats"]
+            counts = (stats.get(name) for name in ("actors", "calls", "links_up", "dead_letters"))
+            row += (entry["ready"], entry["view"]["number"], entry["members"], *counts)
+        rows.append(row + (None,) * (len(columns) - len(row)))
+    show(columns, rows)
+    silent = [entry for entry in found["nodes"] if not entry["answers"]]
+    views = sorted({f"{e['view']['lineage']}/{e['view']['number']}" for e in found["nodes"] if e["answers"]})
+    for entry in silent:
+        say(f"{entry['id']} ({entry['address']}): {entry['reason']}", bad=True)
+    if not found["agreed"]:
+        say(f"the members do not agree: they are in the views {', '.join(views)}", bad=True)
+    elif views:
+        say(f"cluster {found['cluster']}: {len(found['nodes'])} members, agreed on view {views[0]}")
+
+
+@cli.command()
+@looking
+def members(node: str | None, cluster: str, timeout: float, as_json: bool) -> None:
+    """List the members, most senior first, as one node sees them."""
+    seen = _run(Inquiry(cluster, node, timeout).first())
+    if as_json:
+        by = {"id": seen["id"], "address": seen["address"]}
+        _print_json({"cluster": seen["cluster"], "seen_by": by} | {k: seen[k] for k in ("view", "members")})
+        return
+    show(
+        ("node", "address", "since", "state", "labels", "classes"),
+        (
+            (
+                member["id"],
+                member["address"],
+                datetime.fromtimestamp(member["started_ms"] / 1000).strftime("%Y-%m-%d %H:%M:%S"),
+                "leaving" if member["leaving"] else "up",
+                ", ".join(f"{name}={value}" for name, value in sorted(member["labels"].items())),
+                ", ".join(member["hosts"]),
+            )
+            for member in seen["members"]
+        ),
+    )
+    say(f"cluster {seen['cluster']}, view {seen['view']['number']}, as seen by {seen['id']}")
+
+
+@cli.command()
+@looking
+@click.option("--class", "wanted", metavar="CLASS", help="Only of this class: its name, or the last part.")
+@click.option("--limit", type=click.IntRange(1, MAX_LISTED), default=1000, show_default=True, help="At most so many.")
+def actors(
+    node: str | None, cluster: str, timeout: float, as_json: bool, wanted: str | None, limit: int
+) -> None:
+    """List the actors that are active now, on every member."""
+    inquiry = Inquiry(cluster, node, timeout)
+    total, listed, silent = 0, list[Answer](), list[Answer]()
+    for member, answer in _run(inquiry.everywhere("actors", limit=limit, **{"class": wanted})):
+        where = {"node": member["id"], "address": member["address"]}
+        if isinstance(answer, NoAnswerError):
+            silent.append(where | {"reason": str(answer)})
+        else:
+            total += answer["total"]
+            listed += [actor | where for actor in answer["actors"]]
+    listed = sorted(listed, key=lambda actor: (actor["class"], actor["actor"]))[:limit]
+    if as_json:
+        _print_json({"total": total, "actors": listed, "silent": silent})
+    else:
+        show(
+            ("actor", "class", "node", "state", "mailbox", "running", "failures"),
+            (
+                (
+                    actor["actor"],
+                    actor["class"],
+                    actor["node"],
+                    actor["state"],
+                    actor["mailbox"],
+                    ", ".join(f"{turn['method']} {turn['seconds']:.1f} s" for turn in actor["running"]),
+                    actor["failures"],
+                )
+                for actor in listed
+            ),
+        )
+        say(f"{len(listed)} of {total} actors" if len(listed) < total else f"{total} actors")
+        for entry in silent:
+            say(f"{entry['node']} ({entry['address']}): {entry['reason']}", bad=True)
+    if silent:
+        sys.exit(1)
+
+
+@cli.command()
+@looking
+@click.argument("wanted", metavar="CLASS")
+@click.argument("key")
+@click.option("--int", "kind", flag_value="int", help="KEY is an int; write a negative one after `--`.")
+@click.option("--bytes", "kind", flag_value="bytes", help="KEY is bytes, in hexadecimal.")
+@click.option("--uuid", "kind", flag_value="uuid", help="KEY is a UUID.")
+def locate(
+    node: str | None, cluster: str, timeout: float, as_json: bool, wanted: str, key: str, kind: str | None
+) -> None:
+    """Say where the ring places the actor of CLASS with KEY now, and whether it is active there."""
+    kind = kind or "str"
+    try:
+        KEY_KINDS[kind](key)
+    except ValueError as error:
+        raise click.UsageError(f"KEY {key!r} cannot be read as {kind}: {error}") from None
+    place = _run(Inquiry(cluster, node, timeout).locate(wanted, kind, key))
+    if as_json:
+        _print_json({"node" if name == "id" else name: value for name, value in place.items()})
+    else:
+        state = {True: "active", False: "not active", None: "the node does not answer"}[place["active"]]
+        say(f"{place['actor']}: node {place['id']} ({place['address']}), {state}", bad=place["active"] is None)
+    if place["active"] is None:
+        sys.exit(1)
+
+
+def _run(inquiry: Coroutine[Any, Any, R]) -> R:
+    try:
+        return asyncio.run(inquiry)
+    except NoAnswerError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _print_json(document: Answer) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="ringcast")
