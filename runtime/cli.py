@@ -113,14 +113,26 @@ def _status(told: list[tuple[Answer, Answer | NoAnswerError]]) -> Answer:
     agreed = len({(entry["view"]["lineage"], entry["view"]["number"]) for entry in answering}) <= 1
     return {
         "cluster": answering[0]["cluster"] if answering else None,
-        "healthy": agreed and all(entry["answers"] and (entry["ready"] or entry["leaving"]) for entry in nodes),
+        "healthy": agreed
+        and all(entry["answers"] and (entry["ready"] or entry["leaving"]) for entry in nodes),
         "agreed": agreed,
         "nodes": nodes,
     }
 
 
 def _show_status(found: Answer) -> None:
-    columns = ("node", "address", "answers", "ready", "view", "members", "actors", "calls", "links", "dead letters")
+    columns = (
+        "node",
+        "address",
+        "answers",
+        "ready",
+        "view",
+        "members",
+        "actors",
+        "calls",
+        "links",
+        "dead letters",
+    )
     rows: list[tuple[object, ...]] = []
     for entry in found["nodes"]:
         row: tuple[object, ...] = (entry["id"], entry["address"], entry["answers"])
@@ -169,7 +181,9 @@ def members(node: str | None, cluster: str, timeout: float, as_json: bool) -> No
 @cli.command()
 @looking
 @click.option("--class", "wanted", metavar="CLASS", help="Only of this class: its name, or the last part.")
-@click.option("--limit", type=click.IntRange(1, MAX_LISTED), default=1000, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_LISTED), default=1000, show_default=True, help="At most so many."
+)
 def actors(
     node: str | None, cluster: str, timeout: float, as_json: bool, wanted: str | None, limit: int
 ) -> None:
@@ -230,7 +244,9 @@ def locate(
         _print_json({"node" if name == "id" else name: value for name, value in place.items()})
     else:
         state = {True: "active", False: "not active", None: "the node does not answer"}[place["active"]]
-        say(f"{place['actor']}: node {place['id']} ({place['address']}), {state}", bad=place["active"] is None)
+        say(
+            f"{place['actor']}: node {place['id']} ({place['address']}), {state}", bad=place["active"] is None
+        )
     if place["active"] is None:
         sys.exit(1)
 

@@ -72,11 +72,10 @@ def opened(body: bytes) -> dict[str, Any]:
 class Control:
     """Answers the command line's questions about one node."""
 
-    def __init__(self, node: Node, host: Host, cluster: str) -> None:
+    def __init__(self, node: Node, host: Host) -> None:
         """Belong to one node."""
         self._node = node
         self._host = host
-        self._cluster = cluster
 
     async def serve(self, sock: socket.socket) -> None:
         """Answer one request on a connection whose preamble was read."""
@@ -125,7 +124,7 @@ class Control:
         return {
             "id": node.id,
             "address": node.address,
-            "cluster": self._cluster,
+            "cluster": node.cluster,
             "pid": os.getpid(),
             "ready": node.ready,
             "view": {"lineage": view.lineage, "number": view.number},

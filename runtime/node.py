@@ -113,7 +113,7 @@ class Node:
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
         host.lives = Lives(host, system, config.root, seed=int(self.id, 16))
         host.watches = Watches(host, system)
-        self._control = Control(self, host, self._options.cluster)
+        self._control = Control(self, host)
         self._watchdog = Watchdog(self.id, config.slow_turn)
         self._membership = Membership(
             member_id=self.id,
@@ -280,6 +280,11 @@ class Node:
     def address(self) -> str:
         """Where others dial this node: ``"host:port"``."""
         return self._membership.address
+
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster."""
+        return self._options.cluster
 
     @property
     def ready(self) -> bool:

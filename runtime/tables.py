@@ -21,7 +21,7 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     cells = [list(row) for row in rows]
     table = Table(box=SIMPLE, pad_edge=False)
     for number, name in enumerate(columns):
-        numeric = bool(cells) and all(isinstance(row[number], int | None) for row in cells)
+        numeric = bool(cells) and all(type(row[number]) in (int, type(None)) for row in cells)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*map(_text, row))
