@@ -284,7 +284,7 @@ class Router:
         if frame is None:
             if not begun:
                 cell.accept_local(envelope)
-        elif route.credit > 0 and len(frame) < wire.PIECE_BYTES:
+        elif route.credit > 0 and not route.held and len(frame) < wire.PIECE_BYTES:
             route.credit -= 1
             link.send(message, frame)
         else:
