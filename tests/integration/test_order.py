@@ -17,14 +17,16 @@ class Scroll(Actor):
 
 async def test_small_message_does_not_overtake_a_large_one() -> None:
     large = bytes(4 << 20)  # many pieces, of which only a window's worth may be under way
-    async with Node(cluster="order", discovery=[]) as server:
-        async with Node(cluster="order", discovery=[Seeds([server.address])], hosts=[]) as client:
-            await server.wait_for_members(2, timeout=10)
-            await client.wait_for_members(2, timeout=10)
-            scroll = client.ref(Scroll, "one")
-            await tell(scroll.append, "x")
-            await tell(scroll.append, large)
-            await scroll.append("yy")
-            await tell(scroll.append, large)
-            await tell(scroll.append, "zzz")
-            assert await scroll.lengths() == [1, len(large), 2, len(large), 3]
+    async with (
+        Node(cluster="order", discovery=[]) as server,
+        Node(cluster="order", discovery=[Seeds([server.address])], hosts=[]) as client,
+    ):
+        await server.wait_for_members(2, timeout=10)
+        await client.wait_for_members(2, timeout=10)
+        scroll = client.ref(Scroll, "one")
+        await tell(scroll.append, "x")
+        await tell(scroll.append, large)
+        await scroll.append("yy")
+        await tell(scroll.append, large)
+        await tell(scroll.append, "zzz")
+        assert await scroll.lengths() == [1, len(large), 2, len(large), 3]
