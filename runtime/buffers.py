@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ringcast.errors import CodecError
 
@@ -82,7 +82,7 @@ def _memoryview(format: Any, shape: list[int], readonly: bool, data: bytes | mem
         flat = data.toreadonly() if readonly else data
     if shape == [flat.nbytes] and format == "B":
         return flat
-    return flat.cast(format) if len(shape) == 1 else flat.cast(format, shape)
+    return flat.cast(format) if len(shape) == 1 else cast("Any", flat).cast(format, shape)
 
 
 def _array_parts(array: np.ndarray[Any, Any], bulk: Bulk) -> list[object]:

@@ -459,7 +459,7 @@ class Codec:
     def _received_buffer(self, number: Any) -> memoryview:
         if not 0 <= number < len(self._received):
             raise CodecError(f"buffer {number!r} of the frame did not come with it")
-        return memoryview(self._received[number]).cast("B")
+        return memoryview(cast("bytes", self._received[number])).cast("B")
 
     def _bytes_apart(self, number: Any) -> object:
         return put_together_bytes(self._received_buffer(number))

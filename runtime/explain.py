@@ -19,7 +19,7 @@ from ringcast.errors import CodecError
 TOO_DEEP = "it is nested too deeply, or contains itself"
 ACTOR_REFUSED = "an actor cannot travel, only references to it: pass `self.context.me` instead of `self`"
 
-_STEPS_TO_A_CYCLE = 64
+_STEPS_TO_A_CYCLE = 16
 """How far a value that is too deep is walked to see whether it contains itself."""
 
 

@@ -118,7 +118,10 @@ def _content(error: BaseException) -> list[object]:
         return [[what], fields]
     if make is not type(error):
         raise CodecError(f"{type(error).__qualname__} is pickled as something else: {make!r}")
-    return [list(args), dict(state[0] or {}) if state else {}]
+    attributes: dict[str, object] = dict(state[0] or {}) if state else {}
+    if "__notes__" in vars(error):  # also where the class's own `__reduce__` leaves them out
+        attributes["__notes__"] = vars(error)["__notes__"]
+    return [list(args), attributes]
 
 
 def _names_its_arguments(cls: type[BaseException]) -> bool:
