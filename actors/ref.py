@@ -11,7 +11,7 @@ method per message; there is no `__getattr__` on the way of a call. What it call
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn, Protocol, TypeGuard, TypeVar
 
@@ -68,10 +68,10 @@ class Caller(Protocol):
         """Return the iterator of a streamed reply; it is asked for at the first item."""
         ...
 
-    async def tell(
+    def tell(
         self, ref: ActorRef, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        """Return when the message is accepted into the destination's window."""
+    ) -> Awaitable[None] | None:
+        """Send a told message; return None if it was accepted, else what to await until it is."""
         ...
 
     async def watch(self, ref: ActorRef, notice: Callable[[str], None]) -> Callable[[], None]:

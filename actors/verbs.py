@@ -19,6 +19,11 @@ R = TypeVar("R")
 
 
 def _parts(method: object, verb: str) -> tuple[ActorRef, Message]:
+    """Return what a bound method of a ref stands for.
+
+    Raises:
+        TypeError: If it is none; says what the verb takes.
+    """
     owner = getattr(method, "__self__", None)
     message: Message | None = getattr(method, "__ringcast_message__", None)
     if isinstance(method, MethodType) and isinstance(owner, ActorRef) and message is not None:
@@ -43,10 +48,16 @@ async def tell(method: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -
         Unreachable: If nobody who hosts the actor was reachable within the time limit.
         CodecError: If an argument cannot travel.
     """
-    ref, message = _parts(method, "tell")
+    try:  # the common case, without a call more
+        ref: ActorRef = method.__self__  # type: ignore[attr-defined]
+        message: Message = method.__ringcast_message__  # type: ignore[attr-defined]
+    except AttributeError:
+        ref, message = _parts(method, "tell")
     if message.streams:
         raise TypeError(f"{message.name} streams its reply, which a told message has none of: iterate over it")
-    await ref._caller.tell(ref, message, args, kwargs)  # pyright: ignore[reportPrivateUsage]
+    waiting = ref._caller.tell(ref, message, args, kwargs)  # pyright: ignore[reportPrivateUsage]
+    if waiting is not None:
+        await waiting
 
 
 def using(

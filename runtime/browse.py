@@ -15,7 +15,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from ..discovery.codec import cluster_tag
 from ..discovery.multicast import SERVICE_TYPE
 
-SEARCH = 2.0
+SEARCH = 2.5
 """Seconds to look for a node."""
 SETTLE = 0.25
 """Seconds to look for more after the first: a cluster that fell apart has several views."""

@@ -18,6 +18,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+from asyncio import current_task
+from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -41,7 +43,7 @@ from ..actors.messages import Message
 from ..actors.ref import ActorRef, display
 from ..actors.turn import current_turn
 from .envelope import Envelope, Sink
-from .runner import Runner, Suspended
+from .runner import Runner, Suspended, first_step
 from .streams import serve_stream
 from .tasks import tasks_by_cell
 from .wire import GRANT_EVERY
@@ -161,14 +163,19 @@ class Cell:
         Returns:
             None if there was room, else `accepted`.
         """
-        if self.parked or (self.mailbox is not None and len(self.mailbox) >= self.kind.bound):
+        mailbox = self.mailbox
+        if mailbox is None:
+            mailbox = self.mailbox = deque()
+        elif self.parked or len(mailbox) >= self.kind.bound:
             if self.parked is None:
                 self.parked = deque()
             if accepted is None and envelope[3] is None:
                 accepted = self.host.loop.create_future()
             self.parked.append((envelope, accepted))
             return accepted
-        self.accept(envelope)
+        mailbox.append(envelope)
+        if self.task is None:
+            self._start()
         return None
 
     def owe(self, grant: Granter, message: Message) -> None:
@@ -229,32 +236,33 @@ class Cell:
         runner = runners.parked.pop()
         message, args, kwargs, _, _, _, _, _ = envelope
         self.number = self.turn = number = self.number + 1
-        self.task = runner.task
+        self.task = task = runner.task
         self.current = envelope
         self.since = self.last_used = now
+        loop = runners.loop
+        caller = current_task(loop)
+        if caller is not None:
+            _leave_task(loop, caller)
+        _enter_task(loop, task)
         runners.depth += 1
         try:
-            if kwargs:
-                running = self._bind(message, args, kwargs)
-            else:
-                try:
-                    running = message.function(self.actor, *args)  # type: ignore[misc]
-                except TypeError as error:
-                    raise self._misfit(message, error) from None
-            yielded = runners.first_step(runner, running, (self, number, envelope))
+            running = message.function(self.actor, *args, **kwargs) if kwargs else message.function(self.actor, *args)  # type: ignore[misc]
+            yielded = runner.context.run(first_step, running, (self, number, envelope))
         except StopIteration as done:
             value = done.value
         except BaseException as error:
-            self._over(runner)
             if isinstance(error, self.kind.actor.failures):
                 self.host.failed(self, error, message.name)
-                self._start()
-            raise
+            self._over(runner)
+            raise self._fitting(message, error) from None
         else:
             runner.give(partial(self._drain, Suspended(running, yielded)))
             return SUSPENDED
         finally:
             runners.depth -= 1
+            _leave_task(loop, task)
+            if caller is not None:
+                _enter_task(loop, caller)
         self._over(runner)
         return value
 
@@ -262,8 +270,12 @@ class Cell:
         """A turn that was begun at once has ended at once."""
         self.task = None
         self.current = None
-        self.host.runners.give_back(runner)
-        if self.mailbox or self.retiring is not None:
+        runners = self.host.runners
+        if len(runner.context) > 1:
+            runners.discard(runner)
+        else:
+            runners.parked.append(runner)
+        if self.mailbox or self.retiring is not None or self.fault is not None:
             self._start()
 
     def _start(self) -> None:
@@ -353,7 +365,7 @@ class Cell:
             if now > deadline:
                 self._expire(envelope)
                 continue
-            if message.options.read_only:
+            if not message.is_plain and message.options.read_only:
                 self._run_beside(envelope)
                 continue
             if self.side and not await self._readers_done():
@@ -392,27 +404,25 @@ class Cell:
         if message.streams:
             await serve_stream(self, envelope)
             return None
-        running = self._bind(message, args, kwargs or {})
+        try:
+            running = message.function(self.actor, *args, **(kwargs or {}))  # type: ignore[misc]
+        except TypeError as error:
+            raise self._fitting(message, error) from None
         if message.options.timeout is not None:
             running = self._bounded(running, envelope)
         return await running
 
-    def _bind(self, message: Message, args: Any, kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        assert message.function is not None
-        try:
-            running: Coroutine[Any, Any, Any] = message.function(self.actor, *args, **kwargs)
-        except TypeError as error:
-            raise self._misfit(message, error) from None
-        return running
-
-    def _misfit(self, message: Message, error: TypeError) -> WrongArguments:
-        return WrongArguments(
-            f"{self.name}: {error}",
-            certainty=NOT_SENT,
-            actor=self.name,
-            method=message.name,
-            node=self.host.node_id,
-        )
+    def _fitting(self, message: Message, error: BaseException) -> BaseException:
+        """Return an error as it is, or, if the call itself raised it, what says that the arguments do not fit."""
+        if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            return WrongArguments(
+                f"{self.name}: {error}",
+                certainty=NOT_SENT,
+                actor=self.name,
+                method=message.name,
+                node=self.host.node_id,
+            )
+        return error
 
     def _went_wrong(self, envelope: Envelope, error: BaseException) -> bool:
         """Sort out what came out of a handler; return whether the actor has failed."""
@@ -420,10 +430,8 @@ class Cell:
             if not self._was_cancelled(self.turn, envelope, error):
                 raise error
             return False
-        if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
-            error = self._misfit(envelope[0], error)  # raised by the call itself: the arguments do not fit
         self.current = None
-        return self._raised(envelope, error)
+        return self._raised(envelope, self._fitting(envelope[0], error))
 
     def _was_cancelled(self, turn: int, envelope: Envelope, error: BaseException) -> bool:
         """Sort out a CancelledError that came out of a handler; False if it ends the drain itself."""

@@ -278,7 +278,7 @@ class Link:
         """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox."""
         number = frame[1]
         envelope: Envelope = (message, frame[6:], None, self, number, now + frame[4] * 0.001, (), None)
-        if message.is_plain and monotonic() < self._inline_until:
+        if cell.task is None and message.is_plain and monotonic() < self._inline_until:
             try:
                 value = cell.run_now(envelope, now)
             except Exception as error:
@@ -320,11 +320,11 @@ class Link:
                     call.fail(self.arrivals.blamed(call, error_from_wire(frame[2], self.codec)))
             case wire.ITEM:
                 call = calls.get(frame[1])
-                if call is not None and call.stream is not None and (stream := call.stream()) is not None:
+                if call is not None and (stream := call.reader()) is not None:
                     stream.feed(frame[2])
             case wire.END:
                 call = calls.pop(frame[1], None)
-                if call is not None and call.stream is not None and (stream := call.stream()) is not None:
+                if call is not None and (stream := call.reader()) is not None:
                     stream.end()
             case wire.PULL:
                 self.arrivals.pull(self, frame[1], frame[2])

@@ -18,8 +18,6 @@ References:
 from __future__ import annotations
 
 import asyncio
-from asyncio import current_task
-from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
@@ -125,25 +123,6 @@ class Runners:
             return runner
         return Runner(self, job)
 
-    def first_step(self, runner: Runner, running: Coroutine[Any, Any, Any], turn: Turn) -> Any:
-        """Take the first step of a turn at once, as the runner's task; return what it waits for.
-
-        Raises:
-            StopIteration: If the handler ended in that step; with its value.
-            BaseException: What the handler raised.
-        """
-        loop = self.loop
-        caller = current_task(loop)
-        if caller is not None:
-            _leave_task(loop, caller)
-        _enter_task(loop, runner.task)
-        try:
-            return runner.context.run(_step, running, turn)
-        finally:
-            _leave_task(loop, runner.task)
-            if caller is not None:
-                _enter_task(loop, caller)
-
     def take_back(self, runner: Runner) -> bool:
         """Keep a runner whose job is done, unless it is spent: return whether it is kept."""
         if len(runner.context) > 1 or self.is_closed or len(self.parked) >= PARKED_MAX:
@@ -151,12 +130,9 @@ class Runners:
         self.parked.append(runner)
         return True
 
-    def give_back(self, runner: Runner) -> None:
-        """Take back a runner that was never woken."""
-        if len(runner.context) > 1:
-            runner.give(_nothing)  # it ends, for its context is spent
-        else:
-            self.parked.append(runner)
+    def discard(self, runner: Runner) -> None:
+        """End a runner that was never woken, because its context is spent."""
+        runner.give(_nothing)
 
     def let_go(self, runner: Runner) -> None:
         """Forget a runner that ends."""
@@ -171,7 +147,12 @@ class Runners:
             task.cancel()
 
 
-def _step(running: Coroutine[Any, Any, Any], turn: Turn) -> Any:
+def first_step(running: Coroutine[Any, Any, Any], turn: Turn) -> Any:
+    """Take the first step of a turn, inside a runner's context; return what it waits for.
+
+    Raises:
+        StopIteration: If the handler ended in that step; with its value.
+    """
     current_turn.set(turn)
     return running.send(None)
 
