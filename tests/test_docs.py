@@ -1,0 +1,208 @@
+"""The pages keep their word: programs run and print what stands below them, tables name what is there."""
+
+import dataclasses
+import inspect
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ringcast import Node, NodeConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    fence = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return [Block(text.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in fence.finditer(text)]
+
+
+def steps(block: Block) -> Iterator[tuple[str, str]]:
+    """Yield the commands of a console block, each with what it is to print."""
+    for step in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, output = step.partition("\n")
+        yield command, output
+
+
+def words(command: str) -> list[str]:
+    first, *rest = shlex.split(command)
+    ours = {"python": sys.executable, "ringcast": str(Path(sys.executable).with_name("ringcast"))}
+    return [ours[first], *rest]
+
+
+def fits(expected: str, printed: str) -> bool:
+    """Compare, taking … for anything."""
+    return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), printed, re.DOTALL) is not None
+
+
+@contextmanager
+def session(folder: Path) -> Iterator["Session"]:
+    made = Session(folder)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+class Session:
+    """A reader who follows a page: saves its programs in one folder and runs its commands there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.background: list[subprocess.Popen[bytes]] = []
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RINGCAST_")}
+        # A cluster of its own, so that pages which run at the same time do not meet.
+        self.environment = {**kept, "RINGCAST_CLUSTER": f"docs-{uuid.uuid4().hex}", "PYTHONPATH": str(folder)}
+
+    def save(self, block: Block) -> str:
+        named = re.match(r"# (\w+\.py)\n", block.text)
+        assert named, f"line {block.line}: a program's first line is its name, such as `# counter.py`"
+        (self.folder / named[1]).write_text(block.text)
+        return named[1]
+
+    def run(self, command: str, expected: str) -> None:
+        if command == "kill %1":
+            self.end()
+            return
+        if command.endswith(" &"):
+            process = subprocess.Popen(words(command[:-2]), cwd=self.folder, env=self.environment)
+            self.background.append(process)
+            return
+        done = subprocess.run(
+            words(command),
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
+        assert fits(expected, done.stdout), (
+            f"$ {command}\n{done.stdout}\nexpected:\n{expected}\n{done.stderr}"
+        )
+
+    def end(self) -> None:
+        ending, self.background = self.background, []
+        for process in ending:
+            process.send_signal(signal.SIGTERM)
+        codes = [process.wait(LIMIT) for process in ending]
+        assert codes == [0] * len(codes), "a background command did not end well"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_programs_of_a_page_print_what_stands_below_them(page: str, tmp_path: Path) -> None:
+    programs: dict[str, str] = {}
+    commands: list[str] = []
+    with session(tmp_path) as reader:
+        for block in blocks(ROOT / page):
+            if block.language == "python":
+                programs[reader.save(block)] = block.text
+            elif block.language == "console":
+                for command, expected in steps(block):
+                    commands.append(command)
+                    reader.run(command, expected)
+    assert programs
+    imported = {
+        f"{name}.py" for text in programs.values() for name in re.findall(r"^from (\w+) import", text, re.M)
+    }
+    assert [name for name in programs if not any(name in c for c in commands) and name not in imported] == []
+
+
+def test_every_knob_has_its_row() -> None:
+    page = (DOCS / "configuration.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    fields = {field.name for field in dataclasses.fields(NodeConfig)}
+    arguments = {
+        name
+        for name, parameter in inspect.signature(Node).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    variables = set(
+        re.findall(r'"(RINGCAST_\w+)"', "".join(f.read_text() for f in (ROOT / "runtime").glob("*.py")))
+    )
+    assert fields | arguments | variables <= rows
+    assert {row for row in rows if row.startswith("RINGCAST_")} <= variables
+
+
+def test_defaults_in_the_table_are_the_defaults() -> None:
+    page = (DOCS / "configuration.md").read_text()
+    shown = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)`", page, re.MULTILINE))
+    for field in dataclasses.fields(NodeConfig):
+        default = field.default
+        if default is not dataclasses.MISSING:
+            assert shown[field.name].replace(",", "") == str(default), field.name
+
+
+GLOSSARY_WORDS = """
+activation, ask, backoff, call chain, certainty, credit, dead letter, drain, envelope, epoch, hook, incarnation,
+indirect probe, keyed actor, lineage, link, mailbox, member, node, one_for_one, owner, partition, passivate, piggyback,
+placement, probe, refute, restart, restart intensity, ring, route, runner, sequencer, spawn, suspect, tell, turn, view,
+virtual node, watch
+"""
+
+
+def test_the_words_of_the_field_are_explained() -> None:
+    explained = set(re.findall(r"^\*\*([^*]+)\*\*", (DOCS / "glossary.md").read_text(), re.MULTILINE))
+    assert set(re.split(r",\s+", GLOSSARY_WORDS.strip())) <= explained
+
+
+def test_decisions_fit_a_screen_and_are_listed() -> None:
+    index = (DOCS / "README.md").read_text()
+    pages = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+    assert pages
+    for page in pages:
+        text = page.read_text()
+        assert len(text.splitlines()) <= 50, page.name
+        assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
+            "Context",
+            "Decision",
+            "Consequences",
+            "Rejected",
+        ]
+        assert f"decisions/{page.name}" in index, page.name
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    missing = [p.name for p in DOCS.glob("*.md") if p.name != "README.md" and f"({p.name})" not in index]
+    assert missing == []
+
+
+def test_files_and_functions_that_pages_name_exist() -> None:
+    """The journey names code as `runtime/router.py` and `Router.ask`: both must be there."""
+    for name in ("journey.md", "architecture.md"):
+        text = (DOCS / name).read_text()
+        files = set(re.findall(r"`((?:actors|discovery|runtime|ringcast)/\w+\.py)`", text))
+        assert files
+        assert [file for file in files if not (ROOT / file).is_file()] == []
+        source = "\n".join(
+            file.read_text()
+            for part in ("actors", "discovery", "runtime")
+            for file in (ROOT / part).glob("*.py")
+        )
+        for cls, method in re.findall(r"`([A-Z]\w+)\.(\w+)`", text):
+            assert re.search(rf"^class {cls}\b", source, re.MULTILINE), cls
+            assert re.search(rf"\bdef {method}\b|^    {method}[:,]|\.{method}\b", source, re.MULTILINE), (
+                f"{cls}.{method}"
+            )
