@@ -390,8 +390,8 @@ class Swim:
         return None
 
     def _ask_others(self, probe: _Probe) -> list[Effect]:
-        target = self._peers[probe.target]
-        if target.claim.status.is_final:
+        target = self._peers.get(probe.target)
+        if target is None or target.claim.status.is_final:
             return []
         others = [claim for claim in self.alive() if claim.id != probe.target]
         helpers = self._rng.sample(others, min(self._profile.indirect_checks, len(others)))
