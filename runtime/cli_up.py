@@ -97,7 +97,7 @@ def _listen(context: click.Context, option: click.Parameter, value: str | None) 
 
 def _labels(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     for label in value:
-        if "=" not in label.strip("="):
+        if label.find("=") < 1:
             raise click.BadParameter(f"{label!r} is not of the form name=value", context, option)
     return value
 
