@@ -65,6 +65,8 @@ class Link:
         self.messages: dict[int, tuple[Kind, Message]] = {}
         self.cancelled: dict[int, float] = {}
         self.received = 0
+        self.void_dials = 0
+        """The peer gave up its dials up to this number when this link came up: one may still arrive."""
         self.log = structlog.get_logger("ringcast").bind(node=node_id, peer=peer)
         self._connect = connect
         self._learn = learn

@@ -1,8 +1,9 @@
 """The peers of a node: one link each, dialled when there is something to send.
 
 One connection for each pair. When both dial at once, the one that was dialled by the node with the
-lower id stays: its owner refuses the other as `busy`, and the other waits for it. A refusal because
-two nodes do not fit (protocol, cluster, identity) names both sides' values and is not retried
+lower id stays: its owner refuses the other as `busy`, and the other waits for it. Dials are numbered,
+and each hello says the number of the latest: so a dial that was given up for a connection that came
+up meanwhile, and arrives late, does not replace it. A refusal because two nodes do not fit (protocol, cluster, identity) names both sides' values and is not retried
 quickly.
 """
 
@@ -67,6 +68,7 @@ class Peers:
         self._codec = codec
         self._plain_codec = plain_codec
         self._dials: dict[str, asyncio.Task[None]] = {}
+        self._last_dial = 0
         self._greeting: set[Connection] = set()
         self._known: set[str] = set()
         self._rng = random.Random(node_id)
@@ -112,7 +114,8 @@ class Peers:
     # ---- dialling ------------------------------------------------------------------------------
 
     def _dial(self, link: Link) -> None:
-        if not self._stopped and not link.is_up and link.peer not in self._dials:
+        dial = self._dials.get(link.peer)
+        if not self._stopped and not link.is_up and (dial is None or dial.done()):
             task = self.host.background(self._connect(link))
             self._dials[link.peer] = task
             task.add_done_callback(lambda _: self._dialled(link, task))
@@ -146,12 +149,15 @@ class Peers:
 
         def greet(connection: Connection, hello: dict[str, Any]) -> None:
             try:
+                if hello.get("busy"):
+                    raise Unreachable(f"node {link.peer} is dialling this node itself")
                 self._check(hello, link.peer)
-            except HandshakeRefused as error:
+            except (HandshakeRefused, Unreachable) as error:
                 if not answer.done():
                     answer.set_exception(error)
                 connection.close()
                 return
+            link.void_dials = _dials_of(hello)
             link.up(connection, self._codec_for(hello))
             if not answer.done():
                 answer.set_result(None)
@@ -170,6 +176,7 @@ class Peers:
                     lambda: connection, hostname.strip("[]"), int(port)
                 )
                 assert connection.transport is not None
+                self._last_dial += 1
                 connection.transport.write(preamble(CHANNEL) + _frame(self._hello(link.peer)))
                 await answer
         finally:
@@ -213,14 +220,17 @@ class Peers:
             return
         link = self.link(peer)
         dial = self._dials.get(peer)
-        if dial is not None and not link.is_up and self.node_id < peer:
+        dialling = dial is not None and not dial.done() and not link.is_up
+        if (dialling and self.node_id < peer) or _dials_of(hello) <= link.void_dials:
             connection.transport.write(_frame({"refused": "busy", "busy": True}))
             connection.close()
             return
         connection.transport.write(_frame(self._hello(peer)))
-        link.up(connection, self._codec_for(hello))
+        link.void_dials = _dials_of(hello)
         if dial is not None:
+            del self._dials[peer]
             dial.cancel()
+        link.up(connection, self._codec_for(hello))
 
     def _ended(self, connection: Connection, why: str) -> None:
         self._greeting.discard(connection)
@@ -243,6 +253,7 @@ class Peers:
             "to": to,
             "to_incarnation": 0 if member is None else member.incarnation,
             "pickle": self.config.pickle,
+            "dials": self._last_dial,
         }
 
     def _check(self, hello: dict[str, Any], expected: str | None) -> None:
@@ -306,6 +317,11 @@ class Peers:
             await asyncio.sleep(0.01)
         for connection in open_connections:
             connection.abort("the node has left")
+
+
+def _dials_of(hello: dict[str, Any]) -> int:
+    dials = hello.get("dials")
+    return dials if isinstance(dials, int) else 0
 
 
 def _frame(hello: dict[str, Any]) -> bytes:

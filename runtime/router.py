@@ -670,7 +670,10 @@ class Router:
             while waiting:
                 self._deliver_here(route, waiting.popleft())
             return
-        while waiting and route.credit > 0 and not route.held and link.is_up:
+        if waiting and not link.is_up:
+            link.connect_soon()
+            return
+        while waiting and route.credit > 0 and not route.held:
             parcel = waiting.popleft()
             route.credit -= 1
             if parcel.number and (call := self.calls.get(parcel.number)) is not None:
@@ -748,6 +751,8 @@ class Router:
                     node=link.peer,
                 )
             )
+        if any(route.waiting for route in link.routes):
+            link.connect_soon()
 
     def _is_waiting(self, call: Call, number: int) -> bool:
         return any(parcel.number == number for parcel in call.route.waiting)
@@ -759,6 +764,7 @@ class Router:
             parcel = Parcel(call.message, number, parcel, None, None)
         call.route.waiting.append(parcel)
         self._reaim(call.route)
+        self._flush(call.route)  # a route that was not stale is as it was
 
     def forward(self, kind: Kind, key: Any, envelope: Envelope, hops: int, once: str | None = None) -> None:
         """Send a message that waited here, or arrived here, on to the actor's owner.
