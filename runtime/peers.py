@@ -3,8 +3,8 @@
 One connection for each pair. When both dial at once, the one that was dialled by the node with the
 lower id stays: its owner refuses the other as `busy`, and the other waits for it. Dials are numbered,
 and each hello says the number of the latest: so a dial that was given up for a connection that came
-up meanwhile, and arrives late, does not replace it. A refusal because two nodes do not fit (protocol, cluster, identity) names both sides' values and is not retried
-quickly.
+up meanwhile, and arrives late, does not replace it. A refusal because two nodes do not fit (protocol,
+cluster, identity) names both sides' values and is not retried quickly.
 """
 
 from __future__ import annotations
@@ -283,7 +283,9 @@ class Peers:
                 f"give both the same Node(cluster=…), or keep them apart"
             )
         if expected is not None and node != expected:
-            raise HandshakeRefused(f"node {expected} was dialled, and node {node} answered: its address was reused")
+            raise HandshakeRefused(
+                f"node {expected} was dialled, and node {node} answered: its address was reused"
+            )
 
     def _check_meant(self, hello: dict[str, Any]) -> None:
         meant, incarnation = hello.get("to"), hello.get("to_incarnation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -21,11 +21,13 @@ class Echo(Actor):
 
 
 @asynccontextmanager
-async def pair(cluster: str) -> AsyncIterator[tuple[Node, Node]]:
-    async with Node(cluster=cluster, discovery=[]) as one:
-        async with Node(cluster=cluster, discovery=[Seeds([one.address])]) as two:
-            await asyncio.gather(one.wait_for_members(2, 10), two.wait_for_members(2, 10))
-            yield one, two
+async def pair(cluster: str) -> AsyncGenerator[tuple[Node, Node]]:
+    async with (
+        Node(cluster=cluster, discovery=[]) as one,
+        Node(cluster=cluster, discovery=[Seeds([one.address])]) as two,
+    ):
+        await asyncio.gather(one.wait_for_members(2, 10), two.wait_for_members(2, 10))
+        yield one, two
 
 
 async def there(caller: Node, other: Node) -> Echo:
@@ -49,7 +51,8 @@ async def test_both_dial_at_once_and_no_call_is_lost(attempt: int) -> None:
             return [first, *await asyncio.gather(*[ref.say(str(i)) for i in range(10)])]
 
         expected = ["first", *map(str, range(10))]
-        assert await asyncio.gather(ask(forth, attempt), ask(back, 0)) == [expected, expected]
+        forth_said, back_said = await asyncio.gather(ask(forth, attempt), ask(back, 0))
+        assert (forth_said, back_said) == (expected, expected)
 
 
 async def test_a_connection_that_ended_is_dialled_again() -> None:
