@@ -31,7 +31,7 @@ import time
 import tokenize
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import asdict, dataclass, field
 from keyword import iskeyword
 from pathlib import Path
@@ -170,14 +170,14 @@ class Child:
 
 async def start(*arguments: str, log: IO[bytes]) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
-    command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+    command = [sys.executable, os.path.abspath(__file__), *arguments]
     return await asyncio.create_subprocess_exec(
         *command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True
     )
 
 
 @contextlib.asynccontextmanager
-async def node_processes(n: int, cluster: str, log: IO[bytes]) -> AsyncIterator[list[Child]]:
+async def node_processes(n: int, cluster: str, log: IO[bytes]) -> AsyncGenerator[list[Child]]:
     """Start the nodes; they have run their imports, and are joining, when the block begins."""
     children: list[Child] = []
     try:
@@ -194,7 +194,12 @@ async def node_processes(n: int, cluster: str, log: IO[bytes]) -> AsyncIterator[
 
 @dataclass
 class Report:
-    """What the census found out; durations are seconds."""
+    """What the census found out; durations are seconds.
+
+    `found_each_other_after` counts from when all processes had started and began to join, the
+    pauses from the kill to the first answer of a key that the killed node owned, `seconds` all
+    that lies between the first file and the last shard. `messages` are asks that were answered.
+    """
 
     python: str = platform.python_version()
     nodes: int = 0
@@ -295,7 +300,7 @@ class Census:
         counters = [self._node.ref(FileCounter, module) for module in self._files]
         hit = [ref for ref in shards if (await self._node.locate(ref)).id == victim.node]
         read = [ref for ref in counters if (await self._node.locate(ref)).id == victim.node]
-        probed = [*hit, *random.sample(read, min(PROBED_FILES, len(read)))]
+        probed: list[Shard | FileCounter] = [*hit, *random.sample(read, min(PROBED_FILES, len(read)))]
         victim.process.kill()
         now = time.perf_counter()
         victim.killed_after = round(now - self._start, 3)
@@ -370,25 +375,30 @@ def show(report: Report, console: Console) -> None:
     table.add_row("files", f"{report.files:,} of Python {report.python}'s library{skipped}")
     table.add_row("identifiers", f"{report.identifiers:,}, {report.different:,} different")
     table.add_row("most used", ", ".join(f"{name} {n:,}" for name, n in report.most_used.items()))
-    table.add_row(
-        "messages",
-        f"{report.messages:,} asks and their answers in {report.seconds:.1f} s, {report.messages_per_second:,} a second",
-    )
+    rate = f"{report.messages:,} in {report.seconds:.1f} s, {report.messages_per_second:,} a second"
+    table.add_row("messages", f"{rate}, each with its answer")
     for child in report.work:
-        end = f", [red]killed after {child['killed_after']:.1f} s[/red]" if child["killed_after"] else ""
+        end = (
+            f", [red]killed after {child['killed_after']:.1f} s[/red]"
+            if child["killed_after"] is not None
+            else ""
+        )
         table.add_row("work", f"{child['files']:,} files on node {child['node']}{end}")
     if report.pause_longest is not None:
         pause = f"longest {report.pause_longest:.2f} s, median {report.pause_median:.2f} s"
         table.add_row("pause", f"{pause}, at {report.keys_probed} keys of what was killed")
-    table.add_row("failed calls", f"{report.calls_failed:,}, each tried again")
-    again = f"{report.modules_done_again:,} modules into {report.shards_done_again} shards"
-    table.add_row("done again", f"{again}, {report.merges_done_again:,} merges" if report.merges_done_again else "none")
+    failed, again = f"{report.calls_failed:,}, each tried again", f"{report.modules_done_again:,} modules"
+    table.add_row("failed calls", failed if report.calls_failed else "none")
+    again = f"{again} into {report.shards_done_again} shards, {report.merges_done_again:,} merges"
+    table.add_row("done again", again if report.merges_done_again else "nothing")
     table.add_row("exact match", "[green]yes[/green]" if report.exact_match else "[red]no[/red]")
     console.print(table)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Count every identifier of the standard library on several nodes.")
+    parser = argparse.ArgumentParser(
+        description="Count every identifier of the standard library on several nodes."
+    )
     parser.add_argument("--nodes", type=int, default=3, help="node processes")
     parser.add_argument("--kill", type=int, default=1, help="how many of them to kill; the last survives")
     parser.add_argument("--limit", type=int, help="count only so many files")
