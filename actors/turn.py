@@ -28,3 +28,6 @@ envelope
 DEADLINE, CHAIN, TRACE = 5, 6, 7
 
 current_turn: ContextVar[Turn | None] = ContextVar("ringcast_turn", default=None)
+
+new_chain: ContextVar[bool] = ContextVar("ringcast_new_chain", default=False)
+"""Whether a call is sent by `submit`: nobody waits for it here yet, so it cannot be a cycle."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
@@ -11,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from .messages import Message
 from .ref import ActorRef, CallOptions, check_timeout, require_ref
-from .turn import current_turn
+from .turn import current_turn, new_chain
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,8 +98,11 @@ def submit(method: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs)
     It starts a new chain of calls with fresh limits. Cancelling the task cancels the call.
     """
     ref, message = _parts(method, "submit")
+    if message.streams:
+        raise TypeError(f"{message.name} streams its reply, and submit waits for one answer: iterate over it")
     context = copy_context()
     context.run(current_turn.set, None)
+    context.run(new_chain.set, True)
     caller = ref._caller  # pyright: ignore[reportPrivateUsage]
     call = context.run(caller.ask, ref, message, args, cast(dict[str, Any], kwargs))
 
@@ -131,6 +135,8 @@ async def broadcast(refs: Iterable[T], method: Callable[..., Awaitable[R]], *arg
     targets = [require_ref(ref, "broadcast") for ref in refs]
     if not isinstance(name, str) or isinstance(method, MethodType):
         raise TypeError(f"broadcast takes a message of the class, such as Cart.total, not {method!r}")
+    if inspect.isasyncgenfunction(method):
+        raise TypeError(f"{name} streams its reply, and broadcast waits for one answer each: iterate over it")
     calls = [getattr(target, name)(*args, **kwargs) for target in targets]
     return cast(list[R], await asyncio.gather(*calls, return_exceptions=True))
 

@@ -156,6 +156,7 @@ class Arrivals:
         """Fill in what an error that came back does not know: whom the caller had asked."""
         if isinstance(error, CallError) and error.actor is None:
             error.actor, error.method = call.route.name, call.message.name
+            error.args = (f"{error.actor}.{error.method}: {error.args[0]}",)
         return error
 
     # ---- cancels and streams -------------------------------------------------------------------------

@@ -295,6 +295,8 @@ class Cell:
                 await self.host.recover(self)
                 self.fault = None
         finally:
+            if self.cancelling and self.task is not None:
+                self._forget_cancel(self.task)
             self.task = None
             self.current = None
         if self.retiring is not None:
@@ -357,6 +359,10 @@ class Cell:
                 now = monotonic()
                 slice_end = now + SLICE
                 continue
+            if self.side and not mailbox[0][0].options.read_only and self._holders():
+                if not await self._readers_done():
+                    return
+                continue  # it may have been cancelled while it waited
             envelope = mailbox.popleft()
             message, args, kwargs, sink, number, deadline, _, _ = envelope
             if self.parked or self.deferred:
@@ -368,9 +374,6 @@ class Cell:
             if not message.is_plain and message.options.read_only:
                 self._run_beside(envelope)
                 continue
-            if self.side and not await self._readers_done():
-                mailbox.appendleft(envelope)
-                return
             self.number = self.turn = turn = self.number + 1
             self.current = envelope
             self.since = now
@@ -441,12 +444,22 @@ class Cell:
             self.cancelling = 0
             task.uncancel()
             return True
+        self._forget_cancel(task)
         if task.cancelling():
             if (sink := envelope[3]) is not None:
                 sink.fail(envelope[4], self.host.lost(self, envelope, "was cancelled, for its node is leaving"))
-            return False
+            if self.retiring is None:
+                return False
+            task.uncancel()  # it is to go, in order
+            return True
         self._raised(envelope, error)  # the handler awaited something that somebody else cancelled
         return True
+
+    def _forget_cancel(self, task: asyncio.Task[Any]) -> None:
+        """A cancelled handler went on to its end all the same: what comes after it was not cancelled."""
+        if self.cancelling:
+            self.cancelling = 0
+            task.uncancel()
 
     def _raised(self, envelope: Envelope, error: BaseException) -> bool:
         """Give an error to whom it belongs; return whether it is the actor's own failure."""
@@ -503,7 +516,7 @@ class Cell:
             assert task is not None
             if not task.cancelling():
                 failed = self._raised(envelope, error)
-            elif sink is not None and self.cancelling != turn:
+            elif sink is not None:
                 sink.fail(number, self.host.lost(self, envelope, "was cancelled, for its activation ended"))
         except BaseException as error:
             failed = self._raised(envelope, error)
@@ -595,7 +608,8 @@ class Cell:
             place = f"running for {monotonic() - since:.1f} s on node {self.host.node_id}"
             sink.fail(number, self._timeout(message, MAYBE_EXECUTED, place))
         if task is not None and (message.options.cancellable or message.streams):
-            self.cancelling = turn
+            if task is self.task:
+                self.cancelling = turn
             task.cancel()
 
     def _expire(self, envelope: Envelope, *, parked: bool = False) -> None:

@@ -161,6 +161,8 @@ class Host:
                 f"name; give the constructor defaults, or start it with spawn(props({cls.__qualname__}, …))"
             )
         check_key(key)
+        if isinstance(key, tuple) and key[:1] == (SPAWNED,):
+            raise TypeError(f"{key!r} cannot be an actor's key: it names a spawned actor; use the ref that spawn returned")
         self.kind_of(actor)
         return ref_class(actor)(self.router, actor.name, key, None)
 

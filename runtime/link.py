@@ -10,6 +10,7 @@ A link is also the `Sink` of the calls that its peer makes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,8 @@ class Link:
         self._learn = learn
         self._blob = blob
         self._out: list[bytes] = []
+        self._behind: dict[int, deque[tuple[bytes, list[memoryview]]]] = {}
+        """By call: answers that wait for a large one of the same stream to have left."""
         self._inline_until = 0.0
         self._defined: set[int] = set()
         self.use(codec)
@@ -113,6 +116,7 @@ class Link:
         self.is_up = False
         self.trouble = why
         self._out.clear()
+        self._behind.clear()
         connection.close()
         self.arrivals.link_lost(self)
         self.router.link_down(self, why)
@@ -175,7 +179,13 @@ class Link:
             self._define(parcel.message)
         self._send_parts(parcel.frame, parcel.buffers or [], route)
 
-    def _send_parts(self, frame: bytes, buffers: list[memoryview], route: Route | None) -> None:
+    def _send_parts(
+        self,
+        frame: bytes,
+        buffers: list[memoryview],
+        route: Route | None,
+        then: Callable[[], None] | None = None,
+    ) -> None:
         connection = self.connection
         if connection is None:
             return
@@ -187,6 +197,8 @@ class Link:
         def sent() -> None:
             if route is not None:
                 self.loop.call_soon(self.router.bulk_sent, route, self)
+            if then is not None:
+                self.loop.call_soon(then)
 
         connection.send_parts(number, parts, sent)
 
@@ -217,7 +229,7 @@ class Link:
                 frame, buffers = self.pack_parts([wire.REPLY, number, value])
             self._send_answer(frame, buffers)
         except CodecError as error:
-            self.fail(number, unencodable("the actor", "the call", self.node_id, error))
+            self.fail(number, unencodable(None, None, self.node_id, error))
 
     def _send_answer(self, frame: bytes, buffers: list[memoryview]) -> None:
         if buffers or len(frame) >= wire.PIECE_BYTES:
@@ -229,15 +241,34 @@ class Link:
 
     def fail(self, number: int, error: BaseException) -> None:
         """Answer a call of the peer with an error."""
-        self.send_frame([wire.ERROR, number, error_to_wire(error, self.node_id, self.codec)])
+        self._send_next(number, self.pack([wire.ERROR, number, error_to_wire(error, self.node_id, self.codec)]), [])
 
     def item(self, number: int, value: Any) -> None:
         """Send an item of a stream."""
-        self._send_answer(*self.pack_parts([wire.ITEM, number, value]))
+        self._send_next(number, *self.pack_parts([wire.ITEM, number, value]))
 
     def end(self, number: int) -> None:
         """End a stream."""
-        self.send_frame([wire.END, number])
+        self._send_next(number, self.pack([wire.END, number]), [])
+
+    def _send_next(self, number: int, frame: bytes, buffers: list[memoryview]) -> None:
+        """Send an answer of which there may be several; none overtakes a large one before it."""
+        behind = self._behind.get(number)
+        if behind is not None:
+            behind.append((frame, buffers))
+        elif not buffers and len(frame) < wire.PIECE_BYTES:
+            self._send_answer(frame, buffers)
+        elif self.connection is not None:
+            self._behind[number] = deque()
+            self._send_parts(frame, buffers, None, lambda: self._answer_sent(number))
+
+    def _answer_sent(self, number: int) -> None:
+        behind = self._behind.pop(number, None)
+        while behind:
+            self._send_next(number, *behind.popleft())
+            if number in self._behind:
+                self._behind[number] = behind
+                return
 
     # ---- receiving -----------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ from ringcast.errors import (
 
 from ..actors.messages import Message
 from ..actors.ref import ActorRef, display
-from ..actors.turn import CHAIN, DEADLINE, TRACE, ChainEntry, Turn, current_turn
+from ..actors.turn import CHAIN, DEADLINE, TRACE, ChainEntry, Turn, current_turn, new_chain
 from . import wire
 from .cell import NOT_NOW, SUSPENDED
 from .envelope import Envelope
@@ -110,6 +110,11 @@ class Parcel:
         self.frame = frame
         self.buffers = buffers
         self.taken = taken
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its teller has stopped waiting, and was told that it was not sent."""
+        return self.taken is not None and self.taken.done()
 
 
 class Call(asyncio.Future[Any]):
@@ -203,10 +208,11 @@ def _ttl(seconds: float) -> int:
     return int(seconds * 1000) or 1
 
 
-def unencodable(actor: str, method: str, node: str, error: BaseException) -> CallError:
-    """Return what a caller gets whose reply cannot travel."""
+def unencodable(actor: str | None, method: str | None, node: str, error: BaseException) -> CallError:
+    """Return what a caller gets whose reply cannot travel; whom it had asked is filled in at its node."""
+    whom = "the handler" if actor is None else f"{actor}.{method}"
     failure = CallError(
-        f"{actor}.{method} ran, but its reply cannot travel: {error}",
+        f"{whom} ran, but its reply cannot travel: {error}",
         certainty=EXECUTED,
         actor=actor,
         method=method,
@@ -516,26 +522,27 @@ class Router:
         if not message.options.read_only:
             holder = self._holder()
             stream.holder = holder
-            self.holding.setdefault(holder, []).append((call.route.kind.name, call.route.key))
+            self.holding.setdefault(holder, []).append(stream.held)
         return call.number
 
     def stream_closed(self, stream: Inflow) -> None:
         """Forget that somebody holds this stream open."""
         holder, stream.holder = stream.holder, None
-        if holder is None:
-            return
-        ref = stream._call[0]  # pyright: ignore[reportPrivateUsage]
+        self._release(holder, stream.held)
+
+    def _release(self, holder: object, name: tuple[str, Any]) -> None:
         held = self.holding.get(holder)
         if held is not None:
-            held.remove((ref._type_name, ref._key))  # pyright: ignore[reportPrivateUsage]
+            held.remove(name)
             if not held:
                 del self.holding[holder]
 
     def _holder(self) -> object:
-        return current_turn.get() or asyncio.current_task()
+        turn = current_turn.get()
+        return asyncio.current_task() if turn is None else (turn[0], turn[1])
 
     def _check_holding(self, route: Route, message: Message) -> None:
-        if not self.holding:
+        if not self.holding or new_chain.get():
             return
         held = self.holding.get(self._holder())
         if held and (route.kind.name, route.key) in held:
@@ -578,9 +585,10 @@ class Router:
         if self._unsend(call.route, number) is None:
             self._cancel(call, number, expired=False)
 
-    def abandon_later(self, number: int) -> None:
-        """Cancel a call from wherever a collector runs."""
+    def abandon_later(self, number: int, holder: object, held: tuple[str, Any]) -> None:
+        """Close a stream from wherever a collector runs."""
         if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._release, holder, held)
             self.loop.call_soon_threadsafe(self.abandon, number)
 
     def _cancel(self, call: Call, number: int, *, expired: bool) -> None:
@@ -675,6 +683,8 @@ class Router:
             return
         while waiting and route.credit > 0 and not route.held:
             parcel = waiting.popleft()
+            if parcel.is_given_up:
+                continue
             route.credit -= 1
             if parcel.number and (call := self.calls.get(parcel.number)) is not None:
                 call.link = link
@@ -695,7 +705,7 @@ class Router:
 
     def _deliver_here(self, route: Route, parcel: Parcel) -> None:
         """Deliver a packed message on this node, which became the owner while it waited."""
-        if parcel.number and parcel.number not in self.calls:
+        if parcel.is_given_up or (parcel.number and parcel.number not in self.calls):
             return
         if parcel.number:
             self.calls[parcel.number].link = None

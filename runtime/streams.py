@@ -99,6 +99,7 @@ class Inflow(AsyncIterator[Any]):
         self.limit = 0.0
         self._error: BaseException | None = None
         self._ended = False
+        self.held = (ref._type_name, ref._key)  # pyright: ignore[reportPrivateUsage]
         self.holder: object = None
         """Who holds the actor's turn through this stream, if it does."""
 
@@ -164,7 +165,7 @@ class Inflow(AsyncIterator[Any]):
         """Close when nobody holds the iterator any more."""
         if self._number and not self._ended:
             self._ended = True
-            self._router.abandon_later(self._number)
+            self._router.abandon_later(self._number, self.holder, self.held)
 
     def feed(self, item: Any) -> None:
         """Take an item that has arrived."""

@@ -5,7 +5,6 @@ A verb is an async function of plain values. A call to this node itself runs it 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -54,17 +53,23 @@ class System:
         route = router.routes.get(("ringcast", node))
         if route is None:
             route = router.routes["ringcast", node] = Route(kind, node, node)
-        answer: asyncio.Future[Any] = router.loop.create_future()
         router.aim_at(route)
         link = route.link
         assert link is not None
         frame, buffers = link.pack_parts([wire.SYSTEM, number, verb, *args])
         parcel = Parcel(_MESSAGE, number, frame, buffers, None)
-        router.calls[number] = Call(answer, monotonic() + self._timeout, route, _MESSAGE, link, parcel)
+        call = router.calls[number] = Call(loop=router.loop)
+        call.number = number
+        call.deadline = monotonic() + self._timeout
+        call.route = route
+        call.message = _MESSAGE
+        call.link = link
+        call.parcel = parcel
+        call.asked = False
         route.credit = wire.WINDOW if link.is_up else 0  # few and small: they need no window
         router.send(route, parcel)
         try:
-            return await answer
+            return await call
         finally:
             router.calls.pop(number, None)
 
