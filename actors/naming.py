@@ -21,6 +21,7 @@ import functools
 import hashlib
 import importlib
 import importlib.machinery
+import itertools
 import pickle
 import sys
 import weakref
@@ -155,9 +156,7 @@ def _importable_name(main: ModuleType) -> str | None:
         return None
     script = Path(file).resolve()
     names = [script.stem]
-    for folder in script.parents:
-        if not (folder / "__init__.py").exists():
-            break
+    for folder in itertools.takewhile(lambda folder: (folder / "__init__.py").exists(), script.parents):
         names.append(f"{folder.name}.{names[-1]}")
     # The longest name first: it is the one that holds where the package's own folder is not on the path.
     return next((name for name in reversed(names) if _file_of(name) == script), None)

@@ -76,13 +76,14 @@ def _memoryview_parts(view: memoryview, bulk: Bulk) -> list[object]:
 
 
 def _memoryview(format: Any, shape: list[int], readonly: bool, data: bytes | memoryview) -> memoryview:
+    flat: Any
     if isinstance(data, bytes):
         flat = memoryview(data if readonly else bytearray(data))
     else:
         flat = data.toreadonly() if readonly else data
-    if shape == [flat.nbytes] and format == "B":
-        return flat
-    return flat.cast(format) if len(shape) == 1 else cast("Any", flat).cast(format, shape)
+    if shape != [flat.nbytes] or format != "B":
+        flat = flat.cast(format) if len(shape) == 1 else flat.cast(format, shape)
+    return cast("memoryview", flat)
 
 
 def _array_parts(array: np.ndarray[Any, Any], bulk: Bulk) -> list[object]:

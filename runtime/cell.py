@@ -227,7 +227,7 @@ class Cell:
         if (
             self.task is not None
             or self.side is not None
-            or self.actor is None
+            or (self.actor is None and not (self.kind.begins_plainly and self.life is None and not self.not_before))
             or self.retiring is not None
             or not runners.parked
             or runners.depth >= INLINE_DEPTH
@@ -235,10 +235,7 @@ class Cell:
             return NOT_NOW
         runner = runners.parked.pop()
         message, args, kwargs, _, _, _, _, _ = envelope
-        self.number = self.turn = number = self.number + 1
         self.task = task = runner.task
-        self.current = envelope
-        self.since = self.last_used = now
         loop = runners.loop
         caller = current_task(loop)
         if caller is not None:
@@ -246,15 +243,27 @@ class Cell:
         _enter_task(loop, task)
         runners.depth += 1
         try:
+            if self.actor is None:
+                runner.context.run(self._make)
+                self.host.started(self)
+            self.number = self.turn = number = self.number + 1
+            self.current = envelope
+            self.since = self.last_used = now
             running = message.function(self.actor, *args, **kwargs) if kwargs else message.function(self.actor, *args)  # type: ignore[misc]
             yielded = runner.context.run(first_step, running, (self, number, envelope))
         except StopIteration as done:
             value = done.value
         except BaseException as error:
+            if self.actor is None:
+                refusal = self.host.start_failed(self, error)
+                self._over(runner)
+                raise refusal(envelope) from error
             if isinstance(error, self.kind.actor.failures):
                 self.host.failed(self, error, message.name)
             self._over(runner)
-            raise self._fitting(message, error) from None
+            if (misfit := self._fitting(message, error)) is not error:
+                raise misfit from None
+            raise
         else:
             runner.give(partial(self._drain, Suspended(running, yielded)))
             return SUSPENDED
@@ -317,22 +326,11 @@ class Cell:
             await asyncio.sleep(wait)
         if self.retiring is not None:
             return True
-        self.epoch = self.host.next_epoch()
-        self.number = self.turn = self.number + 1
-        self.current = (self.kind.hooks["on_start"], (), None, None, 0, math.inf, (), None)
-        self.since = monotonic()
-        current_turn.set((self, self.turn, self.current))
-        cls = self.kind.actor.cls
         try:
-            actor = cls.__new__(cls)
-            actor.context = Context(self)
-            if self.life is None:
-                actor.__init__()  # type: ignore[misc]
-            else:
-                actor.__init__(*self.life.args, **self.life.kwargs)  # type: ignore[misc]
-            self.actor = actor
-            if cls.on_start is not Actor.on_start:
-                await actor.on_start()
+            self._make()
+            assert self.actor is not None
+            if not self.kind.begins_plainly:
+                await self.actor.on_start()
         except asyncio.CancelledError:
             self.actor = None
             raise
@@ -343,6 +341,22 @@ class Cell:
         self.current = None
         self.host.started(self)
         return True
+
+    def _make(self) -> None:
+        """Make the actor, in a turn of its own; `on_start` is still to come."""
+        self.epoch = self.host.next_epoch()
+        self.number = self.turn = number = self.number + 1
+        self.since = monotonic()
+        self.current = current = (self.kind.hooks["on_start"], (), None, None, 0, math.inf, (), None)
+        current_turn.set((self, number, current))
+        cls = self.kind.actor.cls
+        actor = cls.__new__(cls)
+        actor.context = Context(self)
+        if self.life is None:
+            actor.__init__()  # type: ignore[misc]
+        else:
+            actor.__init__(*self.life.args, **self.life.kwargs)  # type: ignore[misc]
+        self.actor = actor
 
     async def _turns(self) -> None:
         mailbox = self.mailbox

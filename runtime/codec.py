@@ -15,9 +15,10 @@ One codec belongs to one thread. Its pieces:
 * Pickle is the last resort, for types that nobody here knows, and only where it is allowed.
 
 What does not travel: identity (a value that stands twice in an argument arrives as two), types
-outside the table unless pickle is allowed, and values nested more than `MAX_DEPTH` extensions or
-511 lists and dicts deep, cycles among them. What arrives is never trusted: only `CodecError` comes out
-of `unpack`, and without pickle no class is looked up that is not imported here already.
+outside the table unless pickle is allowed, and values that are nested deeper than `MAX_DEPTH`
+extensions or msgpack's own limit of 1024 lists and dicts, cycles among them. What arrives is never
+trusted: only `CodecError` comes out of `unpack`, and without pickle no class is looked up that
+is not imported here already.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ MAX_DEPTH = 100
 """Extensions inside one another. Each level costs stack at both ends: 40 kB in msgpack's own decoder."""
 
 _ON_THE_STACK = 8
-"""Levels of extensions for which the C stack is taken as it comes; below them it is spared."""
+"""Levels that are decoded by `unpackb`, which is quick but takes that stack; deeper ones use the heap."""
+
+_UNGUARDED = 4
+"""Extensions below which a value's depth is measured before it is packed."""
 
 _KEPT = 1 << 20
 """Bytes that a packer may hold on to between two values."""
@@ -61,7 +65,7 @@ MAX_FRAME_BYTES = 1 << 27
 """What a link buffers of a frame, at most, unless it says otherwise; larger buffers travel apart."""
 
 _NESTED = 511
-"""Levels of any kind that a value may have below that many extensions; msgpack's limit for lists."""
+"""Levels of any kind that a value may have below `_UNGUARDED` extensions."""
 
 _BIN_8, _BIN_16, _BIN_32 = 0xC4, 0xC5, 0xC6
 _NOT_PLAIN = frozenset({list, dict, bytearray, memoryview})
@@ -326,8 +330,8 @@ class Codec:
         code, take_apart = self._take_apart.get(kind) or self._take_apart_for(kind)
         self._depth = depth + 1
         try:
-            if depth == _ON_THE_STACK and is_deeper_than(_NESTED, value):
-                # Each packer counts its own 511 levels of lists; together they would overflow the C stack.
+            if depth == _UNGUARDED and is_deeper_than(_NESTED, value):
+                # Each packer counts its own levels of lists; together they would overflow the C stack.
                 raise CodecError(TOO_DEEP)
             parts = take_apart(value)
             if self._apart is not None or self._spell_text:

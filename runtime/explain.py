@@ -8,9 +8,7 @@ parts again and again; it is run once for a programming error, never for a value
 
 from __future__ import annotations
 
-import dataclasses
 import reprlib
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -70,44 +68,31 @@ def parts_of(value: Any) -> Iterator[tuple[str, object]]:
         for key, item in cast("dict[object, object]", value).items():
             yield f"<key {_short(key)}>", key
             yield f"[{_short(key)}]", item
-    elif isinstance(value, tuple) and "_fields" in dir(cast("object", value)):
-        for name in cast("Any", value)._fields:
-            yield f".{name}", getattr(cast("object", value), name)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(cast("Iterable[object]", value)):
-            yield f"[{index}]", item
-    elif isinstance(value, set | frozenset):
-        for item in cast("Iterable[object]", value):
-            yield f"<element {_short(item)}>", item
     elif isinstance(value, BaseException):
-        for index, item in enumerate(value.args):
-            yield f".args[{index}]", item
-        yield from _attributes(value, vars(value))
-    elif not isinstance(value, type):
-        yield from _attributes(value, _field_names(value))
+        yield from ((f".args[{index}]", item) for index, item in enumerate(value.args))
+        yield from _attributes(value)
+    elif names := _field_names(value):
+        yield from _attributes(value, names)
+    elif isinstance(value, list | tuple):
+        yield from ((f"[{index}]", item) for index, item in enumerate(cast("Iterable[object]", value)))
+    elif isinstance(value, set | frozenset):
+        yield from ((f"<element {_short(item)}>", item) for item in cast("Iterable[object]", value))
 
 
 def _field_names(value: Any) -> Iterable[str]:
-    if dataclasses.is_dataclass(value):
-        return [field.name for field in dataclasses.fields(value)]
-    struct = getattr(sys.modules.get("msgspec"), "Struct", None)
-    if struct is not None and isinstance(value, struct):
-        return cast("Iterable[str]", value.__struct_fields__)
-    model = getattr(sys.modules.get("pydantic"), "BaseModel", None)
-    if model is not None and isinstance(value, model):
-        state = cast("dict[str, Any]", value.__getstate__())
-        parts = ("__dict__", "__pydantic_extra__", "__pydantic_private__")
-        return [name for part in parts for name in state[part] or ()]
+    """Return the names of a record's fields; none for anything else, and for classes themselves."""
+    for marker in ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__", "_fields"):
+        if not isinstance(value, type) and hasattr(value, marker):
+            return cast("Iterable[str]", getattr(value, marker))
     return ()
 
 
-def _attributes(value: object, names: Iterable[str]) -> Iterator[tuple[str, object]]:
-    for name in names:
-        try:
-            part = getattr(value, name)
-        except AttributeError:
-            continue
-        yield f".{name}", part
+def _attributes(value: object, names: Iterable[str] = ()) -> Iterator[tuple[str, object]]:
+    """Yield fields, then whatever else the instance holds: extra and private attributes of a model."""
+    inside: dict[str, object] = {name: getattr(value, name, None) for name in names}
+    for more in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
+        inside.update(getattr(value, more, None) or {})
+    yield from ((f".{name}", part) for name, part in inside.items())
 
 
 def _short(value: object) -> str:

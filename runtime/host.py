@@ -52,7 +52,7 @@ IDLE_CHUNK = 5000
 class Kind:
     """One actor class on one node: its activations here, and its ring."""
 
-    __slots__ = ("actor", "bound", "cells", "hooks", "name", "owners", "version")
+    __slots__ = ("actor", "begins_plainly", "bound", "cells", "hooks", "is_alone", "name", "owners", "version")
 
     def __init__(self, name: str, actor: ActorType | None) -> None:
         """Know the class by name, and by its type if this process has it."""
@@ -61,8 +61,11 @@ class Kind:
         self.cells: dict[Any, Cell] = {}
         self.bound = actor.options.mailbox if actor is not None else 0
         self.owners: list[str] | None = None
+        self.is_alone = False
+        """Whether one member only hosts the class: then no key needs to be hashed."""
         self.version = 0
         self.hooks: dict[str, Message] = {}
+        self.begins_plainly = actor is not None and actor.cls.on_start is Actor.on_start
         if actor is not None:
             for hook in ("on_start", "on_stop", "on_terminated"):
                 function = getattr(actor.cls, hook)
@@ -250,7 +253,11 @@ class Host:
             if ids and ids not in self._rings:
                 self._rings[ids] = list(Ring(ids).owners)
             kind.owners = self._rings[ids] if ids else None
-        return None if kind.owners is None else kind.owners[partition_of(key_hash(kind.name, key))]
+            kind.is_alone = len(ids) == 1
+        owners = kind.owners
+        if owners is None:
+            return None
+        return owners[0] if kind.is_alone else owners[partition_of(key_hash(kind.name, key))]
 
     # ---- activating and delivering ----------------------------------------------------------------
 
@@ -384,8 +391,12 @@ class Host:
         if cell.life is not None and cell.failures:
             self.restarts += 1
 
-    def start_failed(self, cell: Cell, error: BaseException) -> None:
-        """An actor could not be made: whoever asked is told why, and the next try waits."""
+    def start_failed(self, cell: Cell, error: BaseException) -> Callable[[Envelope], CallError]:
+        """An actor could not be made: whoever waits is told why, and the next try waits.
+
+        Returns:
+            What makes the error for one message.
+        """
         self.log.error("actor could not be started", actor=cell.name, exc_info=error)
 
         def refusal(envelope: Envelope) -> CallError:
@@ -401,6 +412,7 @@ class Host:
 
         cell.refuse_rest(refusal)
         cell.fault = error
+        return refusal
 
     def failed(self, cell: Cell, error: BaseException, method: str) -> None:
         """A turn failed its actor; `recover` follows once the turn is over."""

@@ -99,7 +99,7 @@ def _dataclass_content(cls: type[Any]) -> Callable[[Any], object]:
     has_dict = cls.__dictoffset__ != 0
 
     def content(value: Any) -> dict[str, object]:
-        found: dict[str, object] = vars(value).copy() if has_dict else {}
+        found: dict[str, object] = dict(cast("dict[str, object]", vars(value))) if has_dict else {}
         for name in slots:
             if hasattr(value, name):
                 found[name] = getattr(value, name)
