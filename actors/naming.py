@@ -108,8 +108,11 @@ def class_from_blob(name: str, blob: bytes) -> type:
         cls: object = pickle.loads(blob)
     except Exception as error:
         raise CodecError(f"the code of class {name!r} does not load here: {error!r}") from error
-    if not isinstance(cls, type) or _value_name(cls, blob) != name:
+    module, _, rest = name.partition(":")
+    qualname = rest.rpartition("@")[0]
+    if not isinstance(cls, type) or (cls.__module__, cls.__name__) != (module, qualname.rpartition(".")[2]):
         raise CodecError(f"the code that came for class {name!r} is of something else: {cls!r}")
+    cls.__qualname__ = qualname  # cloudpickle keeps the bare name only
     _remember(cls, blob)
     return cls
 
