@@ -1,5 +1,8 @@
 """Any value of the supported types comes back as what it was, by every way through the codec."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
+
 import dataclasses
 import datetime
 import enum
@@ -70,8 +73,11 @@ hashables = st.recursive(
     ),
     max_leaves=5,
 )
-values = st.recursive(
-    hashables | st.just(float("nan")) | st.binary().map(bytearray) | st.binary().map(memoryview),
+values: st.SearchStrategy[Any] = st.recursive(
+    hashables
+    | st.just(float("nan"))
+    | st.binary().map(bytearray)
+    | st.binary().map(lambda data: memoryview(data)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.lists(inner, max_size=4).map(tuple),
@@ -90,9 +96,9 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, Box):
         return same(vars(left), vars(right))
     if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))  # pyright: ignore[reportUnknownArgumentType]
+        return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, dict):
-        return same(list(left.items()), list(right.items()))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        return same(list(left.items()), list(right.items()))
     if isinstance(left, float | complex):
         return repr(left) == repr(right)
     if isinstance(left, datetime.datetime | datetime.time):

@@ -1,5 +1,8 @@
 """Names of classes: what other processes call them, and classes that travel themselves."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
+
 import gc
 import subprocess
 import sys
@@ -86,7 +89,7 @@ def test_what_is_no_class_is_not_found(name: str) -> None:
 def test_finding_does_not_import_but_importing_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "naming_far.py").write_text("class Far: pass\n")
     (tmp_path / "naming_broken.py").write_text("raise RuntimeError('at import')\n")
-    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
+    monkeypatch.syspath_prepend(tmp_path)
     assert find_class("naming_far:Far") is None
     assert "naming_far" not in sys.modules
     found = import_class("naming_far:Far")
@@ -155,14 +158,14 @@ def test_no_main_module_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_name_of_a_main_module(
     tree: Path, monkeypatch: pytest.MonkeyPatch, file: str, spec_name: str | None, name: str | None
 ) -> None:
-    monkeypatch.syspath_prepend(tree)  # pyright: ignore[reportUnknownMemberType]
+    monkeypatch.syspath_prepend(tree)
     main = types.ModuleType("__main__")
     main.__file__ = str(tree / file)
-    main.__spec__ = None if spec_name is None else types.SimpleNamespace(name=spec_name)  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    main.__spec__ = None if spec_name is None else types.SimpleNamespace(name=spec_name)  # type: ignore[assignment]
     monkeypatch.setitem(sys.modules, "__main__", main)
     assert main_module_name() == name
     counter = type("Counter", (), {"__module__": "__main__"})
-    main.Counter = counter  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    main.Counter = counter  # type: ignore[attr-defined]
     assert travels_by_value(counter) == (name is None)
     if name is not None:
         assert wire_name(counter) == f"{name}:Counter"
@@ -172,7 +175,7 @@ def test_the_name_of_a_main_module(
 def test_a_package_without_a_file_hides_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "naming_space").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
+    monkeypatch.syspath_prepend(tmp_path)
     main = types.ModuleType("__main__")
     main.__file__ = str(tmp_path / "elsewhere" / "naming_space.py")
     monkeypatch.setitem(sys.modules, "__main__", main)
@@ -227,8 +230,8 @@ def test_nothing_keeps_a_class_alive() -> None:
 
 
 def test_a_blob_must_be_what_its_name_says() -> None:
-    blob = bytes(cloudpickle.dumps(make_local()))  # pyright: ignore[reportUnknownMemberType]
-    number = bytes(cloudpickle.dumps(1))  # pyright: ignore[reportUnknownMemberType]
+    blob = bytes(cloudpickle.dumps(make_local()))
+    number = bytes(cloudpickle.dumps(1))
     with pytest.raises(CodecError, match="digest"):
         class_from_blob("m:Local@0123456789abcdef", blob)
     for wrong, says in ((blob, "something else"), (number, "something else"), (b"junk", "does not load")):

@@ -1,5 +1,8 @@
 """The codec's own rules: types kept, buffers apart, refusals that name the place, hostile bytes."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
+
 import collections
 import dataclasses
 import datetime
@@ -14,10 +17,11 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 import uuid
 import zoneinfo
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, cast
 
 import msgpack  # type: ignore[import-untyped]
 import msgspec
@@ -32,6 +36,9 @@ from ringcast.runtime.codec import MAX_DEPTH, OUT_OF_BAND, Codec
 from ringcast.runtime.extensions import Code
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+packb: Any = cast("Any", msgpack).packb
 
 
 class FakeRef:
@@ -185,9 +192,9 @@ def same(left: Any, right: Any) -> bool:
     if type(left) is not type(right):
         return False
     if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))  # pyright: ignore[reportUnknownArgumentType]
+        return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, dict):
-        return same(list(left.items()), list(right.items()))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        return same(list(left.items()), list(right.items()))
     if isinstance(left, float) and left != left:
         return bool(right != right)
     return bool(left == right)
@@ -280,11 +287,10 @@ def test_a_dataclass_is_rebuilt_without_its_constructor(codec: Codec) -> None:
 
 def test_attributes_of_a_named_tuple_subclass_survive(codec: Codec) -> None:
     point = NamedPoint(1, 2)
-    point.note = "extra"  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-    back = codec.unpack(codec.pack(point))
-    assert type(back) is NamedPoint
-    assert back == (1, 2)
-    assert back.note == "extra"
+    point.note = "extra"  # type: ignore[attr-defined]
+    back: Any = codec.unpack(codec.pack(point))
+    assert isinstance(back, NamedPoint)
+    assert (back, vars(back)) == ((1, 2), {"note": "extra"})
 
 
 def test_private_attributes_and_set_fields_of_a_model_survive(codec: Codec) -> None:
@@ -307,13 +313,13 @@ def test_subclasses_of_refs_travel_as_refs(codec: Codec) -> None:
 
 def extension(code: Code, parts: object) -> bytes:
     codec = make_codec()
-    return bytes(msgpack.packb(msgpack.ExtType(code, codec.pack(parts))))
+    return bytes(packb(msgpack.ExtType(code, codec.pack(parts))))
 
 
 def test_a_field_that_the_sender_did_not_have_takes_its_default(codec: Codec) -> None:
     back = codec.unpack(extension(Code.DATACLASS, [wire_name(Slotted), {"x": 1}]))
     assert (back.x, back.y, back.z) == (1, 2, [])
-    state: dict[str, Any] = Model(name="n").__getstate__()  # type: ignore[assignment]
+    state: dict[str, Any] = Model(name="n").__getstate__()
     del state["__dict__"]["when"]
     assert codec.unpack(extension(Code.MODEL, [wire_name(Model), state])) == Model(name="n")
 
@@ -359,7 +365,7 @@ def test_what_cannot_be_decoded_is_a_codec_error(codec: Codec, data: bytes, says
 def nested(levels: int) -> bytes:
     data = b"\x01"
     for _ in range(levels):
-        data = msgpack.packb(msgpack.ExtType(Code.TUPLE, b"\x91" + data))
+        data = packb(msgpack.ExtType(Code.TUPLE, b"\x91" + data))
     return data
 
 
@@ -372,7 +378,7 @@ def test_depth_is_limited_at_the_receiver(codec: Codec) -> None:
 def test_a_deep_extension_holds_one_object(codec: Codec) -> None:
     data = b"\x90\x90"
     for _ in range(12):
-        data = msgpack.packb(msgpack.ExtType(Code.TUPLE, data))
+        data = packb(msgpack.ExtType(Code.TUPLE, data))
         data = b"\x91" + data
     with pytest.raises(CodecError, match="more than one object"):
         codec.unpack(data)
@@ -398,8 +404,8 @@ def test_mutated_bytes_are_never_anything_but_a_codec_error(codec: Codec) -> Non
 
 def test_a_stream_survives_a_value_that_cannot_be_decoded(codec: Codec) -> None:
     unpacker = codec.unpacker(1 << 16)
-    unknown = msgpack.ExtType(Code.ENUM, msgpack.packb(["nowhere:Color", "RED"]))
-    unpacker.feed(msgpack.packb([1, (unknown, unknown)]) + codec.pack([2, (3,)]))
+    unknown = msgpack.ExtType(Code.ENUM, packb(["nowhere:Color", "RED"]))
+    unpacker.feed(packb([1, (unknown, unknown)]) + codec.pack([2, (3,)]))
     frames = iter(unpacker)
     assert next(frames) == [1, [None, None]]
     failure = codec.take_failure()
@@ -411,7 +417,7 @@ def test_a_stream_survives_a_value_that_cannot_be_decoded(codec: Codec) -> None:
 
 
 def test_a_hook_that_failed_does_not_hide_behind_a_broken_frame(codec: Codec) -> None:
-    unknown = msgpack.packb(msgpack.ExtType(Code.ENUM, msgpack.packb(["nowhere:Color", "RED"])))
+    unknown = packb(msgpack.ExtType(Code.ENUM, packb(["nowhere:Color", "RED"])))
     with pytest.raises(CodecError, match="nowhere"):
         codec.unpack(b"\x92" + unknown)
 
@@ -432,7 +438,7 @@ def test_large_buffers_travel_apart_without_a_copy(codec: Codec) -> None:
     assert [part.obj for part in apart[:2]] == [data, data]
     # By address, because a view's owner is not always the object that it was made of.
     assert [address(part) for part in apart[2:]] == [address(raw), address(array), address(view)]
-    received = [data, data, bytearray(apart[2]), bytearray(apart[3]), bytes(apart[4])]
+    received: list[Any] = [data, data, bytearray(apart[2]), bytearray(apart[3]), bytes(apart[4])]
     back = codec.unpack_parts(head, received)
     assert back[1] is data
     assert back[2]["k"][0] is data
@@ -512,8 +518,8 @@ def test_arrays_keep_shape_order_and_type(codec: Codec, array: Any) -> None:
 @pytest.mark.parametrize(
     "view",
     [
-        memoryview(np.arange(6, dtype=np.int32).reshape(2, 3)),
-        memoryview(np.arange(6, dtype=np.int32)),
+        np.arange(6, dtype=np.int32).reshape(2, 3).data,
+        np.arange(6, dtype=np.int32).data,
         memoryview(b"abcdef")[::2],
         memoryview(b"abcd").cast("I", []),
     ],
@@ -591,6 +597,23 @@ class Unprintable:
         return 1
 
 
+def noted_point() -> NamedPoint:
+    point = NamedPoint(1)
+    vars(point)["note"] = threading.Lock()
+    return point
+
+
+class Solar(datetime.tzinfo):
+    def utcoffset(self, dt: datetime.datetime | None) -> datetime.timedelta:
+        return datetime.timedelta(0)
+
+    def dst(self, dt: datetime.datetime | None) -> None:
+        return None
+
+    def tzname(self, dt: datetime.datetime | None) -> str:
+        return "sun"
+
+
 REFUSED: list[tuple[Any, str, str]] = [
     ([{"file": Holder(threading.Lock())}], "args[0]['file'].file", "lock"),
     ([(1, {threading.Lock()})], "args[0][1]<element <unlocked", "lock"),
@@ -609,7 +632,9 @@ REFUSED: list[tuple[Any, str, str]] = [
     ([Reduced(1)], "args[0]", "Reduced"),
     ([Dictlike()], "args[0]", "Dictlike"),
     ([np.array([object()])], "args[0]", "Python objects"),
-    ([datetime.tzinfo()], "args[0]", "tzinfo"),
+    ([noted_point()], "args[0].note", "lock"),
+    ([Item("x", counts={"a": threading.Lock()})], "args[0].counts['a']", "lock"),
+    ([datetime.datetime(2024, 1, 1, tzinfo=Solar())], "args[0]", "Solar"),
     ([int], "args[0]", "type"),
     ([Slotted], "args[0]", "type"),
 ]
@@ -648,6 +673,20 @@ def test_a_zone_without_a_key_is_refused(codec: Codec) -> None:
         codec.pack([zone])
 
 
+def test_memory_that_is_gone_is_refused(codec: Codec) -> None:
+    view = memoryview(b"abc")
+    view.release()
+    with pytest.raises(CodecError, match="released") as caught:
+        codec.pack([view])
+    assert caught.value.path == "frame[0]"
+
+
+def test_without_numpy_nothing_is_an_array(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "numpy")
+    with pytest.raises(CodecError, match="without pickle"):
+        codec.pack(np.zeros(2))
+
+
 def cycle() -> list[Any]:
     around: list[Any] = []
     around.append((around,))
@@ -655,16 +694,18 @@ def cycle() -> list[Any]:
 
 
 def towers() -> Iterator[Any]:
-    for wrap in (
-        lambda value, _: [value],
-        lambda value, _: (value,),
-        lambda value, level: (value,) if level % 400 == 0 else [value],
-        lambda value, level: {"k": value} if level % 2 else Holder(value),
-    ):
-        value: Any = 1
-        for level in range(30_000):
-            value = wrap(value, level)
-        yield value
+    wraps: list[tuple[Callable[[Any, int], Any], list[int]]] = [
+        (lambda value, _: [value], [1100, 30_000]),
+        (lambda value, _: (value,), [200, 30_000]),
+        (lambda value, level: (value,) if level % 1000 == 0 else [value], [30_000]),
+        (lambda value, level: {"k": value} if level % 2 else Holder(value), [400, 30_000]),
+    ]
+    for wrap, heights in wraps:
+        for height in heights:
+            value: Any = 1
+            for level in range(height):
+                value = wrap(value, level)
+            yield value
 
 
 @pytest.mark.parametrize("allow_pickle", [False, True])
@@ -691,7 +732,14 @@ def test_values_nested_within_the_limits_travel(codec: Codec) -> None:
 
 
 def test_unknown_types_are_pickled_where_that_is_allowed(pickling: Codec) -> None:
-    values = [MyStr("x"), collections.OrderedDict(a=1), collections.deque([1], 5), Reduced(1), int, Ellipsis]
+    values: list[Any] = [
+        MyStr("x"),
+        collections.OrderedDict(a=1),
+        collections.deque([1], 5),
+        Reduced(1),
+        int,
+        Ellipsis,
+    ]
     back = pickling.unpack(pickling.pack(values))
     assert same(back, values)
     assert pickling.unpack(pickling.pack(lambda: 41))() == 41
@@ -761,7 +809,7 @@ def test_modules_are_imported_for_a_peer_only_where_it_may_pickle(
     codec: Codec, pickling: Codec, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "far_colors.py").write_text("import enum\nclass Color(enum.Enum):\n    RED = 1\n")
-    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
+    monkeypatch.syspath_prepend(tmp_path)
     data = extension(Code.ENUM, ["far_colors:Color", "RED"])
     with pytest.raises(CodecError, match="far_colors"):
         codec.unpack(data)
@@ -780,3 +828,46 @@ def test_packers_do_not_keep_huge_buffers(codec: Codec, monkeypatch: pytest.Monk
 def test_a_key_that_cannot_be_printed_is_named_by_its_type(codec: Codec) -> None:
     key = type("tuple", (), {})()  # reprlib goes by the name of the type, and asks for its length
     assert "<key <tuple>>" in str(codec.explain({key: 1}, "args"))
+
+
+def test_a_class_of_an_importable_script_is_pickled_by_its_name(
+    pickling: Codec, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "codec_script.py"
+    script.write_text(
+        "import collections, sys, ringcast.runtime.codec as c\n"
+        "class Thing:\n"
+        "    def __init__(self):\n"
+        "        self.x = 1\n"
+        "if __name__ == '__main__':\n"
+        "    codec = c.Codec(allow_pickle=True, ref_type=c.Codec, ref_to_wire=list, ref_from_wire=list)\n"
+        "    sys.stdout.write(codec.pack([Thing(), Thing]).hex())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    sent = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT)},
+        timeout=60,
+    ).stdout
+    thing, cls = pickling.unpack(bytes.fromhex(sent))
+    assert cls is sys.modules["codec_script"].Thing
+    assert type(thing) is cls
+    assert thing.x == 1
+    monkeypatch.delitem(sys.modules, "codec_script")
+
+
+def test_a_class_of_this_script_is_pickled_by_its_name(
+    pickling: Codec, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "codec_main.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    main: Any = types.ModuleType("__main__")
+    main.__file__ = str(tmp_path / "codec_main.py")
+    main.Thing = type("Thing", (), {"__module__": "__main__"})
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    data = pickling.pack([main.Thing()])
+    assert b"codec_main:Thing" in data
+    assert type(pickling.unpack(data)[0]) is main.Thing
