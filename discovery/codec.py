@@ -127,8 +127,8 @@ def _pack_message(message: Message) -> list[object]:
             return [_pack_member(member), lineage, number]
         case ViewNews(view):
             return [view.lineage, view.number, [_pack_member(member) for member in view.members]]
-        case Refused(cluster, protocol):
-            return [cluster, protocol]
+        case _:
+            return [message.cluster, message.protocol]
 
 
 def _unpack_message(kind: type[Message], body: object) -> Message:

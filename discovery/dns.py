@@ -45,6 +45,8 @@ class Dns:
         self, announcement: Announcement, found: Callable[[str], None], gone: Callable[[str], None]
     ) -> None:
         """Begin to look up; addresses that no longer resolve are withdrawn."""
+        if self._task is not None:
+            raise ConfigError("a Dns(...) serves one node; give each node its own")
         self._task = asyncio.create_task(self._look_up(found, gone), name=f"ringcast look up {self._name}")
 
     async def stop(self) -> None:

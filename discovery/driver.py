@@ -93,6 +93,7 @@ class Driver:
         self._log = structlog.get_logger("ringcast.discovery").bind(node=me.id, cluster=cluster)
         self._counts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._started_sources: list[Source] = []
         self._explicit: set[str] = set()
         self._refusals_told: set[str] = set()
         self._found_early: list[str] = []
@@ -127,13 +128,14 @@ class Driver:
         if self._participant is not None:
             self._me, self._last_view = self._participant.me, self._participant.view
             self._perform(self._participant.leave())
+            self._take_snapshot()
             self._participant = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_GOODBYE_LIMIT):
                     await self._links.flush()
         if self._datagrams is not None:
             self._datagrams.close()
-        for source in self._sources:
+        for source in self._started_sources:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SOURCE_LIMIT):
                     await source.stop()
@@ -302,6 +304,8 @@ class Driver:
                 await source.start(announcement, found, gone)
         except (OSError, TimeoutError) as error:
             self._log.warning("discovery does not work", source=repr(source), reason=repr(error))
+        # Not one that is another node's, and said so: that node will stop it.
+        self._started_sources.append(source)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -322,6 +326,7 @@ class Driver:
             **{name: self._counts[name] for name in sorted(self._counts)},
             "strangers": self._port.strangers,
             "links": len(self._links),
+            "links_broken": self._links.broken,
             "datagrams_sent": self._datagrams.sent,
             "datagrams_received": self._datagrams.received,
         }

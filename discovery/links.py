@@ -87,6 +87,7 @@ class Links:
         self._by_address: dict[str, Link] = {}
         self._dials: set[asyncio.Task[None]] = set()
         self._is_closing = False
+        self.broken = 0
 
     def __len__(self) -> int:
         """Return how many addresses have a link."""
@@ -155,8 +156,10 @@ class Links:
             limit = None if link.dialled else _FIRST_FRAME_LIMIT
             while self._on_frame(link, await _read_frame(reader, limit)):
                 limit = None
-        except (OSError, EOFError, TimeoutError, ValueError):
+        except (OSError, EOFError):
             pass
+        except ValueError:
+            self.broken += 1
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
@@ -174,6 +177,7 @@ class Links:
 
 
 async def _read_frame(reader: asyncio.StreamReader, limit: float | None) -> bytes:
+    """Return the next frame; ValueError when it cannot be one, OSError when it is late."""
     async with asyncio.timeout(limit):
         length = int.from_bytes(await reader.readexactly(4), "big")
         if length > FRAME_BYTES_MAX:

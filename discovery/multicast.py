@@ -72,6 +72,8 @@ class Zeroconf:
         from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+        if self._multicast is not None:
+            raise ConfigError("a Zeroconf() serves one node; give each node its own")
         interfaces = ["127.0.0.1"] if announcement.is_loopback else self._interfaces
         try:
             self._multicast = AsyncZeroconf(

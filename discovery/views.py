@@ -91,11 +91,9 @@ class Views:
 
     def receive(self, message: Join | ViewNews, sender: Claim, now: float) -> list[Effect]:
         """React to a member's JOIN or to a sequencer's view."""
-        match message:
-            case Join(member, lineage, number):
-                return self._on_join(member, lineage, number, sender, now)
-            case ViewNews(view):
-                return self._on_view(view, sender, now)
+        if isinstance(message, ViewNews):
+            return self._on_view(message.view, sender, now)
+        return self._on_join(message.member, message.lineage, message.number, sender, now)
 
     def _on_join(self, member: Member, lineage: str, number: int, sender: Claim, now: float) -> list[Effect]:
         held = self._records.get(member.id, member)
@@ -214,8 +212,7 @@ class Views:
 
     def _join(self, now: float) -> list[Effect]:
         sequencer = self.sequencer
-        if sequencer.id == self.me.id:
-            return []
+        assert sequencer.id != self.me.id, "a sequencer joins nobody"
         view = self.view
         is_content = (
             view is not None

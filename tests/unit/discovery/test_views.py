@@ -244,6 +244,14 @@ def test_only_newer_views_of_the_sequencer_that_hold_me_are_installed() -> None:
     assert len(sent(again, Join)) == 1
 
 
+def test_a_junior_remembers_joins_that_came_to_it_too_early() -> None:
+    bench = follower()
+    bench.believe(claim(OLD), claim(YOUNG))
+    assert bench.join(YOUNG) == []
+    bench.believe(claim(OLD, Status.DEAD), claim(YOUNG))
+    assert [view.members for view in installed(bench.run(LOCAL.settle))] == [(ME, YOUNG)]
+
+
 def test_the_next_in_seniority_takes_over() -> None:
     bench = follower()
     assert bench.views.sequencer == claim(OLD)
