@@ -298,7 +298,8 @@ def _say_ready(node: Node, wanted: Up) -> None:
             f"ringcast {ringcast.__version__}: node {node.id} of cluster {cluster} on {node.address}, {who}"
         )
     with contextlib.suppress(BrokenPipeError):  # nobody reads: the node runs all the same
-        print(text, flush=True)
+        sys.stdout.write(f"{text}\n")  # in one piece: the workers share the output
+        sys.stdout.flush()
 
 
 def _take_lifeline() -> socket.socket:

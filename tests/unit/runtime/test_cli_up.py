@@ -117,7 +117,10 @@ def test_the_place_of_an_error_is_the_users_own_line(here: Path) -> None:
 
 
 def test_a_module_that_cannot_be_imported_is_exit_code_1(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_up, "run", lambda main: pytest.fail("it must not start"))
+    def run(main: object) -> None:
+        pytest.fail("it must not start")
+
+    monkeypatch.setattr(cli_up, "run", run)
     result = ringcast_up("missing_shop", "--alone")
     assert result.exit_code == 1
     assert "cannot import module 'missing_shop'" in result.stderr

@@ -1,0 +1,322 @@
+"""`ringcast up` as a process, seen by the other commands and by a node of the test's own."""
+
+import asyncio
+import contextlib
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ringcast import Event, MemberJoined, MemberLeft, MemberLost, Node, Seeds, ViewChanged
+
+LIMIT = 20.0
+"""Seconds for anything here to happen: much longer than it takes, much shorter than for ever."""
+
+SHOP = """
+import asyncio
+from ringcast import Actor, handler
+
+class Counter(Actor):
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def add(self, n: int) -> int:
+        self.count += n
+        return self.count
+
+    @handler(cancellable=True)
+    async def sit(self) -> None:
+        await asyncio.Event().wait()
+"""
+
+
+@dataclass
+class Up:
+    """A running `ringcast up --json`."""
+
+    process: asyncio.subprocess.Process
+
+    async def ready(self) -> dict[str, Any]:
+        """Return what the next node to be ready says."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(LIMIT):
+            line = await self.process.stdout.readline()
+        assert line, "it ended without being ready"
+        told: dict[str, Any] = json.loads(line)
+        assert told["event"] == "ready"
+        return told
+
+    async def code(self) -> int:
+        """Return the exit code."""
+        async with asyncio.timeout(LIMIT):
+            return await self.process.wait()
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A directory with a module of actors, for a cluster of its own."""
+
+    folder: Path
+    module: str
+    cluster: str
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        cleared = {name: value for name, value in os.environ.items() if not name.startswith("RINGCAST_")}
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "ringcast",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=self.folder,
+            env=cleared | {"RINGCAST_CLUSTER": self.cluster, "RINGCAST_LOG": "error"},
+        )
+
+    async def say(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command to its end; return its exit code and what it wrote on stdout and stderr."""
+        process = await self.start(*arguments)
+        async with asyncio.timeout(LIMIT):
+            out, err = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+    async def tell(self, *arguments: str) -> dict[str, Any]:
+        """Return the JSON document of a listing that finds nothing wrong."""
+        code, out, err = await self.say(*arguments, "--json")
+        assert (code, err) == (0, "")
+        document: dict[str, Any] = json.loads(out)
+        return document
+
+    @asynccontextmanager
+    async def up(self, *arguments: str) -> AsyncIterator[Up]:
+        process = await self.start("up", self.module, "--json", *arguments)
+        try:
+            yield Up(process)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            async with asyncio.timeout(LIMIT):
+                await process.communicate()
+
+    def beside(self, address: str) -> Node:
+        """Return a node that joins by that address, and hosts nothing itself."""
+        return Node(cluster=self.cluster, discovery=[Seeds([address])], hosts=[])
+
+    def load(self) -> ModuleType:
+        return importlib.import_module(self.module)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    name = uuid.uuid4().hex[:12]
+    (tmp_path / f"shop_{name}.py").write_text(SHOP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Shop(tmp_path, f"shop_{name}", f"cli-{name}")
+
+
+class Watcher:
+    """Notes what happens to the membership, from when it was made."""
+
+    def __init__(self, node: Node) -> None:
+        self.seen: list[Event] = []
+        self._more = asyncio.Condition()
+        self._task = asyncio.create_task(self._watch(node))
+
+    async def _watch(self, node: Node) -> None:
+        async for event in node.events():
+            async with self._more:
+                self.seen.append(event)
+                self._more.notify_all()
+
+    async def until(self, kind: type[Event], *addresses: str) -> None:
+        """Wait until an event of the kind was seen for each of the addresses."""
+        async with asyncio.timeout(LIMIT), self._more:
+            await self._more.wait_for(lambda: set(addresses) <= set(self.addresses(kind)))
+
+    async def until_leaving(self, address: str) -> None:
+        """Wait for a view in which that member is leaving."""
+
+        def is_leaving() -> bool:
+            views = [event.view for event in self.seen if isinstance(event, ViewChanged)]
+            return any(
+                member.leaving and member.address == address for view in views for member in view.members
+            )
+
+        async with asyncio.timeout(LIMIT), self._more:
+            await self._more.wait_for(is_leaving)
+
+    def addresses(self, kind: type[Event]) -> list[str]:
+        return [
+            event.member.address
+            for event in self.seen
+            if isinstance(event, kind) and not isinstance(event, ViewChanged)
+        ]
+
+
+async def test_a_running_cluster_can_be_looked_at(shop: Shop) -> None:
+    async with shop.up("--label", "zone=a") as up:
+        ready = await up.ready()
+        assert (ready["cluster"], ready["pid"]) == (shop.cluster, up.process.pid)
+        assert ready["members"] == [{"id": ready["node"], "address": ready["address"]}]
+        async with shop.beside(ready["address"]) as node:
+            counter = shop.load().Counter
+            await node.ref(counter, "ann").add(1)
+            await node.ref(counter, 7).add(1)
+            sitting = asyncio.create_task(node.ref(counter, "bob").sit())
+            await node.ref(counter, "eve").add(1)  # sent later over the same link, so bob sits now
+            at = ("--node", node.address)
+            status, members, actors, seven, nobody, unknown = await asyncio.gather(
+                shop.tell("status"),  # found by zeroconf
+                shop.tell("members", *at),
+                shop.tell("actors", "--class", "Counter", *at),
+                shop.tell("locate", "--int", f"{shop.module}:Counter", "7", *at),
+                shop.tell("locate", "Counter", "7", *at),
+                shop.say("locate", "Till", "7", *at),
+            )
+            sitting.cancel()
+            await asyncio.wait({sitting})
+
+    assert (status["cluster"], status["healthy"], status["agreed"]) == (shop.cluster, True, True)
+    by_id = {entry["id"]: entry for entry in status["nodes"]}
+    assert set(by_id) == {ready["node"], node.id}
+    assert by_id[ready["node"]] | {"view": None, "stats": None} == {
+        "id": ready["node"],
+        "address": ready["address"],
+        "leaving": False,
+        "answers": True,
+        "cluster": shop.cluster,
+        "pid": up.process.pid,
+        "ready": True,
+        "view": None,
+        "stats": None,
+        "members": 2,
+    }
+    assert by_id[ready["node"]]["stats"]["actors"] == 4
+
+    first = members["members"][0]
+    assert (first["id"], first["labels"], first["hosts"]) == (
+        ready["node"],
+        {"zone": "a"},
+        [f"{shop.module}:Counter"],
+    )
+    assert members["seen_by"] == {"id": node.id, "address": node.address}
+
+    name = f"{shop.module}:Counter"
+    assert [entry["actor"] for entry in actors["actors"]] == sorted(
+        f"{name}[{key!r}]" for key in ("ann", "bob", "eve", 7)
+    )
+    assert (actors["total"], actors["silent"]) == (4, [])
+    (bob,) = (entry for entry in actors["actors"] if entry["actor"] == f"{name}['bob']")
+    assert (bob["node"], bob["address"]) == (ready["node"], ready["address"])
+    assert [turn["method"] for turn in bob["running"]] == ["sit"]
+
+    where = {"class": name, "node": ready["node"], "address": ready["address"]}
+    assert nobody == where | {"actor": f"{name}['7']", "active": False}
+    assert seven == where | {"actor": f"{name}[7]", "active": True}
+    assert unknown[0] == 1
+    assert f"no member hosts a class 'Till'; hosted are: {name}" in unknown[2]
+
+
+async def test_sigterm_leaves_gracefully(shop: Shop) -> None:
+    async with shop.up() as up:
+        ready = await up.ready()
+        async with shop.beside(ready["address"]) as node:
+            watcher = Watcher(node)
+            up.process.terminate()
+            await watcher.until(MemberLeft, ready["address"])
+            assert await up.code() == 0
+            assert watcher.addresses(MemberLost) == []
+
+
+async def test_the_second_signal_ends_at_once(shop: Shop) -> None:
+    async with shop.up() as up:
+        ready = await up.ready()
+        async with shop.beside(ready["address"]) as node:
+            watcher = Watcher(node)
+            counter = shop.load().Counter
+            sitting = asyncio.create_task(node.ref(counter, "bob").sit())
+            await node.ref(counter, "eve").add(1)
+            up.process.send_signal(signal.SIGINT)
+            await watcher.until_leaving(ready["address"])  # bob keeps it from going
+            assert up.process.returncode is None
+            up.process.send_signal(signal.SIGINT)
+            assert await up.code() == -signal.SIGINT
+            sitting.cancel()
+
+
+async def test_workers_are_members_and_one_that_dies_is_started_again(shop: Shop) -> None:
+    async with shop.up("--workers", "2") as up:
+        one, two = await up.ready(), await up.ready()
+        async with shop.beside(one["address"]) as node:
+            await node.wait_for_members(3, LIMIT)
+            assert {member.address for member in node.members} == {
+                one["address"],
+                two["address"],
+                node.address,
+            }
+            watcher = Watcher(node)
+            os.kill(two["pid"], signal.SIGKILL)
+            three = await up.ready()
+            assert three["pid"] not in (one["pid"], two["pid"])
+            await watcher.until(MemberJoined, three["address"])
+            await watcher.until(MemberLost, two["address"])
+
+            up.process.terminate()
+            await watcher.until(MemberLeft, one["address"], three["address"])
+            assert await up.code() == 0
+            assert watcher.addresses(MemberLost) == [two["address"]]
+    for worker in (one, two, three):
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker["pid"], 0)
+
+
+async def test_workers_leave_when_their_supervisor_is_killed(shop: Shop) -> None:
+    async with shop.up("--workers", "2") as up:
+        one, two = await up.ready(), await up.ready()
+        async with shop.beside(one["address"]) as node:
+            await node.wait_for_members(3, LIMIT)
+            watcher = Watcher(node)
+            up.process.kill()
+            await watcher.until(MemberLeft, one["address"], two["address"])
+            assert watcher.addresses(MemberLost) == []
+
+
+async def test_a_module_that_cannot_be_imported_stops_the_node_and_its_workers(shop: Shop) -> None:
+    (shop.folder / "broken.py").write_text("\nimport shop_parts\n")
+    alone, workers = await asyncio.gather(
+        shop.say("up", "broken", "--alone"), shop.say("up", "broken", "--alone", "--workers", "2")
+    )
+    assert (alone[0], workers[0]) == (1, 1)
+    reason = "Error: cannot import module 'broken': ModuleNotFoundError: No module named 'shop_parts' ("
+    assert alone[2].startswith(reason)
+    assert workers[2].count(reason) in (3, 4)  # the second worker may end as the third attempt does
+    assert "workers end before they are ready, so all stop" in workers[2]
+
+
+async def test_a_port_in_use_is_said(shop: Shop) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, err = await shop.say("up", "--alone", "--listen", where)
+    assert code == 1
+    assert f"listen='{where}': every port it names is in use" in err
+
+
+async def test_nobody_there(shop: Shop) -> None:
+    code, out, err = await shop.say("status", "--json")
+    assert (code, out) == (1, "")
+    assert f"no node of cluster '{shop.cluster}' answers on this machine" in err
