@@ -170,7 +170,7 @@ class Child:
 
 async def start(*arguments: str, log: IO[bytes]) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
-    command = [sys.executable, os.path.abspath(__file__), *arguments]
+    command = [sys.executable, __file__, *arguments]
     return await asyncio.create_subprocess_exec(
         *command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True
     )
@@ -378,11 +378,8 @@ def show(report: Report, console: Console) -> None:
     rate = f"{report.messages:,} in {report.seconds:.1f} s, {report.messages_per_second:,} a second"
     table.add_row("messages", f"{rate}, each with its answer")
     for child in report.work:
-        end = (
-            f", [red]killed after {child['killed_after']:.1f} s[/red]"
-            if child["killed_after"] is not None
-            else ""
-        )
+        killed = child["killed_after"]
+        end = "" if killed is None else f", [red]killed after {killed:.1f} s[/red]"
         table.add_row("work", f"{child['files']:,} files on node {child['node']}{end}")
     if report.pause_longest is not None:
         pause = f"longest {report.pause_longest:.2f} s, median {report.pause_median:.2f} s"
