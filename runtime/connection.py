@@ -14,6 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
@@ -29,31 +30,39 @@ MAX_HELLO = 16 * 1024
 
 
 class Bulk:
-    """A large message that arrives in pieces."""
+    """A large message that arrives in pieces, each copied to its place at once.
 
-    __slots__ = ("chunks", "lengths", "missing")
+    To join them at the end would stop the loop for as long as the message is large. A `BytesIO`
+    gives up its buffer as a bytes object without another copy.
+    """
+
+    __slots__ = ("_done", "_lengths", "_part", "missing")
 
     def __init__(self, lengths: list[int]) -> None:
         """Expect parts of these lengths, one after the other."""
-        self.lengths = lengths
         self.missing = sum(lengths)
-        self.chunks: deque[memoryview] = deque()
+        self._lengths = deque(lengths)
+        self._part = BytesIO()
+        self._done: list[bytes] = []
+
+    def take(self, chunk: memoryview) -> None:
+        """Take in what follows."""
+        self.missing -= len(chunk)
+        while True:
+            room = self._lengths[0] - self._part.tell()
+            self._part.write(chunk[:room])
+            if len(chunk) < room:
+                return
+            self._done.append(self._part.getvalue())
+            self._lengths.popleft()
+            self._part = BytesIO()
+            chunk = chunk[room:]
+            if not self._lengths:
+                return
 
     def parts(self) -> list[bytes]:
-        """Return the parts, each joined once."""
-        chunks = self.chunks
-        joined: list[bytes] = []
-        for length in self.lengths:
-            part: list[memoryview] = []
-            while length > 0:
-                chunk = chunks.popleft()
-                if len(chunk) > length:
-                    chunks.appendleft(chunk[length:])
-                    chunk = chunk[:length]
-                length -= len(chunk)
-                part.append(chunk)
-            joined.append(b"".join(part))
-        return joined
+        """Return the parts of a message that is whole."""
+        return self._done
 
 
 @dataclass(slots=True, eq=False)
@@ -180,9 +189,7 @@ class Connection(asyncio.Protocol):
         chunk = view[position : position + self._piece_left]
         size = len(chunk)
         bulk = self._incoming[self._piece]
-        if size:
-            bulk.chunks.append(chunk)
-        bulk.missing -= size
+        bulk.take(chunk)
         self._piece_left -= size
         self._taken += size
         if bulk.missing == 0:
