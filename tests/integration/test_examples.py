@@ -1,0 +1,93 @@
+"""Each example runs as its first lines say, and prints what they promise."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def output_of(example: str, *arguments: str) -> str:
+    """Run an example to its end; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{example}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "RINGCAST_LOG": "warning"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def loaded(example: str) -> ModuleType:
+    """Import an example, which stays importable for as long as its actors are in use."""
+    found = importlib.util.spec_from_file_location(example, EXAMPLES / f"{example}.py")
+    assert found is not None
+    assert found.loader is not None
+    module = sys.modules[example] = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_counter() -> None:
+    assert output_of("counter") == "2\n3\n0 1 2\n"
+
+
+def test_chat_is_heard_by_all_in_one_order() -> None:
+    heard = "['ann: hello', 'bob: hello, ann', 'ann: bye']"
+    *hearers, last = output_of("chat").splitlines()
+    assert sorted(hearers) == [f"ann hears {heard}", f"bob hears {heard}"]
+    assert last == "the room has 0 listeners"
+
+
+def test_a_notebook_class_runs_in_a_process_that_never_saw_its_code() -> None:
+    assert output_of("notebook") == "mean 2.0, counted by another process: True\nmedian 3.0\n"
+
+
+def test_the_mistake_says_what_it_is_and_what_to_do() -> None:
+    error, after = output_of("cycle_mistake").splitlines()
+    assert error.startswith("CallCycle: cycle_mistake:Left['l'].note was called by a chain of asks")
+    assert "make the call with tell()" in error
+    assert after == "the log of Left: ['told']"
+
+
+def test_service_under_uvicorn() -> None:
+    assert output_of("service") == "{'visits': 1}\n{'visits': 2}\n"
+
+
+async def test_service_in_process() -> None:
+    app = loaded("service").app
+    assert isinstance(app, FastAPI)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        assert (await client.get("/ready")).status_code == 503
+        async with app.router.lifespan_context(app):
+            assert (await client.get("/ready")).json() == "ready"
+            visits = [(await client.get(f"/visit/{page}")).json() for page in ("a", "b", "a")]
+            assert visits == [{"visits": 1}, {"visits": 1}, {"visits": 2}]
+        assert (await client.get("/ready")).status_code == 503
+
+
+def test_each_example_has_a_test() -> None:
+    here = Path(__file__)
+    tests = here.read_text() + here.with_name("test_census.py").read_text()
+    untested = [file.stem for file in EXAMPLES.glob("*.py") if f'"{file.stem}' not in tests]
+    assert untested == []
+
+
+@pytest.mark.parametrize("example", [file.stem for file in sorted(EXAMPLES.glob("*.py"))])
+def test_the_first_lines_say_how_to_run_it_and_what_to_expect(example: str) -> None:
+    text = (EXAMPLES / f"{example}.py").read_text().split('"""')[1]
+    assert f"python examples/{example}.py" in text
+    assert "Expect " in text
