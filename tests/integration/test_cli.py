@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,7 @@ class Shop:
         return document
 
     @asynccontextmanager
-    async def up(self, *arguments: str) -> AsyncIterator[Up]:
+    async def up(self, *arguments: str) -> AsyncGenerator[Up, None]:
         process = await self.start("up", self.module, "--json", *arguments)
         try:
             yield Up(process)

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ async def add(key: str) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[str]:
+async def serving(folder: Path) -> AsyncGenerator[str, None]:
     """Run the service with two workers; give its URL."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGCAST_")}
     arguments = ("--workers", "2", "--host", "127.0.0.1", "--port", "0", "--no-use-colors")

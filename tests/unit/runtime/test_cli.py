@@ -3,7 +3,7 @@
 import json
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ class Conversation(socketserver.StreamRequestHandler):
 
 
 @contextmanager
-def listening(answer: Callable[[Answer], Answer | None]) -> Iterator[FakeNode]:
+def listening(answer: Callable[[Answer], Answer | None]) -> Generator[FakeNode, None, None]:
     with FakeNode(answer) as node:
         thread = threading.Thread(target=node.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -81,7 +81,9 @@ def ringcast_(*arguments: str) -> Result:
 
 
 @contextmanager
-def pair(second: Callable[[Answer], Answer | None], number: int = 3) -> Iterator[tuple[FakeNode, FakeNode]]:
+def pair(
+    second: Callable[[Answer], Answer | None], number: int = 3
+) -> Generator[tuple[FakeNode, FakeNode], None, None]:
     """Two members; `second` makes the other's answer of the one that it should give to status."""
     members: list[Answer] = []
 
@@ -99,7 +101,7 @@ def pair(second: Callable[[Answer], Answer | None], number: int = 3) -> Iterator
 
 
 def actor(name: str, **more: Any) -> Answer:
-    shown = {"actor": name, "class": "shop:Cart", "state": "active", "mailbox": 0, "running": []}
+    shown: Answer = {"actor": name, "class": "shop:Cart", "state": "active", "mailbox": 0, "running": []}
     return shown | {"restart": None, "failures": 0} | more
 
 

@@ -14,9 +14,8 @@ from ringcast.runtime.cli_up import Up, import_modules, up
 
 
 def ringcast_up(*arguments: str) -> Result:
-    cleared = dict.fromkeys(
-        ("RINGCAST_CLUSTER", "RINGCAST_LISTEN", "RINGCAST_ADVERTISE", "RINGCAST_DISCOVERY")
-    )
+    named = ("CLUSTER", "LISTEN", "ADVERTISE", "DISCOVERY", "LABELS", "HOSTS")
+    cleared: dict[str, str | None] = {f"RINGCAST_{name}": None for name in named}
     return CliRunner().invoke(cli, ["up", *arguments], env=cleared)
 
 
