@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from .link import Link
 
 MAX_HELLO = 16 * 1024
+SHARED_WINDOW = 32 * 1024
+"""Bytes of pieces under way while small messages use the line, too: what a small one waits behind."""
+SHARED_FOR = 1.0
+"""Seconds after a small message for which the line counts as shared."""
 
 
 class Bulk:
@@ -102,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._outgoing: deque[Outgoing] = deque()
         self._bulks = 0
         self._in_flight = 0
+        self._shared_until = 0.0
         self._taken = 0
 
     # ---- asyncio.Protocol --------------------------------------------------------------------
@@ -145,7 +151,7 @@ class Connection(asyncio.Protocol):
             return
         if self._taken and self.link is not None and self.transport is not None:
             taken, self._taken = self._taken, 0
-            self.link.send_frame([ACK, taken])
+            self.link.send_control([ACK, taken])
 
     def _parse(self, data: bytes) -> None:
         buffer = self._buffer
@@ -231,16 +237,18 @@ class Connection(asyncio.Protocol):
             raise CodecError("a large message of no bytes")
         self._incoming[number] = bulk
 
-    def write(self, frames: list[bytes]) -> None:
-        """Write frames as one batch, or a few if they are many."""
+    def write(self, frames: list[bytes], is_traffic: bool = True) -> None:
+        """Write frames as one batch, or a few if they are many; `is_traffic` if they are about messages."""
         transport = self.transport
         if transport is None:
             return
+        if self._outgoing and is_traffic:
+            self._shared_until = monotonic() + SHARED_FOR
         total = sum(map(len, frames))
         if total > MAX_BATCH // 2 and len(frames) > 1:
             half = len(frames) // 2
-            self.write(frames[:half])
-            self.write(frames[half:])
+            self.write(frames[:half], is_traffic)
+            self.write(frames[half:], is_traffic)
             return
         transport.write(b"".join([HEAD.pack(total), *frames]))
 
@@ -262,12 +270,17 @@ class Connection(asyncio.Protocol):
     def _pump(self) -> None:
         """Write pieces, one of each large message in turn, while there is room under way."""
         outgoing = self._outgoing
-        while outgoing and self.transport is not None and not self.is_paused and self._in_flight < self._window:
+        if not outgoing:
+            return
+        window, size = self._window, PIECE_BYTES
+        if monotonic() < self._shared_until:
+            window, size = SHARED_WINDOW, SHARED_WINDOW // 2
+        while outgoing and self.transport is not None and not self.is_paused and self._in_flight < window:
             current = outgoing.popleft()
             part = current.parts.popleft()
-            piece = part[:PIECE_BYTES]
-            if len(part) > PIECE_BYTES:
-                current.parts.appendleft(part[PIECE_BYTES:])
+            piece = part[:size]
+            if len(part) > size:
+                current.parts.appendleft(part[size:])
             self._in_flight += len(piece)
             self.transport.writelines([PIECE_HEAD.pack(PIECE_BIT | (len(piece) + 4), current.number), piece])
             if current.parts:

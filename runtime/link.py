@@ -75,6 +75,7 @@ class Link:
         self._out: list[bytes] = []
         self._behind: dict[int, deque[tuple[bytes, list[memoryview]]]] = {}
         """By call: answers that wait for a large one of the same stream to have left."""
+        self._controls = 0
         self._inline_until = 0.0
         self._defined: set[int] = set()
         self.use(codec)
@@ -153,13 +154,19 @@ class Link:
                 self.loop.call_soon(self.flush)
             self._out.append(self.pack(frame))
 
+    def send_control(self, frame: list[Any]) -> None:
+        """Send a frame that large messages themselves need; it does not make the line a shared one."""
+        self._controls += 1
+        self.send_frame(frame)
+
     def flush(self) -> None:
         """Write what has been gathered: one write for a tick's frames."""
         out = self._out
         if out:
             self._out = []
+            controls, self._controls = self._controls, 0
             if self.connection is not None:
-                self.connection.write(out)
+                self.connection.write(out, len(out) > controls)
 
     def _define(self, message: Message) -> None:
         self._defined.add(message.number)
@@ -191,7 +198,7 @@ class Link:
             return
         parts = [memoryview(frame), *buffers]
         number = connection.next_bulk()
-        self.send_frame([wire.BULK, number, [part.nbytes for part in parts]])
+        self.send_control([wire.BULK, number, [part.nbytes for part in parts]])
         self.flush()  # the pieces are written at once: the frame that announces them must be ahead
 
         def sent() -> None:
