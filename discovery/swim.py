@@ -129,11 +129,13 @@ class Swim:
             return []
         effects = self._learn(sender, now)
         peer = self._peers[sender.id]
+        if sender.incarnation < peer.claim.incarnation:
+            # From before it came back anew; what it believed then it has forgotten since.
+            return effects
         peer.refusals = 0
         if peer.claim.status.is_final:
             return effects + self._hear_from_the_dead(envelope, now)
-        for claim in envelope.claims:
-            effects += self._learn(claim, now)
+        effects += self._learn_all(envelope.claims, now)
         match envelope.message:
             case Ping(seq, target):
                 if target == self.me.id:
@@ -244,6 +246,13 @@ class Swim:
 
     # Beliefs
 
+    def _learn_all(self, claims: tuple[Claim, ...], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        # News of this node first: if it dies of it, it forgets what it believed before.
+        for claim in sorted(claims, key=lambda claim: claim.id != self.me.id):
+            effects += self._learn(claim, now)
+        return effects
+
     def _learn(self, claim: Claim, now: float) -> list[Effect]:
         if claim.id == self.me.id:
             return self._answer_for_myself(claim, now)
@@ -305,8 +314,9 @@ class Swim:
             wants_reply = envelope.message.wants_reply
             about_me = [claim for claim in envelope.claims if claim.id == self.me.id]
             if about_me and self._yields_to(envelope):
-                for claim in about_me:
-                    effects += self._answer_for_myself(claim, now)
+                # What the other side knows counts from here on: whom it buried of this side
+                # must come back anew as well before its word is taken.
+                effects += self._learn_all((*about_me, envelope.sender, *envelope.claims), now)
         if wants_reply:
             effects.append(Send(envelope.sender.address, Exchange(False), self.claims()))
         return effects

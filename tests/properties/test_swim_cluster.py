@@ -248,7 +248,7 @@ def cluster(seed: int, size: int) -> Network:
 
 
 seeds = st.integers(0, 2**32 - 1)
-bounded = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+bounded = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @bounded

@@ -293,8 +293,18 @@ def test_of_two_sides_that_buried_each_other_the_smaller_or_younger_yields(
     assert (bench.swim.me.incarnation > ME.incarnation) == yields
     [reply] = said(effects, Exchange)
     assert reply.message == Exchange(False)
-    # The one that yields has forgotten the others' deaths; the other one shows them.
+    # The one that yields has forgotten the other's death; the other one shows it.
     assert (claim("b", Status.DEAD) in reply.claims) == (not yields)
+
+
+def test_who_yields_holds_dead_whom_the_other_side_buried_and_takes_none_of_their_word() -> None:
+    bench = Bench("a", "b")
+    bench.hear("a", Gossip(), claim("b", Status.DEAD))
+    told = (replace(ME, status=Status.DEAD), claim("a", Status.DEAD), claim("c"), claim("d"))
+    bench.hear("b", Exchange(True), *told)
+    assert bench.status("a") is Status.DEAD
+    bench.hear("a", Exchange(False), claim("b", Status.DEAD))
+    assert bench.status("b") is Status.ALIVE
 
 
 def test_an_exchange_is_answered_with_all_that_is_known() -> None:
@@ -411,7 +421,8 @@ def test_a_probe_of_someone_forgotten_meanwhile_ends_quietly() -> None:
     ping = bench.run_to_ping()
     other = "a" if ping.target == "b" else "b"
     bench.run(bench.now + LOCAL.probe_timeout)
-    bench.hear(other, Gossip(), claim(ping.target, Status.DEAD), replace(ME, status=Status.DEAD))
+    bench.hear(other, Gossip(), claim(ping.target, Status.DEAD))
+    bench.hear(other, Gossip(), replace(ME, status=Status.DEAD))
     assert [known.id for known in bench.swim.claims()] == ["me", other]
     assert changes(bench.run(bench.now + LOCAL.probe_interval - LOCAL.probe_timeout)) == []
 
@@ -420,7 +431,8 @@ def test_and_before_its_helpers_are_asked() -> None:
     bench = Bench("a", "b")
     ping = bench.run_to_ping()
     other = "a" if ping.target == "b" else "b"
-    bench.hear(other, Gossip(), claim(ping.target, Status.DEAD), replace(ME, status=Status.DEAD))
+    bench.hear(other, Gossip(), claim(ping.target, Status.DEAD))
+    bench.hear(other, Gossip(), replace(ME, status=Status.DEAD))
     effects = bench.run(bench.now + LOCAL.probe_timeout)
     assert said(effects, PingRequest) == []
 
@@ -440,7 +452,8 @@ def test_a_newer_run_replaces_an_older_one_at_once() -> None:
     bench.swim.refused("a:1", bench.now)
     newer = Claim("a", "elsewhere:2", 2)
     assert changes(bench.hear(newer, Gossip())) == [newer]
-    assert changes(bench.hear("a", Gossip())) == []
+    # What the older one still said is not heard.
+    assert bench.hear("a", Ping(7, "me"), claim("b"), replace(ME, status=Status.DEAD)) == []
     assert bench.swim.alive() == [newer]
 
 
