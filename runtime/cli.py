@@ -121,25 +121,15 @@ def _status(told: list[tuple[Answer, Answer | NoAnswerError]]) -> Answer:
 
 
 def _show_status(found: Answer) -> None:
-    columns = (
-        "node",
-        "address",
-        "answers",
-        "ready",
-        "view",
-        "members",
-        "actors",
-        "calls",
-        "links",
-        "dead letters",
-    )
+    columns = ("node", "address", "answers", "view", "members", "actors", "calls", "links", "dead letters")
     rows: list[tuple[object, ...]] = []
     for entry in found["nodes"]:
-        row: tuple[object, ...] = (entry["id"], entry["address"], entry["answers"])
+        row: tuple[object, ...] = (entry["id"], entry["address"])
         if entry["answers"]:
-            stats = entry["stats"]
-            counts = (stats.get(name) for name in ("actors", "calls", "links_up", "dead_letters"))
-            row += (entry["ready"], entry["view"]["number"], entry["members"], *counts)
+            counts = (entry["stats"].get(name) for name in ("actors", "calls", "links_up", "dead_letters"))
+            row += (_answers(entry), entry["view"]["number"], entry["members"], *counts)
+        else:
+            row += (False,)
         rows.append(row + (None,) * (len(columns) - len(row)))
     show(columns, rows)
     silent = [entry for entry in found["nodes"] if not entry["answers"]]
@@ -149,7 +139,13 @@ def _show_status(found: Answer) -> None:
     if not found["agreed"]:
         say(f"the members do not agree: they are in the views {', '.join(views)}", bad=True)
     elif views:
-        say(f"cluster {found['cluster']}: {len(found['nodes'])} members, agreed on view {views[0]}")
+        count = len(found["nodes"])
+        what = "1 member, in" if count == 1 else f"{count} members, agreed on"
+        say(f"cluster {found['cluster']}: {what} view {views[0]}")
+
+
+def _answers(entry: Answer) -> bool | str:
+    return entry["ready"] or ("leaving" if entry["leaving"] else "not ready")
 
 
 @cli.command()

@@ -166,7 +166,7 @@ def up(workers: int | None, lifeline: bool, **options: object) -> None:
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     try:
-        told = run(_serve(node, wanted, stdin))
+        told = run(serve(node, wanted, stdin))
     except RingcastError as error:
         raise click.ClickException(str(error)) from None
     if not told:
@@ -215,7 +215,7 @@ def _supervise(wanted: Up, count: int) -> int:
     return asyncio.run(Workers(command, count).run())
 
 
-async def _serve(node: Node, wanted: Up, lifeline: socket.socket | None) -> bool:
+async def serve(node: Node, wanted: Up, lifeline: socket.socket | None) -> bool:
     """Run the node until a signal, the end of the lifeline, or its own end; return whether it was told."""
     told = asyncio.Event()
     on_stop(told.set)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +18,7 @@ _UNBOUNDED = 1000
 def show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; a bool cell reads yes or no, None is blank, and numbers stand to the right."""
     cells = [list(row) for row in rows]
-    table = Table(box=SIMPLE, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for number, name in enumerate(columns):
         numeric = bool(cells) and all(type(row[number]) in (int, type(None)) for row in cells)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")

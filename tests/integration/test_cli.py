@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from ringcast import Event, MemberJoined, MemberLeft, MemberLost, Node, Seeds, ViewChanged
+from ringcast.discovery.address import split_address
 
 LIMIT = 20.0
 """Seconds for anything here to happen: much longer than it takes, much shorter than for ever."""
@@ -123,7 +124,7 @@ class Shop:
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     name = uuid.uuid4().hex[:12]
     (tmp_path / f"shop_{name}.py").write_text(SHOP)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     return Shop(tmp_path, f"shop_{name}", f"cli-{name}")
 
 
@@ -284,8 +285,11 @@ async def test_workers_are_members_and_one_that_dies_is_started_again(shop: Shop
 
 
 async def test_workers_leave_when_their_supervisor_is_killed(shop: Shop) -> None:
-    async with shop.up("--workers", "2") as up:
+    async with shop.up("--workers", "2", "--listen", "127.0.0.1:20000-29999") as up:
         one, two = await up.ready(), await up.ready()
+        ports = {split_address(worker["address"])[1] for worker in (one, two)}
+        assert len(ports) == 2
+        assert ports < set(range(20000, 30000))
         async with shop.beside(one["address"]) as node:
             await node.wait_for_members(3, LIMIT)
             watcher = Watcher(node)

@@ -10,6 +10,7 @@ import pytest
 from ringcast import Actor, Node
 from ringcast.discovery.address import split_address
 from ringcast.discovery.preamble import preamble
+from ringcast.runtime import control
 from ringcast.runtime.control import CHANNEL, MAX_REQUEST, framed, opened
 from ringcast.runtime.inquiry import Inquiry, NoAnswerError
 from ringcast.runtime.ring import Key
@@ -85,6 +86,17 @@ async def test_what_cannot_be_answered_is_refused_with_a_reason(node: Node, requ
 )
 async def test_what_is_cut_off_or_too_long_is_closed_without_a_word(node: Node, request_bytes: bytes) -> None:
     assert await sent(node, request_bytes) == b""
+    assert (await status(node))["ready"]
+
+
+async def test_who_never_finishes_a_request_is_let_go(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "LIMIT", 0.05)
+    reader, writer = await asyncio.open_connection(*split_address(node.address))
+    writer.write(preamble(CHANNEL) + b"\0")
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    writer.close()
+    monkeypatch.undo()
     assert (await status(node))["ready"]
 
 

@@ -1,8 +1,12 @@
 """`ringcast up` before it runs: its options, and the modules that it imports."""
 
+import asyncio
+import json
+import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import pytest
@@ -10,7 +14,9 @@ from click.testing import CliRunner, Result
 
 from ringcast.runtime import cli_up
 from ringcast.runtime.cli import cli
-from ringcast.runtime.cli_up import Up, import_modules, up
+from ringcast.runtime.cli_up import Up, import_modules, serve, up
+from ringcast.runtime.node import Node
+from ringcast.runtime.workers import READY
 
 
 def ringcast_up(*arguments: str) -> Result:
@@ -123,3 +129,66 @@ def test_a_module_that_cannot_be_imported_is_exit_code_1(here: Path, monkeypatch
     result = ringcast_up("missing_shop", "--alone")
     assert result.exit_code == 1
     assert "cannot import module 'missing_shop'" in result.stderr
+
+
+class FakeNode:
+    """Starts and ends when the test says so."""
+
+    id, address, cluster, members = "one", "127.0.0.1:1", "shop", ()
+
+    def __init__(self) -> None:
+        self.may_start = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.did: list[str] = []
+
+    async def start(self) -> None:
+        self.did.append("start")
+        try:
+            await self.may_start.wait()
+        except asyncio.CancelledError:
+            self.did.append("cancelled")
+            raise
+
+    async def events(self) -> AsyncIterator[None]:
+        await self.ended.wait()
+        for _ in range(0):
+            yield None
+
+    async def leave(self) -> None:
+        self.did.append("leave")
+
+
+def serving(node: FakeNode, lifeline: socket.socket | None = None) -> asyncio.Task[bool]:
+    return asyncio.create_task(serve(cast("Node", node), parsed(["--json"]), lifeline))
+
+
+async def test_a_worker_says_that_it_is_ready_and_leaves_when_its_supervisor_is_gone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    node = FakeNode()
+    node.may_start.set()
+    ours, its = socket.socketpair()
+    with ours:
+        ours.setblocking(False)
+        task = serving(node, its)
+        assert await asyncio.get_running_loop().sock_recv(ours, 1) == READY
+        assert json.loads(capsys.readouterr().out)["event"] == "ready"
+        assert node.did == ["start"]
+    assert await task
+    assert node.did == ["start", "leave"]
+
+
+async def test_told_while_it_starts_it_starts_no_further() -> None:
+    node = FakeNode()
+    ours, its = socket.socketpair()
+    task = serving(node, its)
+    ours.close()
+    assert await task
+    assert node.did == ["start", "cancelled"]
+
+
+async def test_a_node_that_stops_by_itself_was_not_told() -> None:
+    node = FakeNode()
+    node.may_start.set()
+    node.ended.set()
+    assert not await serving(node)
