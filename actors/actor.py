@@ -216,7 +216,7 @@ def _read(cls: type[Actor]) -> ActorType:
             if parameter.default is parameter.empty
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         )
-    failures = (Fatal, *options.restart_on)
+    failures: tuple[type[BaseException], ...] = (Fatal, *options.restart_on)
     return ActorType(cls, name, messages, options, required, by_value, can_travel, failures)
 
 

@@ -47,9 +47,7 @@ class Activation(Protocol):
     async def spawn(self, props: Props[Any], name: str | None, restart: Restart, on: Placement | None) -> Any: ...  # noqa: D102
     async def stop(self, ref: Any) -> None: ...  # noqa: D102
     async def watch(self, ref: Any) -> None: ...  # noqa: D102
-    def timer(
-        self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Timer: ...  # noqa: D102
+    def timer(self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]) -> Timer: ...  # noqa: D102
 
 
 class Context:

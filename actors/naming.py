@@ -73,7 +73,7 @@ def class_blob(cls: type) -> bytes:
     """
     blob = _blobs.get(cls)
     if blob is None:
-        import cloudpickle  # type: ignore[import-untyped]  # late: slow to import
+        import cloudpickle  # late: slow to import
 
         try:
             blob = cast("bytes", cast("Any", cloudpickle).dumps(cls))

@@ -54,9 +54,7 @@ class Backoff:
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense."""
         if self.first < 0 or self.factor < 1 or self.limit < self.first or not 0 <= self.jitter <= 1:
-            raise TypeError(
-                f"{self!r}: it takes first >= 0, factor >= 1, limit >= first and jitter between 0 and 1"
-            )
+            raise TypeError(f"{self!r}: it takes first >= 0, factor >= 1, limit >= first and jitter between 0 and 1")
 
     def delay(self, failures: int, rng: random.Random) -> float:
         """Return the seconds to wait after `failures` failures in a row (at least 1)."""

@@ -68,9 +68,7 @@ class Dns:
                 if not is_warned:
                     is_warned = True
                     what = "the name does not resolve; it is looked up again and again"
-                    structlog.get_logger("ringcast.discovery").warning(
-                        what, name=self._name, reason=str(error)
-                    )
+                    structlog.get_logger("ringcast.discovery").warning(what, name=self._name, reason=str(error))
             else:
                 is_warned = False
                 for address in sorted(addresses - shown):

@@ -212,9 +212,7 @@ class Membership:
         try:
             address = advertised_address(bound, self._advertise)
             self._record = replace(self._record, address=address)
-            callbacks = Callbacks(
-                self._on_view, self._tell_event, self._tell_connection, self._on_refusal, self._fail
-            )
+            callbacks = Callbacks(self._on_view, self._tell_event, self._tell_connection, self._on_refusal, self._fail)
             driver = self._driver = Driver(
                 bound,
                 self._record,

@@ -102,9 +102,7 @@ class Zeroconf:
         )
         own_name = self._own.name
 
-        def on_change(
-            zeroconf: Multicast, service_type: str, name: str, state_change: ServiceStateChange
-        ) -> None:
+        def on_change(zeroconf: Multicast, service_type: str, name: str, state_change: ServiceStateChange) -> None:
             # The cluster's tag ends the name: others' announcements are not even asked about.
             if name == own_name or not name.endswith(f"-{tag.decode()}.{SERVICE_TYPE}"):
                 return

@@ -27,9 +27,7 @@ __all__ = ["Participant"]
 class Participant:
     """The protocol, as one node takes part in it."""
 
-    def __init__(
-        self, me: Member, profile: Profile, rng: random.Random, now: float, *, has_discovery: bool
-    ) -> None:
+    def __init__(self, me: Member, profile: Profile, rng: random.Random, now: float, *, has_discovery: bool) -> None:
         """Start at `now`; with `has_discovery` wait one window for others before going alone."""
         self._swim = Swim(Claim(me.id, me.address, me.incarnation), profile, rng, now)
         alone_until = now + profile.discovery_window if has_discovery else now
@@ -51,9 +49,7 @@ class Participant:
         """What goes into the envelope of everything that is sent."""
         return self._swim.me
 
-    def receive(
-        self, envelope: Envelope, now: float, *, by_tcp: bool, dialled: str | None = None
-    ) -> list[Effect]:
+    def receive(self, envelope: Envelope, now: float, *, by_tcp: bool, dialled: str | None = None) -> list[Effect]:
         """React to a message; `dialled` is the address by which this node reached the sender."""
         if dialled is not None:
             self._contacts.answered(dialled, envelope.sender.id == self.me.id)

@@ -67,7 +67,5 @@ class Relays:
 
     def next_deadline(self) -> float:
         """Return when `silent` must be called again at the latest."""
-        deadlines = (
-            relay.ends_at if relay.nack_at is None else relay.nack_at for relay in self._relays.values()
-        )
+        deadlines = (relay.ends_at if relay.nack_at is None else relay.nack_at for relay in self._relays.values())
         return min(deadlines, default=float("inf"))

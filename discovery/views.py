@@ -215,9 +215,7 @@ class Views:
         assert sequencer.id != self.me.id, "a sequencer joins nobody"
         view = self.view
         is_content = (
-            view is not None
-            and view.lineage == f"{sequencer.id}@{sequencer.incarnation}"
-            and self.me in view.members
+            view is not None and view.lineage == f"{sequencer.id}@{sequencer.incarnation}" and self.me in view.members
         )
         wait = self._profile.full_exchange_interval if is_content else self._profile.retry
         self._repeat_at = now + wait * self._rng.uniform(0.75, 1.5)
@@ -245,14 +243,10 @@ def _claim_of(member: Member) -> Claim:
     return Claim(member.id, member.address, member.incarnation)
 
 
-def _is_departure(
-    wanted: tuple[Member, ...], current: tuple[Member, ...], left: set[tuple[str, int]]
-) -> bool:
+def _is_departure(wanted: tuple[Member, ...], current: tuple[Member, ...], left: set[tuple[str, int]]) -> bool:
     """Return whether members only leave, of their own wish, between the two."""
     before = {member.identity: member for member in current}
     after = {member.identity: member for member in wanted}
     gone = [member for who, member in before.items() if who not in after]
-    kept_or_leaving = all(
-        who in before and (member == before[who] or member.leaving) for who, member in after.items()
-    )
+    kept_or_leaving = all(who in before and (member == before[who] or member.leaving) for who, member in after.items())
     return kept_or_leaving and all(member.leaving or member.identity in left for member in gone)

@@ -17,14 +17,15 @@ from ringcast.errors import NOT_SENT, CallError, Unreachable
 from ..actors.messages import Message
 from ..actors.ref import SPAWNED, display
 from . import wire
-from .envelope import Envelope
+from .envelope import Envelope, Sink
 from .link import CANCELLED_KEPT
 
 if TYPE_CHECKING:
+    from .calls import Call, Parcel
     from .host import Host, Kind
     from .link import Link
     from .peers import Peers
-    from .router import Call, Parcel, Router
+    from .router import Router
 
 HOLD = 0.25
 """Seconds that a message waits here for the view that its sender has seen already."""
@@ -63,7 +64,7 @@ class Arrivals:
             _, _, key, version, (args, kwargs, ttl, trace, hops) = frame
         if message.function is None and (known := kind.message(message.name)) is not None:
             message = known
-        sink = None
+        sink: Sink | None = None
         if code in (wire.REQUEST, wire.REQUEST_X):
             if link is None or origin == self.node_id:
                 sink = self.router.sink
@@ -84,16 +85,16 @@ class Arrivals:
         cell = kind.cells.get(key)
         try:
             if cell is None and not _is_spawned(key) and self.host.owner(kind, key, None) != self.node_id:
-                if version > self.router.view_number and hops < wire.MAX_HOPS:
+                if version > self.router.routes.view_number and hops < wire.MAX_HOPS:
                     waiting = self.host.wait_for_view(HOLD)
                     waiting.add_done_callback(
-                        lambda _: self._place(link, kind, key, envelope, self.router.view_number, hops, once)
+                        lambda _: self._place(link, kind, key, envelope, self.router.routes.view_number, hops, once)
                     )
                     return
                 if link is not None:
                     link.grant(message, key, 1)
                 self.forwarded += 1
-                self.router.forward(kind, key, envelope, hops, once)
+                self.router.routes.forward(kind, key, envelope, hops, once)
                 return
             if message.function is None:
                 raise self._unknown(kind, key, message)

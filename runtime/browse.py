@@ -41,9 +41,7 @@ async def heard(cluster: str) -> list[str]:
             if address:
                 found.put_nowait(address)
 
-    def on_change(
-        zeroconf: Multicast, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
+    def on_change(zeroconf: Multicast, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         if state_change is ServiceStateChange.Added and name.endswith(ending):
             asking.add(asyncio.create_task(ask(zeroconf, name)))
 

@@ -62,7 +62,6 @@ NOT_NOW = object()
 SUSPENDED = object()
 
 
-
 class Granter(Protocol):
     """The link to a node whose messages are here on credit."""
 
@@ -762,15 +761,12 @@ class Cell:
         """Have `on_terminated` called when that actor has ended."""
         await self.host.watch_for(self, ref)
 
-    def timer(
-        self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Timer:
+    def timer(self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]) -> Timer:
         """Start a timer that tells this actor one of its own messages."""
         return self.host.timer(self, first, every, method, args)
 
-    def run_hook(self, hook: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+    def run_hook(self, message: Message, *args: Any) -> None:
         """Run a hook as a told message: in turn, and its failure is the actor's."""
-        message = self.kind.hooks[hook.__name__]
         self.accept((message, args, None, None, 0, math.inf, (), None))
 
 
@@ -794,5 +790,3 @@ def unreachable(cell: Cell, envelope: Envelope, why: str) -> CallError:
         method=envelope[0].name,
         node=cell.host.node_id,
     )
-
-

@@ -113,8 +113,7 @@ def _status(told: list[tuple[Answer, Answer | NoAnswerError]]) -> Answer:
     agreed = len({(entry["view"]["lineage"], entry["view"]["number"]) for entry in answering}) <= 1
     return {
         "cluster": answering[0]["cluster"] if answering else None,
-        "healthy": agreed
-        and all(entry["answers"] and (entry["ready"] or entry["leaving"]) for entry in nodes),
+        "healthy": agreed and all(entry["answers"] and (entry["ready"] or entry["leaving"]) for entry in nodes),
         "agreed": agreed,
         "nodes": nodes,
     }
@@ -177,12 +176,8 @@ def members(node: str | None, cluster: str, timeout: float, as_json: bool) -> No
 @cli.command()
 @looking
 @click.option("--class", "wanted", metavar="CLASS", help="Only of this class: its name, or the last part.")
-@click.option(
-    "--limit", type=click.IntRange(1, MAX_LISTED), default=1000, show_default=True, help="At most so many."
-)
-def actors(
-    node: str | None, cluster: str, timeout: float, as_json: bool, wanted: str | None, limit: int
-) -> None:
+@click.option("--limit", type=click.IntRange(1, MAX_LISTED), default=1000, show_default=True, help="At most so many.")
+def actors(node: str | None, cluster: str, timeout: float, as_json: bool, wanted: str | None, limit: int) -> None:
     """List the actors that are active now, on every member."""
     inquiry = Inquiry(cluster, node, timeout)
     total, listed, silent = 0, list[Answer](), list[Answer]()
@@ -240,9 +235,7 @@ def locate(
         _print_json({"node" if name == "id" else name: value for name, value in place.items()})
     else:
         state = {True: "active", False: "not active", None: "the node does not answer"}[place["active"]]
-        say(
-            f"{place['actor']}: node {place['id']} ({place['address']}), {state}", bad=place["active"] is None
-        )
+        say(f"{place['actor']}: node {place['id']} ({place['address']}), {state}", bad=place["active"] is None)
     if place["active"] is None:
         sys.exit(1)
 

@@ -110,9 +110,7 @@ def _dns(context: click.Context, option: click.Parameter, value: str | None) -> 
 
 @click.command()
 @click.argument("modules", metavar="[MODULE]...", nargs=-1)
-@click.option(
-    "--cluster", envvar="RINGCAST_CLUSTER", show_envvar=True, help="Nodes of other clusters are not seen."
-)
+@click.option("--cluster", envvar="RINGCAST_CLUSTER", show_envvar=True, help="Nodes of other clusters are not seen.")
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -128,12 +126,8 @@ def _dns(context: click.Context, option: click.Parameter, value: str | None) -> 
     show_envvar=True,
     help="Where others dial this node.",
 )
-@click.option(
-    "--seed", "seeds", metavar="HOST:PORT", multiple=True, help="A node to join by. May be repeated."
-)
-@click.option(
-    "--dns", metavar="NAME:PORT", callback=_dns, help="A name that resolves to the nodes to join by."
-)
+@click.option("--seed", "seeds", metavar="HOST:PORT", multiple=True, help="A node to join by. May be repeated.")
+@click.option("--dns", metavar="NAME:PORT", callback=_dns, help="A name that resolves to the nodes to join by.")
 @click.option("--no-discovery", "--alone", "alone", is_flag=True, help="Look for no other node.")
 @click.option(
     "--label",
@@ -143,9 +137,7 @@ def _dns(context: click.Context, option: click.Parameter, value: str | None) -> 
     callback=_labels,
     help="For placement. May be repeated.",
 )
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Run so many nodes, and start one again that dies."
-)
+@click.option("--workers", type=click.IntRange(min=1), help="Run so many nodes, and start one again that dies.")
 @click.option("--json", "as_json", is_flag=True, help="Say it as one JSON object a line.")
 @click.option("--lifeline", is_flag=True, hidden=True, help="Standard input is the supervisor's.")
 def up(workers: int | None, lifeline: bool, **options: object) -> None:
@@ -194,9 +186,7 @@ def _reason(name: str, error: Exception) -> str:
         hint = f"; give the module's name, {name.removesuffix('.py')}" if name.endswith(".py") else ""
         return f"there is no {error.name!r} in {os.getcwd()} or on Python's path{hint}"
     # Where in the user's code it happened: the last frame that is not the import machinery's.
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
     return f"{type(error).__name__}: {error}{where}"
 
@@ -294,9 +284,7 @@ def _say_ready(node: Node, wanted: Up) -> None:
     else:
         count = len(node.members)
         who = f"{count} members" if count > 1 else "alone so far"
-        text = (
-            f"ringcast {ringcast.__version__}: node {node.id} of cluster {cluster} on {node.address}, {who}"
-        )
+        text = f"ringcast {ringcast.__version__}: node {node.id} of cluster {cluster} on {node.address}, {who}"
     with contextlib.suppress(BrokenPipeError):  # nobody reads: the node runs all the same
         sys.stdout.write(f"{text}\n")  # in one piece: the workers share the output
         sys.stdout.flush()

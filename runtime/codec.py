@@ -30,7 +30,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Protocol, cast
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from ringcast.errors import CodecError
 
@@ -283,9 +283,7 @@ class Codec:
         """
         return cast(
             "FrameUnpacker",
-            _Unpacker(
-                ext_hook=self._decode, strict_map_key=False, use_list=True, max_buffer_size=max_frame_bytes
-            ),
+            _Unpacker(ext_hook=self._decode, strict_map_key=False, use_list=True, max_buffer_size=max_frame_bytes),
         )
 
     def take_failure(self) -> CodecError | None:

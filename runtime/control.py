@@ -22,7 +22,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
-import msgpack  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
+import msgpack  # pyright: ignore[reportMissingTypeStubs]
 
 from ringcast.errors import RingcastError
 
@@ -101,9 +101,7 @@ class Control:
             return framed(self._answered(data))
         except RingcastError as error:
             return framed({"error": str(error)})
-        except (
-            Exception
-        ) as error:  # whatever a request can provoke is its sender's to hear, not ours to fall over
+        except Exception as error:  # whatever a request can provoke is its sender's to hear, not ours to fall over
             return framed({"error": f"the request is wrong: {error}"})
 
     def _answered(self, data: bytes) -> dict[str, Any]:
@@ -148,9 +146,7 @@ class Control:
         for kind in list(self._host.kinds.values()):
             if wanted is None or is_named(kind.name, wanted):
                 total += len(kind.cells)
-                cells = (
-                    cell for _, cell in zip(range(limit - len(listed)), kind.cells.values(), strict=False)
-                )
+                cells = (cell for _, cell in zip(range(limit - len(listed)), kind.cells.values(), strict=False))
                 listed.extend(_shown(cell) for cell in cells)
         return {"total": total, "actors": listed}
 
@@ -198,9 +194,7 @@ def _shown(cell: Cell) -> dict[str, Any]:
         "class": cell.kind.name,
         "state": _state(cell),
         "mailbox": len(cell.mailbox or ()) + len(cell.parked or ()),
-        "running": [
-            {"method": envelope[0].name, "seconds": round(now - since, 3)} for envelope, since in running
-        ],
+        "running": [{"method": envelope[0].name, "seconds": round(now - since, 3)} for envelope, since in running],
         "restart": None if cell.life is None else cell.life.restart.value,
         "failures": cell.failures,
     }

@@ -39,9 +39,7 @@ class Sink(Protocol):
         ...
 
 
-Envelope = tuple[
-    Message, Any, "dict[str, Any] | None", "Sink | None", int, float, tuple[ChainEntry, ...], "str | None"
-]
+Envelope = tuple[Message, Any, "dict[str, Any] | None", "Sink | None", int, float, tuple[ChainEntry, ...], "str | None"]
 """One message on its way into a turn: (message, args, kwargs, sink, number, deadline, chain, trace).
 
 message

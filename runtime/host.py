@@ -15,6 +15,7 @@ import asyncio
 import contextvars
 import math
 from collections.abc import Callable, Container, Coroutine, Iterable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,9 @@ class Host:
             )
         check_key(key)
         if isinstance(key, tuple) and key[:1] == (SPAWNED,):
-            raise TypeError(f"{key!r} cannot be an actor's key: it names a spawned actor; use the ref that spawn returned")
+            raise TypeError(
+                f"{key!r} cannot be an actor's key: it names a spawned actor; use the ref that spawn returned"
+            )
         self.kind_of(actor)
         return ref_class(actor)(self.router, actor.name, key, None)
 
@@ -186,7 +189,7 @@ class Host:
         self.view = view
         self.members = {member.id: member for member in view.members}
         self._rings.clear()
-        self.router.view_changed(view.number)
+        self.router.routes.view_changed(view.number)
         tasks = tasks_by_cell(self)
         for kind in list(self.kinds.values()):
             if not kind.cells:
@@ -247,8 +250,8 @@ class Host:
         return owner
 
     def _owner_or_none(self, kind: Kind, key: Any) -> str | None:
-        if kind.version != self.router.version:
-            kind.version = self.router.version
+        if kind.version != self.router.routes.version:
+            kind.version = self.router.routes.version
             ids = self.hosts(kind)
             if ids and ids not in self._rings:
                 self._rings[ids] = list(Ring(ids).owners)
@@ -292,7 +295,7 @@ class Host:
     def next_epoch(self) -> int:
         """Return the next fencing token: the view's number, then a count of this node."""
         self._epochs += 1
-        return (self.router.view_number << 32) | self._epochs
+        return (self.router.routes.view_number << 32) | self._epochs
 
     def deliver(self, kind: Kind, key: Any, envelope: Envelope, once: str | None) -> None:
         """Deliver a call of this node to an actor that belongs here."""
@@ -340,7 +343,7 @@ class Host:
             known.join(arguments, sink, number, cell.name, message.name)
             return None
         remembered = cell.remembered
-        first = Remembered(once, arguments, sink, number, lambda: remembered.pop(place, None))
+        first = Remembered(once, arguments, sink, number, partial(remembered.pop, place, None))
         remembered[place] = first
         return (message, args, kwargs, first, number, *rest)  # type: ignore[return-value]
 
@@ -523,7 +526,7 @@ class Host:
                 cell = kind.cells.get(key) or self.activate(kind, key)
                 cell.accept(envelope)
             else:
-                self.router.forward(kind, key, envelope, 0)
+                self.router.routes.forward(kind, key, envelope, 0)
         except CallError as error:
             if envelope[3] is not None:
                 envelope[3].fail(envelope[4], error)
@@ -571,9 +574,9 @@ class Host:
                 shortest = min(shortest, idle_after / 4)
                 tasks = tasks_by_cell(self)
                 for count, cell in enumerate(list(kind.cells.values())):
-                    if cell.last_used + idle_after < monotonic() and cell.is_idle and cell.life is None:
-                        if cell.retiring is None:
-                            self._retire_now(cell, "idle", tasks)
+                    has_rested = cell.last_used + idle_after < monotonic()
+                    if has_rested and cell.is_idle and cell.life is None and cell.retiring is None:
+                        self._retire_now(cell, "idle", tasks)
                     if count % IDLE_CHUNK == IDLE_CHUNK - 1:
                         await asyncio.sleep(0)
                         tasks = tasks_by_cell(self)

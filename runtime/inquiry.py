@@ -151,8 +151,7 @@ class Inquiry:
             addresses = await heard(self._cluster)
         except OSError as error:
             raise NoAnswerError(
-                f"no multicast on this machine ({error}), so no node can be found: "
-                "name one with --node host:port"
+                f"no multicast on this machine ({error}), so no node can be found: name one with --node host:port"
             ) from None
         asked = (self.ask(address, "status") for address in addresses)
         answers = await asyncio.gather(*asked, return_exceptions=True)

@@ -22,11 +22,12 @@ from ringcast.errors import NOT_SENT, CallError, CodecError
 from ..actors.messages import Message
 from ..actors.ref import unknown_messages
 from . import wire
+from .calls import PLAIN, Parcel, unencodable
 from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
 from .codec import OUT_OF_BAND, Codec
 from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire
-from .router import PLAIN, Parcel, Route, unencodable
+from .routes import Route
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals
@@ -107,7 +108,7 @@ class Link:
                 self.send_bulk(parcel, None)
             else:
                 self.send(parcel.message, parcel.frame)
-        self.router.link_up(self)
+        self.router.routes.link_up(self)
 
     def down(self, connection: Connection, why: str) -> None:
         """Note the end of a connection."""
@@ -120,7 +121,7 @@ class Link:
         self._behind.clear()
         connection.close()
         self.arrivals.link_lost(self)
-        self.router.link_down(self, why)
+        self.router.routes.link_down(self, why)
 
     def connect_soon(self) -> None:
         """See that there is a connection, in time."""
@@ -203,7 +204,7 @@ class Link:
 
         def sent() -> None:
             if route is not None:
-                self.loop.call_soon(self.router.bulk_sent, route, self)
+                self.loop.call_soon(self.router.routes.bulk_sent, route, self)
             if then is not None:
                 self.loop.call_soon(then)
 
@@ -354,7 +355,7 @@ class Link:
         match code:
             case wire.GRANT:
                 kind, _ = self.messages[frame[1]]
-                self.router.granted(kind.name, frame[2], self, frame[3])
+                self.router.routes.granted(kind.name, frame[2], self, frame[3])
             case wire.REQUEST_X | wire.TELL_X:
                 kind, message = self.messages[frame[2] if code == wire.REQUEST_X else frame[1]]
                 self.arrivals.message(self, kind, message, frame)
@@ -378,7 +379,7 @@ class Link:
             case wire.DEFINE:
                 self._learn_message(*frame[1:6])
             case wire.MOVED:
-                self.router.moved(frame[1], frame[2])
+                self.router.routes.moved(frame[1], frame[2])
             case wire.LOST:
                 kind, message = self.messages[frame[1]]
                 self.arrivals.lost(kind, message, frame[2], frame[3])
@@ -433,5 +434,3 @@ class Link:
 
 
 _FOREVER = float("inf")
-
-

@@ -254,4 +254,3 @@ def _path(cell: Cell) -> str:
     if cell.life is not None:
         return str(cell.key[1])
     return f"/{cell.name}"
-

@@ -109,7 +109,9 @@ class Node:
         self._arrivals = arrivals = Arrivals(self.id, host, router)
         self._peers = Peers(self.id, self._options.cluster, config, self._codec, plain, router, host, arrivals)
         system = System(self.id, router, host, config.ask_timeout)
-        router.host, router.peers, router.arrivals = host, self._peers, arrivals
+        routes = router.routes
+        router.host = routes.host = host
+        routes.peers, routes.arrivals = self._peers, arrivals
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
         host.lives = Lives(host, system, config.root, seed=int(self.id, 16))
         host.watches = Watches(host, system)
@@ -151,10 +153,13 @@ class Node:
             NodeStopped: If it was started before.
         """
         if self._state != "new":
-            raise NodeStopped(f"node {self.id} is {self._state}: a node starts once, make a new one", certainty=NOT_SENT)
+            raise NodeStopped(
+                f"node {self.id} is {self._state}: a node starts once, make a new one", certainty=NOT_SENT
+            )
         self._state = "starting"
         self._loop = asyncio.get_running_loop()
-        self._router.loop = self._host.loop = self._host.runners.loop = self._loop
+        self._router.loop = self._router.routes.loop = self._loop
+        self._host.loop = self._host.runners.loop = self._loop
         self._first_view = self._loop.create_future()
         self._membership.update(hosts=self._hosted())
         try:
@@ -308,7 +313,7 @@ class Node:
         """The members of the present view, most senior first."""
         return self.view.members
 
-    async def wait_for_members(self, n: int, timeout: float | None = None) -> None:
+    async def wait_for_members(self, n: int, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Return when the cluster has at least `n` members.
 
         Raises:
@@ -342,6 +347,7 @@ class Node:
         return {
             **self._host.stats(),
             **self._router.stats(),
+            **self._peers.stats(),
             **{f"membership_{name}": value for name, value in self._membership.stats().items()},
             "dead_letters": self.dead_letters.total,
             "forwarded": self._arrivals.forwarded,

@@ -24,7 +24,7 @@ class Remembered:
 
     __slots__ = ("_forget", "_value", "_waiting", "arguments", "expires", "is_done", "key", "peer")
 
-    def __init__(self, key: str, arguments: bytes, sink: Sink, number: int, forget: Callable[[], None]) -> None:
+    def __init__(self, key: str, arguments: bytes, sink: Sink, number: int, forget: Callable[[], object]) -> None:
         """Run for the first caller, whose packed arguments are kept to tell a retry from a mistake."""
         self.key = key
         self.arguments = arguments

@@ -75,12 +75,8 @@ def options(
 
 def _sources(given: Sequence[Source] | None, named: str | None) -> tuple[Source, ...]:
     if given is not None:
-        if isinstance(given, (str, bytes)) or not all(
-            callable(getattr(source, "start", None)) for source in given
-        ):
-            raise ConfigError(
-                f"discovery={given!r}: it takes a list of Zeroconf(), Seeds([…]) and Dns(…); [] is alone"
-            )
+        if isinstance(given, (str, bytes)) or not all(callable(getattr(source, "start", None)) for source in given):
+            raise ConfigError(f"discovery={given!r}: it takes a list of Zeroconf(), Seeds([…]) and Dns(…); [] is alone")
         return tuple(given)
     if named is None or named == "zeroconf":
         return (Zeroconf(),)
@@ -91,9 +87,7 @@ def _sources(given: Sequence[Source] | None, named: str | None) -> tuple[Source,
         return (Seeds(rest.split(",")),)
     if kind == "dns" and rest.rpartition(":")[2].isdecimal():
         return (Dns(rest.rpartition(":")[0], int(rest.rpartition(":")[2])),)
-    raise ConfigError(
-        f"RINGCAST_DISCOVERY={named!r}: it takes zeroconf, seeds:host:port,…, dns:name:port or none"
-    )
+    raise ConfigError(f"RINGCAST_DISCOVERY={named!r}: it takes zeroconf, seeds:host:port,…, dns:name:port or none")
 
 
 def _modules(given: Sequence[str | ModuleType] | None, named: str | None) -> tuple[str, ...] | None:

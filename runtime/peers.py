@@ -91,6 +91,14 @@ class Peers:
             )
         return link
 
+    def stats(self) -> dict[str, int | float]:
+        """Return counts, by name."""
+        links = self.links.values()
+        return {
+            "frames_received": sum(link.received for link in links),
+            "links_up": sum(link.is_up for link in links),
+        }
+
     def install(self, view: View) -> None:
         """Let the links to nodes go that are not members any more."""
         members = {member.id for member in view.members}
@@ -172,9 +180,7 @@ class Peers:
         connection = self._connection(greet, closed)
         try:
             async with asyncio.timeout(HANDSHAKE):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: connection, hostname.strip("[]"), int(port)
-                )
+                await asyncio.get_running_loop().create_connection(lambda: connection, hostname.strip("[]"), int(port))
                 assert connection.transport is not None
                 self._last_dial += 1
                 connection.transport.write(preamble(CHANNEL) + _frame(self._hello(link.peer)))
@@ -283,9 +289,7 @@ class Peers:
                 f"give both the same Node(cluster=…), or keep them apart"
             )
         if expected is not None and node != expected:
-            raise HandshakeRefused(
-                f"node {expected} was dialled, and node {node} answered: its address was reused"
-            )
+            raise HandshakeRefused(f"node {expected} was dialled, and node {node} answered: its address was reused")
 
     def _check_meant(self, hello: dict[str, Any]) -> None:
         meant, incarnation = hello.get("to"), hello.get("to_incarnation")

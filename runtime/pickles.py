@@ -26,9 +26,7 @@ from .explain import ACTOR_REFUSED
 _IN_MEMORY = (io.BytesIO, io.StringIO)
 
 
-def dumps(
-    value: object, ref_type: type, ref_to_wire: Callable[[Any], list[Any]], actor_type: type | None
-) -> bytes:
+def dumps(value: object, ref_type: type, ref_to_wire: Callable[[Any], list[Any]], actor_type: type | None) -> bytes:
     """Return `value` pickled.
 
     Raises:
@@ -59,7 +57,7 @@ def loads(data: bytes, ref_from_wire: Callable[[list[Any]], object]) -> object:
 
 @functools.cache
 def _pickler_class() -> Callable[..., pickle.Pickler]:
-    import cloudpickle  # type: ignore[import-untyped]  # late: slow to import
+    import cloudpickle  # late: slow to import
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def __init__(

@@ -89,9 +89,7 @@ def _is_pickled_plainly(cls: type[Any]) -> bool:
 def _slots(cls: type[Any]) -> list[str]:
     """Return the names of the fields that are kept in slots, not in the instance's ``__dict__``."""
     names = cast("dict[str, object]", cast("Any", cls).__dataclass_fields__)
-    return [
-        name for name in names if isinstance(inspect.getattr_static(cls, name, None), MemberDescriptorType)
-    ]
+    return [name for name in names if isinstance(inspect.getattr_static(cls, name, None), MemberDescriptorType)]
 
 
 def _dataclass_content(cls: type[Any]) -> Callable[[Any], object]:

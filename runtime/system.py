@@ -13,10 +13,10 @@ from ringcast.errors import NOT_SENT, CallError, Unreachable
 
 from ..actors.messages import HandlerOptions, Message
 from . import wire
-from .router import Call, Parcel, Route
+from .calls import Call, Parcel
 
 if TYPE_CHECKING:
-    from .host import Host, Kind
+    from .host import Host
     from .peers import Peers
     from .router import Router
 
@@ -49,25 +49,20 @@ class System:
             raise Unreachable(f"node {node} is no member of the cluster", certainty=NOT_SENT, node=node)
         router = self._router
         number = router.number = router.number + 1
-        kind: Kind = self._host.kind("ringcast")
-        route = router.routes.get(("ringcast", node))
-        if route is None:
-            route = router.routes["ringcast", node] = Route(kind, node, node)
-        router.aim_at(route)
+        route = router.routes.to("ringcast", node, node)
         link = route.link
         assert link is not None
         frame, buffers = link.pack_parts([wire.SYSTEM, number, verb, *args])
-        parcel = Parcel(_MESSAGE, number, frame, buffers, None)
         call = router.calls[number] = Call(loop=router.loop)
         call.number = number
         call.deadline = monotonic() + self._timeout
         call.route = route
         call.message = _MESSAGE
         call.link = link
-        call.parcel = parcel
-        call.asked = False
+        call.parcel = parcel = Parcel(_MESSAGE, number, frame, buffers, None)
         route.credit = wire.WINDOW if link.is_up else 0  # few and small: they need no window
-        router.send(route, parcel)
+        router.routes.send(route, parcel)
+        router.watch_limits()
         try:
             return await call
         finally:

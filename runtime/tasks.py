@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .cell import Cell
     from .host import Host
 
+
 def tasks_by_cell(host: Host) -> dict[Cell, list[asyncio.Task[Any]]]:
     """Return the unfinished tasks that turns of activations have started, by activation."""
     found: dict[Any, list[asyncio.Task[Any]]] = {}

@@ -86,9 +86,7 @@ class Workers:
         with lifeline:
             lifeline.setblocking(False)
             with its_end:
-                process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=its_end.fileno(), process_group=0
-                )
+                process = await asyncio.create_subprocess_exec(*self._command, stdin=its_end.fileno(), process_group=0)
             self._processes.add(process)
             if self._stopping.is_set():  # told while it was being made
                 _tell(process)

@@ -11,7 +11,7 @@ import types
 import weakref
 from pathlib import Path
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 import pytest
 
 from ringcast.actors import naming

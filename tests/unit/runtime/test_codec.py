@@ -23,7 +23,7 @@ import zoneinfo
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import msgspec
 import numpy as np
 import pydantic

@@ -1,0 +1,163 @@
+"""Calls that wait for their answers, and the parcels in which messages to peers are sent.
+
+A `Call` is an ask or a stream of this node. Its number is unique here, so the answer may come from
+any peer, after the call was forwarded, say. A `Parcel` is a message that waits to be sent, or may
+have to be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ringcast.errors import EXECUTED, CallError, CodecError
+
+from ..actors.messages import Message
+from .streams import Inflow
+from .wire import PIECE_BYTES
+
+if TYPE_CHECKING:
+    from .link import Link
+    from .router import Router
+    from .routes import Route
+
+SCALARS = frozenset({int, str, float, bool, bytes, type(None)})
+"""Types that pass as they are between actors of one node."""
+
+PLAIN = frozenset({int, str, float, bool, type(None), dict, list, tuple})
+"""Types that are packed into the frame itself; anything else may be, or hold, a large buffer."""
+
+
+class Parcel:
+    """A packed message: what is sent, or waits in a route to be sent."""
+
+    __slots__ = ("buffers", "frame", "is_sent", "message", "number", "taken")
+
+    def __init__(
+        self,
+        message: Message,
+        number: int,
+        frame: bytes,
+        buffers: list[memoryview] | None,
+        taken: asyncio.Future[None] | None,
+    ) -> None:
+        """Keep the frame; `taken` is resolved for a teller when it has been sent."""
+        self.message = message
+        self.number = number
+        self.frame = frame
+        self.buffers = buffers
+        self.taken = taken
+        self.is_sent = False
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it travels in pieces."""
+        return bool(self.buffers) or len(self.frame) >= PIECE_BYTES
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its teller has stopped waiting, and was told that it was not sent."""
+        return self.taken is not None and self.taken.done()
+
+
+class Call(asyncio.Future[Any]):
+    """An ask or a stream that waits for its answer: the future that the caller awaits."""
+
+    __slots__ = ("deadline", "link", "message", "number", "parcel", "route")
+
+    number: int
+    deadline: float
+    """Monotonic seconds; inf for a stream, whose reader keeps the limits."""
+    route: Route
+    message: Message
+    link: Link | None
+    """On whom the answer depends; None for this node."""
+    parcel: Parcel | bytes | None
+    """The packed message, or its frame, for a call to a peer."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its message still waits to be sent: then the handler has certainly not run."""
+        return type(self.parcel) is Parcel and not self.parcel.is_sent
+
+    def fail(self, error: BaseException) -> None:
+        """Give the caller an error."""
+        if not self.done():
+            self.set_exception(error)
+            self.exception()  # whoever abandoned it need not be warned
+
+    def reader(self) -> Inflow | None:
+        """Return who reads the answers of a stream, if somebody still does."""
+        return None
+
+
+class StreamCall(Call):
+    """A stream that is open here: a call whose answers are many."""
+
+    __slots__ = ("stream",)
+
+    stream: weakref.ref[Inflow]
+
+    def fail(self, error: BaseException) -> None:
+        """Give the reader an error."""
+        if (stream := self.stream()) is not None:
+            stream.fail(error)
+
+    def reader(self) -> Inflow | None:
+        """Return who reads."""
+        return self.stream()
+
+
+class LocalSink:
+    """Where answers to callers on this node go."""
+
+    def __init__(self, router: Router, peer: str) -> None:
+        """Belong to the router of node `peer`."""
+        self._router = router
+        self.peer = peer
+
+    def reply(self, number: int, value: Any) -> None:
+        """Resolve the caller's future with an isolated copy."""
+        call = self._router.calls.pop(number, None)
+        if call is None or call.done():
+            return
+        if type(value) not in SCALARS:
+            try:
+                value = self._router.isolate(value)
+            except CodecError as error:
+                call.fail(unencodable(call.route.name, call.message.name, self.peer, error))
+                return
+        call.set_result(value)
+
+    def fail(self, number: int, error: BaseException) -> None:
+        """Fail the caller."""
+        call = self._router.calls.pop(number, None)
+        if call is not None:
+            call.fail(self._router.localize(error))
+
+    def item(self, number: int, value: Any) -> None:
+        """Hand an isolated item to the reader."""
+        call = self._router.calls.get(number)
+        if call is not None and (stream := call.reader()) is not None:
+            stream.feed(self._router.isolate(value))
+
+    def end(self, number: int) -> None:
+        """End the reader's stream."""
+        call = self._router.calls.pop(number, None)
+        if call is not None and (stream := call.reader()) is not None:
+            stream.end()
+
+
+def unencodable(actor: str | None, method: str | None, node: str, error: BaseException) -> CallError:
+    """Return what a caller gets whose reply cannot travel; whom it had asked is filled in at its node."""
+    whom = "the handler" if actor is None else f"{actor}.{method}"
+    failure = CallError(
+        f"{whom} ran, but its reply cannot travel: {error}",
+        certainty=EXECUTED,
+        actor=actor,
+        method=method,
+        node=node,
+    )
+    failure.__cause__ = error
+    return failure

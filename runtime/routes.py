@@ -1,0 +1,320 @@
+"""Routes: this node's way to each actor that it speaks with.
+
+A `Route` knows the owner by the ring (or the node of a spawned actor), the link to it, and how much
+credit is left there. A ref keeps its route; a view that changes makes all routes stale at once, by a
+number, and each is aimed anew when it is next used.
+
+Messages without credit, or to a peer that is not connected, wait in their route, in order; what
+waits was certainly not sent, and goes to the new owner when the view changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, CallError, NodeStopped, Unreachable
+
+from ..actors.ref import display
+from . import wire
+from .calls import Call, Parcel
+from .envelope import Envelope, Sink
+from .once import Remembered
+
+if TYPE_CHECKING:
+    from .arrivals import Arrivals
+    from .host import Host, Kind
+    from .link import Link
+    from .peers import Peers
+
+IDLE = 30.0
+"""Seconds after which a route that is not used is forgotten."""
+
+
+class Route:
+    """This node's way to one actor."""
+
+    __slots__ = ("credit", "held", "key", "kind", "link", "node", "used", "version", "waiting")
+
+    def __init__(self, kind: Kind, key: Any, node: str | None) -> None:
+        """Aim at nothing yet."""
+        self.kind = kind
+        self.key = key
+        self.node = node
+        self.version = 0
+        self.link: Link | None = None
+        self.credit = 0
+        self.held = 0
+        """Large messages under way; later ones wait so that none overtakes."""
+        self.waiting: deque[Parcel] = deque()
+        self.used = 0.0
+
+    @property
+    def name(self) -> str:
+        """The actor's name for people."""
+        return display(self.kind.name, self.key)
+
+
+class Routes:
+    """The routes of one node, and what waits in them."""
+
+    def __init__(self, node_id: str, calls: dict[int, Call]) -> None:
+        """Start with no view; the node sets the loop and the parts before the first call."""
+        self.loop: asyncio.AbstractEventLoop
+        self.host: Host
+        self.peers: Peers
+        self.arrivals: Arrivals
+        self.sink: Sink
+        self.version = 1
+        """Grows with each view: a route of another version is stale."""
+        self.view_number = 0
+        self._node_id = node_id
+        self._calls = calls
+        self._routes: dict[tuple[str, Any], Route] = {}
+        self._tidier: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._routes)
+
+    # ---- aiming ------------------------------------------------------------------------------
+
+    def to(self, type_name: str, key: Any, node: str | None) -> Route:
+        """Return the route to an actor, aimed at its present owner; `node` is where a spawned one runs.
+
+        Raises:
+            Unreachable: If no member hosts the actor; certainty NOT_SENT.
+        """
+        route = self._routes.get((type_name, key))
+        if route is None:
+            route = self._routes[type_name, key] = Route(self.host.kind(type_name), key, node)
+            if self._tidier is None:
+                self._tidier = self.loop.call_later(IDLE, self._tidy)
+        self._aim(route)
+        return route
+
+    def _aim(self, route: Route) -> None:
+        """Aim a route at the present owner, if the view has changed since."""
+        if route.version == self.version:
+            return
+        owner = self.host.owner(route.kind, route.key, route.node)
+        link = None if owner == self._node_id else self.peers.link(owner)
+        route.used = monotonic()
+        if link is not route.link or route.version == 0:
+            if route.link is not None:
+                route.link.routes.discard(route)
+            route.link = link
+            route.held = 0
+            if link is not None:
+                link.routes.add(route)
+                route.credit = wire.WINDOW if link.is_up else 0
+                if not link.is_up:
+                    link.connect_soon()
+        route.version = self.version
+        if route.waiting:
+            self._flush(route)
+
+    def view_changed(self, number: int) -> None:
+        """Aim every route anew that has something waiting; the others when they are next used."""
+        self.version += 1
+        self.view_number = number
+        for route in list(self._routes.values()):
+            if route.waiting:
+                self._reaim(route)
+
+    def _reaim(self, route: Route) -> None:
+        try:
+            self._aim(route)
+        except CallError as error:
+            waiting, route.waiting = route.waiting, deque()
+            for parcel in waiting:
+                self._refuse(parcel, error)
+
+    def _refuse(self, parcel: Parcel, error: BaseException) -> None:
+        if parcel.taken is not None and not parcel.taken.done():
+            parcel.taken.set_exception(error)
+        if parcel.number and (call := self._calls.pop(parcel.number, None)) is not None:
+            call.fail(error)
+
+    def _tidy(self) -> None:
+        """Forget routes that are not in use; a ref that still has one aims anew."""
+        now = monotonic()
+        in_use = {call.route for call in self._calls.values()}
+        for name, route in list(self._routes.items()):
+            if route.waiting or route.held or now - route.used < IDLE or route in in_use:
+                continue
+            route.version = -1
+            if route.link is not None:
+                route.link.routes.discard(route)
+            del self._routes[name]
+        self._tidier = self.loop.call_later(IDLE, self._tidy) if self._routes else None
+
+    # ---- sending -----------------------------------------------------------------------------
+
+    def send(self, route: Route, parcel: Parcel) -> None:
+        """Send a message, or let it wait behind the others in its route."""
+        route.waiting.append(parcel)
+        self._flush(route)
+
+    def _flush(self, route: Route) -> None:
+        """Send what waits in a route, as far as there is credit; leave out what nobody waits for."""
+        link = route.link
+        waiting = route.waiting
+        if link is not None and waiting and not link.is_up:
+            link.connect_soon()
+            return
+        while waiting and (link is None or (route.credit > 0 and not route.held)):
+            parcel = waiting.popleft()
+            call = self._calls.get(parcel.number)
+            if parcel.is_given_up or (parcel.number and call is None):
+                continue
+            parcel.is_sent = True
+            if call is not None:
+                call.link = link
+                call.parcel = parcel
+            if parcel.taken is not None:
+                parcel.taken.set_result(None)
+            if link is None:  # this node became the owner while it waited
+                frame = self.host.codec.unpack_parts(parcel.frame, parcel.buffers or ())
+                self.arrivals.message(None, route.kind, parcel.message, frame)
+                continue
+            route.credit -= 1
+            if parcel.is_large:
+                route.held += 1
+                link.send_bulk(parcel, route)
+            else:
+                link.send(parcel.message, parcel.frame)
+
+    def bulk_sent(self, route: Route, link: Link) -> None:
+        """A large message has left whole: those behind it may follow."""
+        if route.link is link and route.held:
+            route.held -= 1
+            self._flush(route)
+
+    def granted(self, kind_name: str, key: Any, link: Link, count: int) -> None:
+        """A peer has found room for `count` messages to an actor."""
+        route = self._routes.get((kind_name, key))
+        if route is not None and route.link is link:
+            route.credit = min(route.credit + count, wire.WINDOW)
+            if route.waiting:
+                self._flush(route)
+
+    # ---- peers come and go -----------------------------------------------------------------------
+
+    def link_up(self, link: Link) -> None:
+        """A peer is connected: what waited for it is sent."""
+        for route in list(link.routes):
+            route.credit = wire.WINDOW
+            route.held = 0
+            self._flush(route)
+
+    def link_down(self, link: Link, why: str) -> None:
+        """A connection has ended: calls under way on it have an unknown fate."""
+        for route in link.routes:
+            route.credit = 0
+            route.held = 0
+        for number, call in list(self._calls.items()):
+            if call.link is not link or call.is_waiting:
+                continue
+            if call.message.options.read_only and not call.message.streams and call.parcel is not None:
+                self._again(call)
+                continue
+            del self._calls[number]
+            call.fail(
+                Unreachable(
+                    f"{call.route.name}.{call.message.name}: the connection to node {link.peer} ended before "
+                    f"the answer came ({why}); ask again if the call may run twice",
+                    certainty=MAYBE_EXECUTED,
+                    actor=call.route.name,
+                    method=call.message.name,
+                    node=link.peer,
+                )
+            )
+        if any(route.waiting for route in link.routes):
+            link.connect_soon()
+
+    def _again(self, call: Call) -> None:
+        """Send a read-only call again: to the same owner once it is back, or to the next."""
+        sent = call.parcel
+        frame, buffers = (sent.frame, sent.buffers) if isinstance(sent, Parcel) else (sent, None)
+        assert frame is not None
+        call.parcel = parcel = Parcel(call.message, call.number, frame, buffers, None)
+        call.route.waiting.append(parcel)
+        self._reaim(call.route)
+        self._flush(call.route)  # a route that was not stale is as it was
+
+    # ---- forwarding ----------------------------------------------------------------------------
+
+    def forward(self, kind: Kind, key: Any, envelope: Envelope, hops: int, once: str | None = None) -> None:
+        """Send a message that waited here, or arrived here, on to the actor's owner.
+
+        The answer goes straight to whoever asked, who is told on whom it depends now.
+
+        Raises:
+            Unreachable: If nobody owns the actor, or the message was sent on too often.
+        """
+        message, args, kwargs, sink, number, deadline, chain, trace = envelope
+        if isinstance(sink, Remembered):
+            for waiting, waiter in sink.waiting():
+                self.forward(
+                    kind, key, (message, args, kwargs, waiting, waiter, deadline, chain, trace), hops, sink.key
+                )
+            return
+        owner = self.host.owner(kind, key, None)
+        if hops >= wire.MAX_HOPS:
+            raise Unreachable(
+                f"{display(kind.name, key)}.{message.name} was sent on {hops} times while its route was changing",
+                certainty=NOT_SENT,
+                actor=display(kind.name, key),
+                method=message.name,
+                node=self._node_id,
+                place="in a route that was changing",
+            )
+        ttl = None if deadline == math.inf else max(int((deadline - monotonic()) * 1000), 0)
+        link = self.peers.link(owner)
+        head: list[Any]
+        if sink is None:
+            head = [
+                wire.TELL_X,
+                message.number,
+                key,
+                self.view_number,
+                [list(args), kwargs or {}, ttl, trace, hops + 1],
+            ]
+        else:
+            origin = sink.peer
+            meta = [list(args), kwargs or {}, [list(entry) for entry in chain], trace, origin, hops + 1, once]
+            head = [wire.REQUEST_X, number, message.number, key, ttl, self.view_number, meta]
+            if sink is self.sink:
+                if number in self._calls:
+                    self._calls[number].link = link
+            elif owner != origin:
+                self.peers.link(origin).send_frame([wire.MOVED, number, owner, self.view_number])
+        frame, buffers = link.pack_parts(head)
+        parcel = Parcel(message, 0, frame, buffers, None)
+        if link.is_up and not parcel.is_large:
+            link.send(message, frame)
+        elif link.is_up:
+            link.send_bulk(parcel, None)
+        else:
+            link.backlog.append(parcel)
+            link.connect_soon()
+
+    def moved(self, number: int, node: str) -> None:
+        """A call of ours was forwarded: its answer now depends on another node."""
+        call = self._calls.get(number)
+        if call is not None:
+            call.link = None if node == self._node_id else self.peers.link(node)
+
+    def stop(self, why: str) -> None:
+        """Refuse what still waits."""
+        self.version += 1
+        if self._tidier is not None:
+            self._tidier.cancel()
+        for route in self._routes.values():
+            waiting, route.waiting = route.waiting, deque()
+            for parcel in waiting:
+                self._refuse(parcel, NodeStopped(why, certainty=NOT_SENT, actor=route.name, method=parcel.message.name))
