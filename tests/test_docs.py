@@ -1,5 +1,6 @@
 """The pages keep their word: programs run and print what stands below them, tables name what is there."""
 
+import ast
 import dataclasses
 import inspect
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def fits(expected: str, printed: str) -> bool:
 
 
 @contextmanager
-def session(folder: Path) -> Iterator["Session"]:
+def session(folder: Path) -> Generator["Session", None, None]:
     made = Session(folder)
     try:
         yield made
@@ -98,9 +99,7 @@ class Session:
             timeout=LIMIT,
         )
         assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
-        assert fits(expected, done.stdout), (
-            f"$ {command}\n{done.stdout}\nexpected:\n{expected}\n{done.stderr}"
-        )
+        assert fits(expected, done.stdout), f"$ {command}\n{done.stdout}\nexpected:\n{expected}\n{done.stderr}"
 
     def end(self) -> None:
         ending, self.background = self.background, []
@@ -123,9 +122,7 @@ def test_programs_of_a_page_print_what_stands_below_them(page: str, tmp_path: Pa
                     commands.append(command)
                     reader.run(command, expected)
     assert programs
-    imported = {
-        f"{name}.py" for text in programs.values() for name in re.findall(r"^from (\w+) import", text, re.M)
-    }
+    imported = {f"{name}.py" for text in programs.values() for name in re.findall(r"^from (\w+) import", text, re.M)}
     assert [name for name in programs if not any(name in c for c in commands) and name not in imported] == []
 
 
@@ -138,9 +135,7 @@ def test_every_knob_has_its_row() -> None:
         for name, parameter in inspect.signature(Node).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
-    variables = set(
-        re.findall(r'"(RINGCAST_\w+)"', "".join(f.read_text() for f in (ROOT / "runtime").glob("*.py")))
-    )
+    variables = set(re.findall(r'"(RINGCAST_\w+)"', "".join(f.read_text() for f in (ROOT / "runtime").glob("*.py"))))
     assert fields | arguments | variables <= rows
     assert {row for row in rows if row.startswith("RINGCAST_")} <= variables
 
@@ -189,20 +184,29 @@ def test_every_page_is_in_the_index() -> None:
     assert missing == []
 
 
-def test_files_and_functions_that_pages_name_exist() -> None:
-    """The journey names code as `runtime/router.py` and `Router.ask`: both must be there."""
-    for name in ("journey.md", "architecture.md"):
-        text = (DOCS / name).read_text()
-        files = set(re.findall(r"`((?:actors|discovery|runtime|ringcast)/\w+\.py)`", text))
-        assert files
-        assert [file for file in files if not (ROOT / file).is_file()] == []
-        source = "\n".join(
-            file.read_text()
-            for part in ("actors", "discovery", "runtime")
-            for file in (ROOT / part).glob("*.py")
-        )
-        for cls, method in re.findall(r"`([A-Z]\w+)\.(\w+)`", text):
-            assert re.search(rf"^class {cls}\b", source, re.MULTILINE), cls
-            assert re.search(rf"\bdef {method}\b|^    {method}[:,]|\.{method}\b", source, re.MULTILINE), (
-                f"{cls}.{method}"
-            )
+def members_of_classes() -> dict[str, set[str]]:
+    """Return the methods and annotated fields of every class, by its name."""
+    found: dict[str, set[str]] = {}
+    for part in ("actors", "discovery", "runtime"):
+        for file in (ROOT / part).glob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    members = found.setdefault(node.name, set())
+                    members.update(n.name for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+                    members.update(
+                        n.target.id
+                        for n in node.body
+                        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+                    )
+    return found
+
+
+@pytest.mark.parametrize("page", sorted(p.name for p in DOCS.glob("*.md")))
+def test_files_and_methods_that_a_page_names_exist(page: str) -> None:
+    """Pages name code as `runtime/router.py` and `Router.ask`: both must be there."""
+    text = (DOCS / page).read_text()
+    files = re.findall(r"`((?:actors|discovery|runtime|ringcast)/\w+\.py)`", text)
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+    members = members_of_classes()
+    named = re.findall(r"`([A-Z]\w+)\.([a-z]\w*)[`(]", text)
+    assert [f"{cls}.{name}" for cls, name in named if name not in members.get(cls, ())] == []
