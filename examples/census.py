@@ -27,6 +27,7 @@ import statistics
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 import tokenize
 import zlib
@@ -132,6 +133,11 @@ async def serve(cluster: str) -> None:
     async with Node(cluster=cluster) as node:
         print(node.id, flush=True)
         await asyncio.to_thread(sys.stdin.read)
+
+
+def end_with_driver() -> None:
+    os.read(0, 1)  # returns when the driver closes our stdin, or dies
+    os._exit(1)
 
 
 def count_alone(limit: int | None) -> None:
@@ -336,7 +342,8 @@ class Census:
 async def census(nodes: int, kill: int, limit: int | None, console: Console, log: IO[bytes]) -> Report:
     cluster, files = f"census-{os.getpid()}", standard_library(limit)
     alone = await start("--alone", *(["--limit", str(limit)] if limit else []), log=log)
-    answer = asyncio.create_task(alone.communicate())
+    assert alone.stdout
+    answer = asyncio.create_task(alone.stdout.read())
     progress = Progress(
         TextColumn("{task.description:>20}"),
         BarColumn(40),
@@ -349,18 +356,19 @@ async def census(nodes: int, kill: int, limit: int | None, console: Console, log
         async with asyncio.timeout(LIMIT), node_processes(nodes, cluster, log) as children:
             ready = time.perf_counter()
             async with Node(cluster=cluster, hosts=[]) as node:
-                await node.wait_for_members(nodes + 1)
+                await node.wait_for_members(nodes + 1, timeout=30)
                 found = time.perf_counter() - ready
                 for child in children:
                     child.node = await child.line()
                 with progress:
                     driver = Census(node, children, files, kill)
                     counts = await driver.run(progress)
-            expected = Counter[str](json.loads((await answer)[0]))
+            expected = Counter[str](json.loads(await answer))
     finally:
         answer.cancel()
         with contextlib.suppress(ProcessLookupError):
             alone.kill()
+        await alone.wait()
     driver.report.found_each_other_after = round(found, 3)
     driver.report.exact_match = counts == expected
     return driver.report
@@ -408,6 +416,7 @@ def main() -> int:
         run(serve(given.node))
         return 0
     if given.alone:
+        threading.Thread(target=end_with_driver, daemon=True).start()
         count_alone(given.limit)
         return 0
     if not (given.nodes >= 1 and 0 <= given.kill < given.nodes and (given.limit is None or given.limit >= 1)):
@@ -415,6 +424,8 @@ def main() -> int:
     with tempfile.TemporaryFile() as log:
         try:
             report = run(census(given.nodes, given.kill, given.limit, Console(stderr=given.json), log))
+        except KeyboardInterrupt:
+            return 130
         except BaseException:
             log.seek(0)
             sys.stderr.write(log.read().decode(errors="replace"))
