@@ -1,11 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
 from tests.unit.runtime.places import LOCAL, REMOTE, Place, a_place, gates
+
+PATIENCE = 10
+"""Whole seconds that a test may take."""
 
 
 @pytest_asyncio.fixture(params=[LOCAL, REMOTE])
@@ -32,3 +36,15 @@ async def there() -> AsyncIterator[Place]:
 @pytest.fixture(autouse=True)
 def _new_gates() -> None:  # pyright: ignore[reportUnusedFunction]
     gates.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_test_hangs() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    def give_up(*_: object) -> None:
+        raise AssertionError(f"the test has not ended within {PATIENCE} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(PATIENCE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

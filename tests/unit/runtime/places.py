@@ -44,6 +44,7 @@ def new_cluster() -> str:
 async def a_place(where: str, **config: Any) -> AsyncIterator[Place]:
     """Start the node, or the nodes, of a place."""
     cluster = new_cluster()
+    config.setdefault("drain_timeout", 0.5)  # a test that has failed may leave handlers behind
     async with Node(cluster=cluster, discovery=[], config=NodeConfig(**config)) as owner:
         if where == LOCAL:
             yield Place(owner, owner)
