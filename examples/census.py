@@ -177,9 +177,7 @@ class Child:
 async def start(*arguments: str, log: IO[bytes]) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     command = [sys.executable, __file__, *arguments]
-    return await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True
-    )
+    return await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True)
 
 
 @contextlib.asynccontextmanager
@@ -401,9 +399,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Count every identifier of the standard library on several nodes."
-    )
+    parser = argparse.ArgumentParser(description="Count every identifier of the standard library on several nodes.")
     parser.add_argument("--nodes", type=int, default=3, help="node processes")
     parser.add_argument("--kill", type=int, default=1, help="how many of them to kill; the last survives")
     parser.add_argument("--limit", type=int, help="count only so many files")

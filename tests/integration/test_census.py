@@ -95,9 +95,7 @@ sys.exit(census.main())
     assert done.stdout.split()[-3:] == ["exact", "match", "no"]
 
 
-def test_what_does_not_tokenize_counts_the_same_everywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_tokenize_counts_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)  # pyright: ignore[reportUnknownMemberType]
     demo = importlib.import_module("census")
     good, bad, odd = tmp_path / "good.py", tmp_path / "bad.py", tmp_path / "odd.py"
