@@ -22,7 +22,8 @@ from .link import CANCELLED_KEPT
 
 if TYPE_CHECKING:
     from .calls import Call, Parcel
-    from .host import Host, Kind
+    from .host import Host
+    from .kinds import Kind
     from .link import Link
     from .peers import Peers
     from .router import Router
@@ -84,7 +85,7 @@ class Arrivals:
         message = envelope[0]
         cell = kind.cells.get(key)
         try:
-            if cell is None and not _is_spawned(key) and self.host.owner(kind, key, None) != self.node_id:
+            if cell is None and not _is_spawned(key) and self.host.kinds.owner(kind, key, None) != self.node_id:
                 if version > self.router.routes.view_number and hops < wire.MAX_HOPS:
                     waiting = self.host.wait_for_view(HOLD)
                     waiting.add_done_callback(
@@ -124,7 +125,7 @@ class Arrivals:
             self.host.dead.add(display(message.class_name, key), message.name, str(error))
 
     def _unknown(self, kind: Kind, key: Any, message: Message) -> CallError:
-        if kind.actor is None:  # pyright: ignore[reportUnnecessaryComparison]
+        if not kind.is_here:
             what = f"node {self.node_id}, which owns it, has not imported its class"
         else:
             what = f"{kind.name} has no message {message.name!r} on node {self.node_id}; is its code older there?"

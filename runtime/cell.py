@@ -6,10 +6,6 @@ one `contextvars.Context` of its own: what a handler sets there stays with the a
 never reaches another actor. `read_only` handlers run in tasks of their own beside one another;
 an exclusive turn waits for them.
 
-Room in the mailbox is bounded. A sender on this node is parked, first come, first served; a
-sender on another node spends credit, which is given back at once while there is room, and
-otherwise as the mailbox drains (see `wire.WINDOW`).
-
 What happens to an activation that fails, is idle, or has to go is decided by the host.
 """
 
@@ -19,12 +15,11 @@ import asyncio
 import contextvars
 import math
 from asyncio import current_task
-from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Awaitable, Coroutine
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ringcast.errors import (
     MAYBE_EXECUTED,
@@ -42,14 +37,16 @@ from ..actors.context import Context, Timer
 from ..actors.messages import Message
 from ..actors.ref import ActorRef, display
 from ..actors.turn import current_turn
+from .door import Door
 from .envelope import Envelope, Sink
+from .mailbox import Mailbox
 from .runner import Runner, Suspended, first_step
 from .streams import serve_stream
 from .tasks import tasks_by_cell
-from .wire import GRANT_EVERY
 
 if TYPE_CHECKING:
-    from .host import Host, Kind
+    from .host import Host
+    from .kinds import Kind
     from .lives import Life
     from .once import Remembered
 
@@ -62,15 +59,7 @@ NOT_NOW = object()
 SUSPENDED = object()
 
 
-class Granter(Protocol):
-    """The link to a node whose messages are here on credit."""
-
-    def grant(self, message: Message, key: Any, count: int) -> None:
-        """Give back credit for `count` messages to an actor."""
-        ...
-
-
-class Cell:
+class Cell(Mailbox):
     """One activation. Made by the host; everything else goes through its methods."""
 
     __slots__ = (
@@ -78,47 +67,32 @@ class Cell:
         "actor",
         "cancelling",
         "current",
-        "debts",
-        "deferred",
         "epoch",
         "failures",
         "fault",
-        "host",
-        "key",
-        "kind",
         "last_used",
         "life",
-        "mailbox",
         "not_before",
         "number",
-        "parked",
         "remembered",
         "retiring",
         "side",
         "since",
-        "task",
         "timers",
         "turn",
     )
 
     def __init__(self, host: Host, kind: Kind, key: Any) -> None:
         """Make an empty cell; the actor itself is made before its first turn."""
-        self.host = host
-        self.kind = kind
-        self.key = key
+        super().__init__(host, kind, key)
         self.actor: Actor | None = None
         self.epoch = 0
-        self.mailbox: deque[Envelope] | None = None
-        self.task: asyncio.Task[None] | None = None
         self.number = 0
         self.turn = 0
         self.current: Envelope | None = None
         self.since = 0.0
         self.cancelling = 0
         self.side: dict[int, tuple[Envelope, asyncio.Task[None], float, bool]] | None = None
-        self.parked: deque[tuple[Envelope, asyncio.Future[None] | None]] | None = None
-        self.deferred: deque[Granter] | None = None
-        self.debts: dict[Granter, int] | None = None
         self.timers: set[Timer] | None = None
         self.remembered: dict[tuple[str, str], Remembered] | None = None
         self.life: Life | None = None
@@ -127,88 +101,6 @@ class Cell:
         self.failures = 0
         self.not_before = 0.0
         self.last_used = monotonic()
-
-    # ---- accepting ---------------------------------------------------------------------------
-
-    def accept(self, envelope: Envelope) -> None:
-        """Put a message into the mailbox, whether or not there is room, and see that it is handled."""
-        mailbox = self.mailbox
-        if mailbox is None:
-            mailbox = self.mailbox = deque()
-        mailbox.append(envelope)
-        if self.task is None:
-            self._start()
-
-    def accept_remote(self, envelope: Envelope, grant: Granter) -> None:
-        """Put a peer's message into the mailbox and give its credit back, now or when there is room."""
-        self.accept(envelope)
-        assert self.mailbox is not None
-        if len(self.mailbox) > self.kind.bound:
-            if self.deferred is None:
-                self.deferred = deque()
-            self.deferred.append(grant)
-        else:
-            self.owe(grant, envelope[0])
-
-    def accept_local(
-        self, envelope: Envelope, accepted: asyncio.Future[None] | None = None
-    ) -> asyncio.Future[None] | None:
-        """Put a message of this node into the mailbox, or park it until there is room.
-
-        Args:
-            envelope: The message.
-            accepted: For a teller: what to resolve once there was room.
-
-        Returns:
-            None if there was room, else `accepted`.
-        """
-        mailbox = self.mailbox
-        if mailbox is None:
-            mailbox = self.mailbox = deque()
-        elif self.parked or len(mailbox) >= self.kind.bound:
-            if self.parked is None:
-                self.parked = deque()
-            if accepted is None and envelope[3] is None:
-                accepted = self.host.loop.create_future()
-            self.parked.append((envelope, accepted))
-            return accepted
-        mailbox.append(envelope)
-        if self.task is None:
-            self._start()
-        return None
-
-    def owe(self, grant: Granter, message: Message) -> None:
-        """Give back credit for one message; it is paid in rounds."""
-        debts = self.debts
-        if debts is None:
-            debts = self.debts = {}
-        count = debts.get(grant, 0) + 1
-        if count == GRANT_EVERY:
-            grant.grant(message, self.key, count)
-            count = 0
-        debts[grant] = count
-
-    def _room(self) -> None:
-        """One message has left the mailbox: let the next parked sender in, pay one deferred credit."""
-        if self.deferred:
-            self.owe(self.deferred.popleft(), self.kind.any_message)
-        parked = self.parked
-        while parked and self.mailbox is not None and len(self.mailbox) < self.kind.bound:
-            envelope, accepted = parked.popleft()
-            if accepted is not None:
-                if accepted.done():
-                    continue
-                accepted.set_result(None)
-            self.mailbox.append(envelope)
-
-    def settle(self) -> None:
-        """Give back all credit that is owed, because the cell goes away."""
-        for grant in self.deferred or ():
-            self.owe(grant, self.kind.any_message)
-        for grant, count in (self.debts or {}).items():
-            if count:
-                grant.grant(self.kind.any_message, self.key, count)
-        self.deferred = self.debts = None
 
     # ---- turns -------------------------------------------------------------------------------
 
@@ -283,10 +175,11 @@ class Cell:
             runners.discard(runner)
         else:
             runners.parked.append(runner)
-        if self.mailbox or self.retiring is not None or self.fault is not None:
-            self._start()
+        if self.queue or self.retiring is not None or self.fault is not None:
+            self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """See that the mailbox is drained, from the loop's next tick on."""
         self.task = self.host.runners.start(self._drain).task
 
     async def _drain(self, begun: Suspended | None = None) -> None:
@@ -313,15 +206,15 @@ class Cell:
             self.task = asyncio.current_task()
             await self.host.retire(self)
             return
-        if self.mailbox:  # a failure left something, or this runner's context is spent
-            self._start()
+        if self.queue:  # a failure left something, or this runner's context is spent
+            self.start()
             return
-        self.mailbox = None
+        self.queue = None
         self.last_used = monotonic()
 
     async def _begin(self) -> bool:
         """Make the actor. Return False if that failed, or it is to go before it was made."""
-        while (wait := self.not_before - monotonic()) > 0 and self.retiring is None:
+        while (wait := self.not_before - monotonic()) > 0 and self.retiring is None:  # noqa: ASYNC110
             await asyncio.sleep(wait)
         if self.retiring is not None:
             return True
@@ -350,7 +243,7 @@ class Cell:
         current_turn.set((self, number, current))
         cls = self.kind.actor.cls
         actor = cls.__new__(cls)
-        actor.context = Context(self)
+        actor.context = Context(Door(self))
         if self.life is None:
             actor.__init__()  # type: ignore[misc]
         else:
@@ -358,7 +251,7 @@ class Cell:
         self.actor = actor
 
     async def _turns(self) -> None:
-        mailbox = self.mailbox
+        mailbox = self.queue
         if mailbox is None:
             return
         assert self.task is not None
@@ -379,7 +272,7 @@ class Cell:
             envelope = mailbox.popleft()
             message, args, kwargs, sink, number, deadline, _, _ = envelope
             if self.parked or self.deferred:
-                self._room()
+                self.room()
             now = monotonic()
             if now > deadline:
                 self._expire(envelope)
@@ -540,8 +433,8 @@ class Cell:
                 if not side:
                     self.side = None
             self.last_used = monotonic()
-            if self.task is None and not self._holders() and (failed or self.mailbox or self.retiring):
-                self._start()
+            if self.task is None and not self._holders() and (failed or self.queue or self.retiring):
+                self.start()
 
     async def _readers_done(self) -> bool:
         """Wait for the turns beside; return False if the cell is to go meanwhile."""
@@ -593,13 +486,13 @@ class Cell:
         Returns:
             Whether the call was found here.
         """
-        for queue in (self.mailbox, self.parked):
+        for queue in (self.queue, self.parked):
             for index, entry in enumerate(queue or ()):
-                envelope: Envelope = entry if queue is self.mailbox else entry[0]  # type: ignore[assignment]
+                envelope: Envelope = entry if queue is self.queue else entry[0]  # type: ignore[assignment]
                 if envelope[3] is sink and envelope[4] == number:
                     del queue[index]  # type: ignore[union-attr]
-                    if queue is self.mailbox:
-                        self._room()
+                    if queue is self.queue:
+                        self.room()
                     if expired:
                         self._expire(envelope, parked=queue is self.parked)
                     return True
@@ -656,7 +549,7 @@ class Cell:
         """Whether a message still waits or runs here."""
         return (
             self.current is envelope
-            or any(waiting is envelope for waiting in self.mailbox or ())
+            or any(waiting is envelope for waiting in self.queue or ())
             or any(running is envelope for running, _, _, _ in (self.side or {}).values())
         )
 
@@ -667,13 +560,13 @@ class Cell:
         if self.retiring is None:
             self.retiring = reason
             if self.task is None and not self.side:
-                self._start()
+                self.start()
 
     def revive_at(self, when: float) -> None:
         """Make the actor again at a monotonic time without waiting for a message: it has a life of its own."""
         self.not_before = when
         if self.task is None:
-            self._start()
+            self.start()
 
     def cancel_timers(self) -> None:
         """End the timers of this activation."""
@@ -697,73 +590,15 @@ class Cell:
         if tasks:
             await asyncio.wait(tasks, timeout=5.0)
 
-    def refuse_rest(self, make: Callable[[Envelope], CallError]) -> None:
-        """Answer all that still waits with an error; told messages become dead letters."""
-        mailbox, self.mailbox = self.mailbox, None
-        parked, self.parked = self.parked, None
-        for envelope in mailbox or ():
-            self._refuse(envelope, make)
-        for envelope, accepted in parked or ():
-            if accepted is not None and not accepted.done():
-                accepted.set_exception(make(envelope))
-            elif accepted is None:
-                self._refuse(envelope, make)
-
-    def _refuse(self, envelope: Envelope, make: Callable[[Envelope], CallError]) -> None:
-        if envelope[3] is not None:
-            envelope[3].fail(envelope[4], make(envelope))
-        else:
-            self.host.dead_letter(self, envelope, str(make(envelope)))
-
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs, waits, ticks or streams here."""
-        return self.task is None and not self.side and not self.mailbox and not self.timers
-
-    # ---- the actor's context -------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """The actor's name for people."""
-        return display(self.kind.actor.name, self.key)
+        return self.task is None and not self.side and not self.queue and not self.timers
 
     @property
     def me(self) -> ActorRef:
         """The actor's own ref."""
         return self.host.ref_to(self)
-
-    @property
-    def parent(self) -> Any:
-        """The ref of the actor that spawned this one."""
-        return None if self.life is None else self.life.parent
-
-    @property
-    def log(self) -> Any:
-        """A logger bound to node, actor and trace."""
-        return self.host.log_of(self)
-
-    def ref(self, cls: type[Any], key: Any) -> Any:
-        """Return the ref of a keyed actor."""
-        return self.host.ref(cls, key)
-
-    async def spawn(self, props: Any, name: str | None, restart: Any, on: Any) -> Any:
-        """Spawn a child of this actor."""
-        return await self.host.spawn(props, name, restart, on, self)
-
-    async def stop(self, ref: Any) -> None:
-        """Stop an actor; this one itself ends after the running turn."""
-        if ref == self.me:
-            self.host.end(self)
-        else:
-            await self.host.stop(ref)
-
-    async def watch(self, ref: Any) -> None:
-        """Have `on_terminated` called when that actor has ended."""
-        await self.host.watch_for(self, ref)
-
-    def timer(self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]) -> Timer:
-        """Start a timer that tells this actor one of its own messages."""
-        return self.host.timer(self, first, every, method, args)
 
     def run_hook(self, message: Message, *args: Any) -> None:
         """Run a hook as a told message: in turn, and its failure is the actor's."""

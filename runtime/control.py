@@ -143,7 +143,7 @@ class Control:
     def _actors(self, wanted: str | None, limit: int) -> dict[str, Any]:
         limit = min(limit, MAX_LISTED)
         total, listed = 0, list[dict[str, Any]]()
-        for kind in list(self._host.kinds.values()):
+        for kind in list(self._host.kinds.by_name.values()):
             if wanted is None or is_named(kind.name, wanted):
                 total += len(kind.cells)
                 cells = (cell for _, cell in zip(range(limit - len(listed)), kind.cells.values(), strict=False))
@@ -152,9 +152,9 @@ class Control:
 
     def _locate(self, wanted: str, key: Key) -> dict[str, Any]:
         host = self._host
-        hosted = {name for member in host.members.values() for name in member.hosts}
-        kind = host.kind(_full_name(wanted, hosted | host.kinds.keys()))
-        owner = host.members[host.owner(kind, key, None)]
+        hosted = {name for member in host.kinds.members.values() for name in member.hosts}
+        kind = host.kinds.named(_full_name(wanted, hosted | host.kinds.by_name.keys()))
+        owner = host.kinds.members[host.kinds.owner(kind, key, None)]
         return {
             "class": kind.name,
             "actor": display(kind.name, key),
@@ -193,7 +193,7 @@ def _shown(cell: Cell) -> dict[str, Any]:
         "actor": cell.name,
         "class": cell.kind.name,
         "state": _state(cell),
-        "mailbox": len(cell.mailbox or ()) + len(cell.parked or ()),
+        "mailbox": len(cell.queue or ()) + len(cell.parked or ()),
         "running": [{"method": envelope[0].name, "seconds": round(now - since, 3)} for envelope, since in running],
         "restart": None if cell.life is None else cell.life.restart.value,
         "failures": cell.failures,

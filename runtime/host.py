@@ -23,20 +23,17 @@ import structlog
 
 from ringcast.errors import NOT_SENT, ActorStopped, CallError, MailboxFull, Unreachable
 
-from ..actors.actor import Actor, ActorType, actor_type, imported_types
-from ..actors.context import Timer
-from ..actors.messages import HandlerOptions, Message
-from ..actors.naming import class_blob, class_from_blob
-from ..actors.placement import Labels
-from ..actors.ref import SPAWNED, ActorRef, UnknownRef, display, ref_class, unknown_messages
+from ..actors.actor import Actor
+from ..actors.ref import SPAWNED, ActorRef, display
 from ..actors.turn import current_turn
-from ..discovery.member import Member, View
+from ..discovery.member import View
 from .cell import SLICE, Cell, stopped
 from .codec import Codec
 from .dead import DeadLetters
 from .envelope import Envelope, Sink
+from .kinds import Kind, Kinds
+from .mailbox import Mailbox
 from .once import Remembered
-from .ring import Ring, check_key, key_hash, partition_of
 from .runner import Runners
 from .streams import Outflow
 from .tasks import tasks_by_cell
@@ -50,38 +47,6 @@ IDLE_CHUNK = 5000
 """Cells that one step of the idle sweep looks at."""
 
 
-class Kind:
-    """One actor class on one node: its activations here, and its ring."""
-
-    __slots__ = ("actor", "begins_plainly", "bound", "cells", "hooks", "is_alone", "name", "owners", "version")
-
-    def __init__(self, name: str, actor: ActorType | None) -> None:
-        """Know the class by name, and by its type if this process has it."""
-        self.name = name
-        self.actor: ActorType = actor  # type: ignore[assignment]  # None only where nothing is activated
-        self.cells: dict[Any, Cell] = {}
-        self.bound = actor.options.mailbox if actor is not None else 0
-        self.owners: list[str] | None = None
-        self.is_alone = False
-        """Whether one member only hosts the class: then no key needs to be hashed."""
-        self.version = 0
-        self.hooks: dict[str, Message] = {}
-        self.begins_plainly = actor is not None and actor.cls.on_start is Actor.on_start
-        if actor is not None:
-            for hook in ("on_start", "on_stop", "on_terminated"):
-                function = getattr(actor.cls, hook)
-                self.hooks[hook] = Message(name, hook, function, False, HandlerOptions())
-
-    @property
-    def any_message(self) -> Message:
-        """Some message of the class: it stands for the class in a GRANT."""
-        return next(iter(self.actor.messages.values()))
-
-    def message(self, name: str) -> Message | None:
-        """Return the message of that name, if the class is here and has it."""
-        return None if self.actor is None else self.actor.messages.get(name)  # pyright: ignore[reportUnnecessaryComparison]
-
-
 class Host:
     """The activations of one node."""
 
@@ -89,9 +54,9 @@ class Host:
         self,
         node_id: str,
         router: Router,
+        kinds: Kinds,
         codec: Codec,
         dead: DeadLetters,
-        allow_pickle: bool,
     ) -> None:
         """Start empty and without a view; the node sets the loop, the lives and the watches."""
         self.node_id = node_id
@@ -101,166 +66,39 @@ class Host:
         self.dead = dead
         self.lives: Lives
         self.watches: Watches
-        self.kinds: dict[str, Kind] = {}
-        self.view: View | None = None
-        self.members: dict[str, Member] = {}
+        self.kinds = kinds
         self.runners = Runners()
         self.inline_until = 0.0
         self._window_open = False
         self.outflows: dict[tuple[Sink, int], Outflow] = {}
         self.log = structlog.get_logger("ringcast").bind(node=node_id)
-        self.allow_pickle = allow_pickle
         self.activations = 0
         self._epochs = 0
         self.restarts = 0
-        self._rings: dict[tuple[str, ...], list[str]] = {}
         self._view_changed = asyncio.Event()
         self._retired = asyncio.Event()
         self._idle_sweep: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
-    # ---- classes and refs ------------------------------------------------------------------------
-
-    def kind(self, name: str) -> Kind:
-        """Return the node's record of an actor class, by its name on the wire."""
-        kind = self.kinds.get(name)
-        if kind is None or kind.actor is None:  # pyright: ignore[reportUnnecessaryComparison]
-            for actor in imported_types():
-                if actor.name == name:
-                    return self.kind_of(actor)
-            if kind is None:
-                kind = self.kinds[name] = Kind(name, None)
-        return kind
-
-    def kind_of(self, actor: ActorType) -> Kind:
-        """Return the node's record of an actor class that is in this process."""
-        kind = self.kinds.get(actor.name)
-        if kind is None:
-            kind = self.kinds[actor.name] = Kind(actor.name, actor)
-        elif kind.actor is not actor:  # known by name until now, or a reloaded module
-            fresh = Kind(actor.name, actor)
-            fresh.cells = kind.cells
-            kind.__init__(actor.name, actor)  # type: ignore[misc]
-            kind.cells = fresh.cells
-        return kind
-
-    def learn(self, name: str, blob: bytes | None) -> Kind:
-        """Return the record of a class that a peer speaks of, loading it if it came by value."""
-        kind = self.kind(name)
-        if blob is not None and kind.actor is None:  # pyright: ignore[reportUnnecessaryComparison]
-            return self.kind_of(actor_type(class_from_blob(name, blob)))
-        return kind
-
-    def blob(self, name: str) -> bytes | None:
-        """Return a class that travels by value; None for one that travels by name."""
-        actor = self.kind(name).actor
-        return class_blob(actor.cls) if actor is not None and actor.by_value else None  # pyright: ignore[reportUnnecessaryComparison]
-
-    def ref(self, cls: type[Any], key: Any) -> Any:
-        """Return the ref of a keyed actor; see `Node.ref`."""
-        actor = actor_type(cls)
-        if actor.required:
-            raise TypeError(
-                f"{cls.__qualname__} needs {', '.join(actor.required)} to be made, so it cannot be activated by its "
-                f"name; give the constructor defaults, or start it with spawn(props({cls.__qualname__}, …))"
-            )
-        check_key(key)
-        if isinstance(key, tuple) and key[:1] == (SPAWNED,):
-            raise TypeError(
-                f"{key!r} cannot be an actor's key: it names a spawned actor; use the ref that spawn returned"
-            )
-        self.kind_of(actor)
-        return ref_class(actor)(self.router, actor.name, key, None)
-
-    def ref_by_name(self, name: str, key: Any, node: str | None) -> ActorRef:
-        """Return the ref that came over the wire."""
-        kind = self.kind(name)
-        cls = UnknownRef if kind.actor is None else ref_class(kind.actor)  # pyright: ignore[reportUnnecessaryComparison]
-        return cls(self.router, name, key, node)
+    # ---- the view --------------------------------------------------------------------------------
 
     def ref_to(self, cell: Cell) -> ActorRef:
         """Return the ref of an activation of this node."""
-        return self.ref_by_name(cell.kind.name, cell.key, None if cell.life is None else self.node_id)
-
-    # ---- the view and the ring --------------------------------------------------------------------
+        return self.kinds.ref_by_name(cell.kind.name, cell.key, None if cell.life is None else self.node_id)
 
     def install(self, view: View) -> None:
         """Take a new view: what belongs elsewhere from now on is handed over."""
-        self.view = view
-        self.members = {member.id: member for member in view.members}
-        self._rings.clear()
+        self.kinds.install(view)
         self.router.routes.view_changed(view.number)
         tasks = tasks_by_cell(self)
-        for kind in list(self.kinds.values()):
+        for kind in list(self.kinds.by_name.values()):
             if not kind.cells:
                 continue
             for key, cell in list(kind.cells.items()):
-                if cell.life is None and cell.retiring is None and self._owner_or_none(kind, key) != self.node_id:
+                if cell.life is None and cell.retiring is None and self.kinds.owner_or_none(kind, key) != self.node_id:
                     self._retire_now(cell, "moved", tasks)
         changed, self._view_changed = self._view_changed, asyncio.Event()
         changed.set()
-
-    def hosts(self, kind: Kind) -> tuple[str, ...]:
-        """Return the ids of the members that may run a class, sorted."""
-        actor: ActorType | None = kind.actor
-        by_value = actor.by_value if actor is not None else "@" in kind.name
-        if actor is not None and by_value and not (self.allow_pickle and actor.can_travel):
-            return (self.node_id,)
-        wanted: tuple[tuple[str, str], ...] = ()
-        if actor is not None and isinstance(actor.options.placement, Labels):
-            wanted = actor.options.placement.wanted
-        return tuple(
-            sorted(
-                member.id
-                for member in self.members.values()
-                if not member.leaving
-                and (member.hosts_by_value if by_value else kind.name in member.hosts)
-                and all(member.labels.get(name) == value for name, value in wanted)
-            )
-        )
-
-    def owner(self, kind: Kind, key: Any, node: str | None) -> str:
-        """Return the id of the node where an actor belongs.
-
-        Args:
-            kind: Its class.
-            key: Its key.
-            node: For a spawned actor, the node where it was started.
-
-        Raises:
-            Unreachable: If there is none; certainty NOT_SENT.
-        """
-        if node is not None:
-            if node in self.members or node == self.node_id:
-                return node
-            raise Unreachable(
-                f"{display(kind.name, key)} ran on node {node}, which has left the cluster or was lost",
-                certainty=NOT_SENT,
-                actor=display(kind.name, key),
-                node=node,
-            )
-        owner = self._owner_or_none(kind, key)
-        if owner is None:
-            raise Unreachable(
-                f"no member of the cluster hosts {kind.name}, so {display(kind.name, key)} cannot run: import its "
-                f"module on a node (`ringcast up MODULE`), and check Node(hosts=…) and the labels",
-                certainty=NOT_SENT,
-                actor=display(kind.name, key),
-            )
-        return owner
-
-    def _owner_or_none(self, kind: Kind, key: Any) -> str | None:
-        if kind.version != self.router.routes.version:
-            kind.version = self.router.routes.version
-            ids = self.hosts(kind)
-            if ids and ids not in self._rings:
-                self._rings[ids] = list(Ring(ids).owners)
-            kind.owners = self._rings[ids] if ids else None
-            kind.is_alone = len(ids) == 1
-        owners = kind.owners
-        if owners is None:
-            return None
-        return owners[0] if kind.is_alone else owners[partition_of(key_hash(kind.name, key))]
 
     # ---- activating and delivering ----------------------------------------------------------------
 
@@ -278,7 +116,7 @@ class Host:
                 actor=display(kind.name, key),
                 node=self.node_id,
             )
-        if kind.actor is None or kind.actor.required:  # pyright: ignore[reportUnnecessaryComparison]
+        if not kind.is_here or kind.actor.required:
             raise Unreachable(
                 f"{display(kind.name, key)} cannot be activated: node {self.node_id} has not imported its class, or "
                 f"its constructor needs arguments there",
@@ -345,7 +183,7 @@ class Host:
         remembered = cell.remembered
         first = Remembered(once, arguments, sink, number, partial(remembered.pop, place, None))
         remembered[place] = first
-        return (message, args, kwargs, first, number, *rest)  # type: ignore[return-value]
+        return (message, args, kwargs, first, number, *rest)
 
     def wait_for_view(self, seconds: float) -> asyncio.Task[None]:
         """Return a task that ends with the next view, or after `seconds`."""
@@ -382,7 +220,7 @@ class Host:
         """End the streams of a reader whose link has ended."""
         for (reader, number), _ in list(self.outflows.items()):
             if reader is sink:
-                for kind in self.kinds.values():
+                for kind in self.kinds.by_name.values():
                     for cell in list(kind.cells.values()):
                         if (cell.side or cell.current) and cell.cancel_call(sink, number, False):
                             break
@@ -438,12 +276,8 @@ class Host:
             if cell.life.failing:
                 delay = strategy.backoff.limit
         cell.not_before = now + delay
-        if cell.life is not None and cell.mailbox is None:
+        if cell.life is not None and cell.queue is None:
             cell.revive_at(cell.not_before)
-
-    def end(self, cell: Cell) -> None:
-        """An actor ends itself, after its running turn."""
-        cell.retire("ended")
 
     def _retire_now(self, cell: Cell, reason: str, tasks: Container[Cell]) -> None:
         """Let an activation go; at once, if nothing runs and nothing needs to be awaited.
@@ -506,15 +340,7 @@ class Host:
         if cell.life is not None:
             cell.refuse_rest(lambda envelope: stopped(cell, envelope))
         else:
-            mailbox, cell.mailbox = cell.mailbox, None
-            parked, cell.parked = cell.parked, None
-            for envelope in mailbox or ():
-                self.redeliver(cell.kind, cell.key, envelope)
-            for envelope, accepted in parked or ():
-                if accepted is not None:
-                    if accepted.done():
-                        continue
-                    accepted.set_result(None)
+            for envelope in cell.take_rest():
                 self.redeliver(cell.kind, cell.key, envelope)
             self.watches.released(cell.kind.name, cell.key, reason)
         self._retired.set()
@@ -522,7 +348,7 @@ class Host:
     def redeliver(self, kind: Kind, key: Any, envelope: Envelope) -> None:
         """Deliver what waited in an activation that is gone: here again, or at the new owner."""
         try:
-            if self.owner(kind, key, None) == self.node_id and self.router.stopped is None:
+            if self.kinds.owner(kind, key, None) == self.node_id and self.router.stopped is None:
                 cell = kind.cells.get(key) or self.activate(kind, key)
                 cell.accept(envelope)
             else:
@@ -560,15 +386,15 @@ class Host:
 
     def cells(self) -> Iterable[Cell]:
         """Yield every activation of this node."""
-        for kind in list(self.kinds.values()):
+        for kind in list(self.kinds.by_name.values()):
             yield from list(kind.cells.values())
 
     async def _sweep_idle(self) -> None:
         """Deactivate keyed actors that have had nothing to do for long, a chunk at a time."""
         while True:
             shortest = 30.0
-            for kind in list(self.kinds.values()):
-                idle_after = None if kind.actor is None else kind.actor.options.idle_after  # pyright: ignore[reportUnnecessaryComparison]
+            for kind in list(self.kinds.by_name.values()):
+                idle_after = kind.actor.options.idle_after if kind.is_here else None
                 if idle_after is None or not kind.cells:
                     continue
                 shortest = min(shortest, idle_after / 4)
@@ -585,7 +411,7 @@ class Host:
     def stats(self) -> dict[str, int | float]:
         """Return counts, by name."""
         return {
-            "actors": sum(len(kind.cells) for kind in self.kinds.values()),
+            "actors": sum(len(kind.cells) for kind in self.kinds.by_name.values()),
             "activations": self.activations,
             "restarts": self.restarts,
             "streams_open": len(self.outflows),
@@ -604,7 +430,7 @@ class Host:
 
     # ---- for cells ---------------------------------------------------------------------------------
 
-    def dead_letter(self, cell: Cell, envelope: Envelope, reason: str) -> None:
+    def dead_letter(self, cell: Mailbox, envelope: Envelope, reason: str) -> None:
         """Count a told message that was not handled."""
         self.dead.add(cell.name, envelope[0].name, reason)
 
@@ -623,53 +449,3 @@ class Host:
         turn = current_turn.get()
         trace = None if turn is None else self.router.trace_of(turn)
         return self.log.bind(actor=cell.name, trace=trace)
-
-    async def spawn(self, props: Any, name: str | None, restart: Any, on: Any, parent: Cell | None) -> Any:
-        """Spawn an actor; see `Lives.spawn`."""
-        return await self.lives.spawn(props, name, restart, on, parent)
-
-    async def stop(self, ref: Any) -> None:
-        """Stop an actor anywhere; see `Lives.stop`."""
-        await self.lives.stop(ref)
-
-    async def watch_for(self, cell: Cell, ref: Any) -> None:
-        """Tell an actor once when the one that it watches has ended."""
-        await self.watches.watch_for(cell, ref)
-
-    def timer(
-        self, cell: Cell, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Timer:
-        """Start a timer of an activation; it ends with it."""
-        message = cell.kind.actor.messages.get(getattr(method, "__name__", ""))
-        if message is None or getattr(method, "__self__", None) is not cell.actor or message.streams:
-            raise TypeError(f"a timer takes a message of the actor itself, such as self.flush, not {method!r}")
-        if not first >= 0 or (every is not None and not every > 0):
-            raise TypeError(f"a timer takes seconds: at least 0 for after(), more than 0 for every(); not {first!r}")
-        sent: Envelope | None = None
-        handle: asyncio.TimerHandle
-
-        def tick() -> None:
-            nonlocal sent, handle
-            if every is None:
-                if cell.timers is not None:
-                    cell.timers.discard(timer)
-            else:
-                handle = self.loop.call_later(every, tick)
-            if sent is None or not cell.holds(sent):
-                sent = (message, args, None, None, 0, math.inf, (), None)
-                cell.accept(sent)
-
-        def cancel() -> None:
-            handle.cancel()
-            if cell.timers is not None:
-                cell.timers.discard(timer)
-
-        timer = Timer(cancel)
-        handle = self.loop.call_later(first, tick)
-        if cell.timers is None:
-            cell.timers = set()
-        cell.timers.add(timer)
-        return timer
-
-
-__all__ = ["Host", "Kind", "unknown_messages"]

@@ -32,7 +32,7 @@ from .routes import Route
 if TYPE_CHECKING:
     from .arrivals import Arrivals
     from .connection import Connection
-    from .host import Kind
+    from .kinds import Kind
     from .router import Router
 
 CANCELLED_KEPT = 10.0

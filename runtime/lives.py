@@ -32,7 +32,8 @@ from .ring import key_hash, partition_of
 from .system import System
 
 if TYPE_CHECKING:
-    from .host import Host, Kind
+    from .host import Host
+    from .kinds import Kind
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +96,7 @@ class Lives:
         if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 200):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"name={name!r}: a spawned actor's name is a string of 1 to 200 characters")
         actor = actor_type(props.cls)
-        kind = self._host.kind_of(actor)
+        kind = self._host.kinds.of(actor)
         above = "" if parent is None else _path(parent)
         key = (SPAWNED, f"{above}/{name}" if name is not None else f"{above}/{uuid.uuid4().hex[:12]}")
         placement = on if on is not None else actor.options.placement
@@ -113,7 +114,7 @@ class Lives:
             except CodecError:
                 raise self._host.codec.explain([list(props.args), props.kwargs], "props") from None
             where = await self._choose(kind, key, placement)
-            blob = self._host.blob(kind.name)
+            blob = self._host.kinds.blob(kind.name)
             await self._system.call(
                 where, "spawn", kind.name, blob, key, list(props.args), props.kwargs, life, strategy.backoff
             )
@@ -124,7 +125,7 @@ class Lives:
 
     async def _living(self, kind: Kind, key: Any) -> str | None:
         """Return the id of the member where an actor of that name lives."""
-        members = sorted(self._host.members)
+        members = sorted(self._host.kinds.members)
         answers = await asyncio.gather(
             *(self._system.call(member, "has", kind.name, key) for member in members), return_exceptions=True
         )
@@ -135,18 +136,18 @@ class Lives:
             case Near(ref):
                 target = require_ref(ref, "Near")
                 name, its_key, node = target._type_name, target._key, target._node  # pyright: ignore[reportPrivateUsage]
-                return self._host.owner(self._host.kind(name), its_key, node)
+                return self._host.kinds.owner(self._host.kinds.named(name), its_key, node)
             case LeastLoaded():
-                ids = self._host.hosts(kind)
+                ids = self._host.kinds.hosts(kind)
                 loads = await asyncio.gather(*(self._system.call(i, "load") for i in ids), return_exceptions=True)
                 known = [(load, i) for load, i in zip(loads, ids, strict=True) if isinstance(load, int)]
                 if known:
                     return min(known)[1]
             case Labels(wanted):
-                members = self._host.members
+                members = self._host.kinds.members
                 ids = tuple(
                     i
-                    for i in self._host.hosts(kind)
+                    for i in self._host.kinds.hosts(kind)
                     if all(members[i].labels.get(label) == value for label, value in wanted)
                 )
                 if not ids:
@@ -159,7 +160,7 @@ class Lives:
                 return HashRing(ids).owner(partition_of(key_hash(kind.name, key)))
             case _:
                 pass
-        return self._host.owner(kind, key, None)
+        return self._host.kinds.owner(kind, key, None)
 
     def _ref(self, kind: Kind, key: Any, node: str) -> ActorRef:
         return ref_class(kind.actor)(self._host.router, kind.name, key, node)
@@ -169,7 +170,7 @@ class Lives:
         target = require_ref(ref, "stop")
         name, key, node = target._type_name, target._key, target._node  # pyright: ignore[reportPrivateUsage]
         try:
-            where = self._host.owner(self._host.kind(name), key, node)
+            where = self._host.kinds.owner(self._host.kinds.named(name), key, node)
         except Unreachable:
             if node is None:
                 raise
@@ -198,14 +199,14 @@ class Lives:
         life: list[Any],
         backoff: Any,
     ) -> None:
-        kind = self._host.learn(name, blob)
+        kind = self._host.kinds.learn(name, blob)
         restart, parent, max_restarts, within = life
         strategy = Strategy(max_restarts, within, backoff)
         if key not in kind.cells:
             self._start(kind, key, Life(tuple(args), kwargs, Restart(restart), parent, strategy))
 
     def _start(self, kind: Kind, key: Any, life: Life) -> None:
-        if kind.actor is None:  # pyright: ignore[reportUnnecessaryComparison]
+        if not kind.is_here:
             raise Unreachable(
                 f"{display(kind.name, key)} cannot be started: node {self._host.node_id} has not imported its class",
                 certainty=NOT_SENT,
@@ -218,14 +219,14 @@ class Lives:
         cell.revive_at(monotonic())
 
     async def _on_has(self, name: str, key: Any) -> bool:
-        cell = self._host.kind(name).cells.get(key)
+        cell = self._host.kinds.named(name).cells.get(key)
         return cell is not None and cell.retiring is None
 
     async def _on_load(self) -> int:
-        return sum(len(kind.cells) for kind in self._host.kinds.values())
+        return sum(len(kind.cells) for kind in self._host.kinds.by_name.values())
 
     async def _on_stop(self, name: str, key: Any) -> None:
-        kind = self._host.kind(name)
+        kind = self._host.kinds.named(name)
         cell = kind.cells.get(key)
         if cell is None:
             return

@@ -36,6 +36,7 @@ from .control import CHANNEL as CONTROL
 from .control import Control
 from .dead import DeadLetters
 from .host import Host
+from .kinds import Kinds
 from .lives import Lives
 from .logs import set_up_logs
 from .options import options
@@ -105,7 +106,7 @@ class Node:
         config = self._config
         self._router = router = Router(self.id, config.ask_timeout, config.copy_local)
         self._codec, plain = self._make_codec(config.pickle), self._make_codec(False)
-        self._host = host = Host(self.id, router, self._codec, self.dead_letters, config.pickle)
+        self._host = host = Host(self.id, router, Kinds(self.id, router, config.pickle), self._codec, self.dead_letters)
         self._arrivals = arrivals = Arrivals(self.id, host, router)
         self._peers = Peers(self.id, self._options.cluster, config, self._codec, plain, router, host, arrivals)
         system = System(self.id, router, host, config.ask_timeout)
@@ -138,7 +139,7 @@ class Node:
             allow_pickle=allow_pickle,
             ref_type=ActorRef,
             ref_to_wire=lambda ref: [ref._type_name, ref._key, ref._node],
-            ref_from_wire=lambda parts: self._host.ref_by_name(*parts),
+            ref_from_wire=lambda parts: self._host.kinds.ref_by_name(*parts),
             actor_type=Actor,
         )
 
@@ -239,7 +240,7 @@ class Node:
         Raises:
             TypeError: If `cls` is no actor class, needs arguments, or the key is of another type.
         """
-        return cast(A, self._host.ref(cls, key))
+        return cast(A, self._host.kinds.ref(cls, key))
 
     async def spawn(
         self,
@@ -277,7 +278,7 @@ class Node:
         self._require_running("locate")
         target = require_ref(ref, "locate")
         parts = target._type_name, target._key, target._node  # pyright: ignore[reportPrivateUsage]
-        return self._host.members[self._host.owner(self._host.kind(parts[0]), *parts[1:])]
+        return self._host.kinds.members[self._host.kinds.owner(self._host.kinds.named(parts[0]), *parts[1:])]
 
     # ---- the cluster -----------------------------------------------------------------------------
 
@@ -303,7 +304,7 @@ class Node:
         Raises:
             NodeStopped: Before the node has started.
         """
-        view = self._host.view
+        view = self._host.kinds.view
         if view is None:
             raise NodeStopped(f"node {self.id} has not started; use `async with node:`", certainty=NOT_SENT)
         return view

@@ -86,8 +86,8 @@ class Peers:
                 self.arrivals,
                 self._codec,
                 self._dial,
-                self.host.learn,
-                self.host.blob,
+                self.host.kinds.learn,
+                self.host.kinds.blob,
             )
         return link
 
@@ -149,7 +149,7 @@ class Peers:
                 delay = min(delay * 2, LAST_RETRY)
 
     async def _attempt(self, link: Link) -> None:
-        member = self.host.members.get(link.peer)
+        member = self.host.kinds.members.get(link.peer)
         if member is None:
             raise Unreachable(f"node {link.peer} is no member of the present view")
         hostname, _, port = member.address.rpartition(":")
@@ -249,7 +249,7 @@ class Peers:
         return Connection(greet, closed, self.config.bulk_window_bytes, self.config.max_message_bytes)
 
     def _hello(self, to: str) -> dict[str, Any]:
-        member = self.host.members.get(to)
+        member = self.host.kinds.members.get(to)
         return {
             "protocol": list(PROTOCOL),
             "cluster": self.cluster,

@@ -260,7 +260,7 @@ class Router:
             frame = link.pack([wire.TELL, message.number, route.key, self.routes.view_number, *args])
         except CodecError:
             raise self._cannot_travel(args, kwargs) from None
-        if route.credit > 0 and len(frame) < wire.PIECE_BYTES:
+        if route.credit > 0 and not route.held and len(frame) < wire.PIECE_BYTES:
             route.credit -= 1
             link.send(message, frame)
             return link.drained() if link.is_full else None

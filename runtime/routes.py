@@ -26,7 +26,8 @@ from .once import Remembered
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals
-    from .host import Host, Kind
+    from .host import Host
+    from .kinds import Kind
     from .link import Link
     from .peers import Peers
 
@@ -90,7 +91,7 @@ class Routes:
         """
         route = self._routes.get((type_name, key))
         if route is None:
-            route = self._routes[type_name, key] = Route(self.host.kind(type_name), key, node)
+            route = self._routes[type_name, key] = Route(self.host.kinds.named(type_name), key, node)
             if self._tidier is None:
                 self._tidier = self.loop.call_later(IDLE, self._tidy)
         self._aim(route)
@@ -100,7 +101,7 @@ class Routes:
         """Aim a route at the present owner, if the view has changed since."""
         if route.version == self.version:
             return
-        owner = self.host.owner(route.kind, route.key, route.node)
+        owner = self.host.kinds.owner(route.kind, route.key, route.node)
         link = None if owner == self._node_id else self.peers.link(owner)
         route.used = monotonic()
         if link is not route.link or route.version == 0:
@@ -263,7 +264,7 @@ class Routes:
                     kind, key, (message, args, kwargs, waiting, waiter, deadline, chain, trace), hops, sink.key
                 )
             return
-        owner = self.host.owner(kind, key, None)
+        owner = self.host.kinds.owner(kind, key, None)
         if hops >= wire.MAX_HOPS:
             raise Unreachable(
                 f"{display(kind.name, key)}.{message.name} was sent on {hops} times while its route was changing",

@@ -45,7 +45,7 @@ class System:
         """
         if node == self._node_id:
             return await self.verbs[verb](*args)
-        if node not in self._host.members:
+        if node not in self._host.kinds.members:
             raise Unreachable(f"node {node} is no member of the cluster", certainty=NOT_SENT, node=node)
         router = self._router
         number = router.number = router.number + 1

@@ -57,9 +57,9 @@ class Watches:
         """Call `notice` once with the reason when the actor has ended; return what ends the watch."""
         number = next(self._numbers)
         name, key, node = _parts(ref)
-        kind = self._host.kind(name)
+        kind = self._host.kinds.named(name)
         try:
-            where = self._host.owner(kind, key, node)
+            where = self._host.kinds.owner(kind, key, node)
             watch = self._watches[number] = Watch(ref, notice, where)
             await self._register(number, watch)
         except CallError:
@@ -87,7 +87,7 @@ class Watches:
 
     def _forget(self, number: int) -> None:
         watch = self._watches.pop(number, None)
-        if watch is not None and watch.node in self._host.members:
+        if watch is not None and watch.node in self._host.kinds.members:
             name, key, _ = _parts(watch.ref)
             self._system.post(watch.node, "unwatch", name, key, self._host.node_id, number)
 
@@ -106,7 +106,7 @@ class Watches:
                 self._fire(number, "lost")
             elif node is None:
                 try:
-                    owner = self._host.owner(self._host.kind(name), key, None)
+                    owner = self._host.kinds.owner(self._host.kinds.named(name), key, None)
                 except CallError:
                     continue
                 if owner != watch.node:
@@ -122,7 +122,7 @@ class Watches:
     # ---- the node of the actor that is watched -----------------------------------------------------
 
     async def _on_watch(self, name: str, key: Any, watcher: str, number: int) -> str | None:
-        if type(key) is tuple and key and key[0] == SPAWNED and key not in self._host.kind(name).cells:
+        if type(key) is tuple and key and key[0] == SPAWNED and key not in self._host.kinds.named(name).cells:
             return "ended"
         self._watchers.setdefault((name, key), set()).add((watcher, number))
         return None

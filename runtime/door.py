@@ -1,0 +1,73 @@
+"""The runtime as one actor sees it: what stands behind its `Context`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..actors.context import Timer
+from ..actors.ref import SPAWNED, ActorRef
+from .timers import start_timer
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+
+class Door:
+    """The `Activation` behind a context: passes on to the parts of the node that do it."""
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, cell: Cell) -> None:
+        """Stand before one activation."""
+        self._cell = cell
+
+    @property
+    def key(self) -> Any:
+        """The actor's key; the name of a spawned one."""
+        key = self._cell.key
+        return key[1] if type(key) is tuple and key[:1] == (SPAWNED,) else key
+
+    @property
+    def epoch(self) -> int:
+        """The activation's fencing token."""
+        return self._cell.epoch
+
+    @property
+    def me(self) -> ActorRef:
+        """The actor's own ref."""
+        return self._cell.me
+
+    @property
+    def parent(self) -> Any:
+        """The ref of the actor that spawned this one."""
+        life = self._cell.life
+        return None if life is None else life.parent
+
+    @property
+    def log(self) -> Any:
+        """A logger bound to node, actor and trace."""
+        return self._cell.host.log_of(self._cell)
+
+    def ref(self, cls: type[Any], key: Any) -> Any:
+        """Return the ref of a keyed actor."""
+        return self._cell.host.kinds.ref(cls, key)
+
+    async def spawn(self, props: Any, name: str | None, restart: Any, on: Any) -> Any:
+        """Spawn a child of this actor."""
+        return await self._cell.host.lives.spawn(props, name, restart, on, self._cell)
+
+    async def stop(self, ref: Any) -> None:
+        """Stop an actor; this one itself ends after the running turn."""
+        if ref == self._cell.me:
+            self._cell.retire("ended")
+        else:
+            await self._cell.host.lives.stop(ref)
+
+    async def watch(self, ref: Any) -> None:
+        """Have `on_terminated` called when that actor has ended."""
+        await self._cell.host.watches.watch_for(self._cell, ref)
+
+    def timer(self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]) -> Timer:
+        """Start a timer that tells this actor one of its own messages."""
+        return start_timer(self._cell, first, every, method, args)

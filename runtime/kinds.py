@@ -1,0 +1,218 @@
+"""The actor classes that a node knows, and where their actors belong.
+
+A class may be known by its name only: a peer spoke of it, and this process has not imported it.
+The owner of a keyed actor is a pure function of the view: the ring over the members that host its
+class and match its placement. Classes that the same members host share a ring.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ringcast.errors import NOT_SENT, Unreachable
+
+from ..actors.actor import Actor, ActorType, actor_type, imported_types
+from ..actors.messages import HandlerOptions, Message
+from ..actors.naming import class_blob, class_from_blob
+from ..actors.placement import Labels
+from ..actors.ref import SPAWNED, ActorRef, Caller, UnknownRef, display, ref_class
+from ..discovery.member import Member, View
+from .ring import Ring, check_key, key_hash, partition_of
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+
+class Kind:
+    """One actor class on one node: its activations here, and its ring."""
+
+    __slots__ = (
+        "actor",
+        "begins_plainly",
+        "bound",
+        "cells",
+        "hooks",
+        "is_alone",
+        "is_here",
+        "name",
+        "owners",
+        "version",
+    )
+
+    def __init__(self, name: str, actor: ActorType | None) -> None:
+        """Know the class by name, and by its type if this process has it."""
+        self.cells: dict[Any, Cell] = {}
+        self._know(name, actor)
+
+    def _know(self, name: str, actor: ActorType | None) -> None:
+        self.name = name
+        self.actor: ActorType = actor  # type: ignore[assignment]  # not to be used unless `is_here`
+        self.is_here = actor is not None
+        self.bound = actor.options.mailbox if actor is not None else 0
+        self.owners: tuple[str, ...] | None = None
+        self.is_alone = False
+        """Whether one member only hosts the class: then no key needs to be hashed."""
+        self.version = 0
+        self.hooks: dict[str, Message] = {}
+        self.begins_plainly = actor is not None and actor.cls.on_start is Actor.on_start
+        if actor is not None:
+            for hook in ("on_start", "on_stop", "on_terminated"):
+                function = getattr(actor.cls, hook)
+                self.hooks[hook] = Message(name, hook, function, False, HandlerOptions())
+
+    def replace(self, actor: ActorType) -> None:
+        """Take the class, known by name until now, or a newer one of that name (a reloaded module)."""
+        self._know(actor.name, actor)
+
+    @property
+    def any_message(self) -> Message:
+        """Some message of the class: it stands for the class in a GRANT."""
+        return next(iter(self.actor.messages.values()))
+
+    def message(self, name: str) -> Message | None:
+        """Return the message of that name, if the class is here and has it."""
+        return self.actor.messages.get(name) if self.is_here else None
+
+
+class Kinds:
+    """The actor classes of one node, under the present view."""
+
+    def __init__(self, node_id: str, caller: Caller, allow_pickle: bool) -> None:
+        """Know no class and no view; refs that are made here are bound to `caller`."""
+        self.by_name: dict[str, Kind] = {}
+        self.view: View | None = None
+        self.members: dict[str, Member] = {}
+        self.version = 0
+        """Grows with each view."""
+        self._node_id = node_id
+        self._caller = caller
+        self._allow_pickle = allow_pickle
+        self._rings: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    # ---- classes and refs ------------------------------------------------------------------------
+
+    def named(self, name: str) -> Kind:
+        """Return the node's record of an actor class, by its name on the wire."""
+        kind = self.by_name.get(name)
+        if kind is None or not kind.is_here:
+            for actor in imported_types():
+                if actor.name == name:
+                    return self.of(actor)
+            if kind is None:
+                kind = self.by_name[name] = Kind(name, None)
+        return kind
+
+    def of(self, actor: ActorType) -> Kind:
+        """Return the node's record of an actor class that is in this process."""
+        kind = self.by_name.get(actor.name)
+        if kind is None:
+            kind = self.by_name[actor.name] = Kind(actor.name, actor)
+        elif kind.actor is not actor:  # known by name until now, or a reloaded module
+            kind.replace(actor)
+        return kind
+
+    def learn(self, name: str, blob: bytes | None) -> Kind:
+        """Return the record of a class that a peer speaks of, loading it if it came by value."""
+        kind = self.named(name)
+        if blob is not None and not kind.is_here:
+            return self.of(actor_type(class_from_blob(name, blob)))
+        return kind
+
+    def blob(self, name: str) -> bytes | None:
+        """Return a class that travels by value; None for one that travels by name."""
+        kind = self.named(name)
+        return class_blob(kind.actor.cls) if kind.is_here and kind.actor.by_value else None
+
+    def ref(self, cls: type[Any], key: Any) -> Any:
+        """Return the ref of a keyed actor; see `Node.ref`."""
+        actor = actor_type(cls)
+        if actor.required:
+            raise TypeError(
+                f"{cls.__qualname__} needs {', '.join(actor.required)} to be made, so it cannot be activated by its "
+                f"name; give the constructor defaults, or start it with spawn(props({cls.__qualname__}, …))"
+            )
+        check_key(key)
+        if isinstance(key, tuple) and key[:1] == (SPAWNED,):
+            raise TypeError(
+                f"{key!r} cannot be an actor's key: it names a spawned actor; use the ref that spawn returned"
+            )
+        self.of(actor)
+        return ref_class(actor)(self._caller, actor.name, key, None)
+
+    def ref_by_name(self, name: str, key: Any, node: str | None) -> ActorRef:
+        """Return the ref that came over the wire."""
+        kind = self.named(name)
+        cls = ref_class(kind.actor) if kind.is_here else UnknownRef
+        return cls(self._caller, name, key, node)
+
+    # ---- the view and the ring --------------------------------------------------------------------
+
+    def install(self, view: View) -> None:
+        """Take a new view: owners are worked out anew, when they are asked for."""
+        self.view = view
+        self.members = {member.id: member for member in view.members}
+        self.version += 1
+        self._rings.clear()
+
+    def hosts(self, kind: Kind) -> tuple[str, ...]:
+        """Return the ids of the members that may run a class, sorted."""
+        actor = kind.actor if kind.is_here else None
+        by_value = actor.by_value if actor is not None else "@" in kind.name
+        if actor is not None and by_value and not (self._allow_pickle and actor.can_travel):
+            return (self._node_id,)
+        wanted: tuple[tuple[str, str], ...] = ()
+        if actor is not None and isinstance(actor.options.placement, Labels):
+            wanted = actor.options.placement.wanted
+        return tuple(
+            sorted(
+                member.id
+                for member in self.members.values()
+                if not member.leaving
+                and (member.hosts_by_value if by_value else kind.name in member.hosts)
+                and all(member.labels.get(name) == value for name, value in wanted)
+            )
+        )
+
+    def owner(self, kind: Kind, key: Any, node: str | None) -> str:
+        """Return the id of the node where an actor belongs.
+
+        Args:
+            kind: Its class.
+            key: Its key.
+            node: For a spawned actor, the node where it was started.
+
+        Raises:
+            Unreachable: If there is none; certainty NOT_SENT.
+        """
+        if node is not None:
+            if node in self.members or node == self._node_id:
+                return node
+            raise Unreachable(
+                f"{display(kind.name, key)} ran on node {node}, which has left the cluster or was lost",
+                certainty=NOT_SENT,
+                actor=display(kind.name, key),
+                node=node,
+            )
+        owner = self.owner_or_none(kind, key)
+        if owner is None:
+            raise Unreachable(
+                f"no member of the cluster hosts {kind.name}, so {display(kind.name, key)} cannot run: import its "
+                f"module on a node (`ringcast up MODULE`), and check Node(hosts=…) and the labels",
+                certainty=NOT_SENT,
+                actor=display(kind.name, key),
+            )
+        return owner
+
+    def owner_or_none(self, kind: Kind, key: Any) -> str | None:
+        """Return the id of the member that owns a keyed actor; None if nobody hosts its class."""
+        if kind.version != self.version:
+            kind.version = self.version
+            ids = self.hosts(kind)
+            if ids and ids not in self._rings:
+                self._rings[ids] = Ring(ids).owners
+            kind.owners = self._rings[ids] if ids else None
+            kind.is_alone = len(ids) == 1
+        owners = kind.owners
+        if owners is None:
+            return None
+        return owners[0] if kind.is_alone else owners[partition_of(key_hash(kind.name, key))]
