@@ -187,6 +187,10 @@ class Membership:
         await asyncio.shield(asyncio.wrap_future(self._ended))
         self._thread.join()
 
+    def give_up(self, why: str) -> None:
+        """End the membership, as if it had failed: the others go on without this node. From any thread."""
+        self._call(self._fail, RuntimeError(why))
+
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None, "start() comes first"
         with contextlib.suppress(RuntimeError):  # The loop has ended, and the membership with it.

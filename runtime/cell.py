@@ -376,6 +376,9 @@ class Cell(Mailbox):
                 if not isinstance(error, (Exception, asyncio.CancelledError)):
                     raise error
                 return False
+        elif isinstance(error, WrongArguments):  # the teller's mistake, and the actor has not run
+            self.host.dead_letter(self, envelope, str(error))
+            return False
         self.host.failed(self, error, envelope[0].name)
         return True
 

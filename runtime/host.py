@@ -359,6 +359,13 @@ class Host:
             else:
                 self.dead.add(display(kind.name, key), envelope[0].name, str(error))
 
+    def drop_all(self) -> None:
+        """End all activations: others may have begun them anew while this node was taken for lost."""
+        tasks = tasks_by_cell(self)
+        for cell in list(self.cells()):
+            if cell.retiring is None:
+                self._retire_now(cell, "moved" if cell.life is None else "lost", tasks)
+
     async def drain(self, seconds: float) -> None:
         """Wait until all activations are gone, then cancel what still runs."""
         tasks = tasks_by_cell(self)

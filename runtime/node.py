@@ -117,7 +117,7 @@ class Node:
         host.lives = Lives(host, system, config.root, seed=int(self.id, 16))
         host.watches = Watches(host, system)
         self._control = Control(self, host)
-        self._watchdog = Watchdog(self.id, config.slow_turn)
+        self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
         self._membership = Membership(
             member_id=self.id,
             cluster=self._options.cluster,
@@ -368,11 +368,18 @@ class Node:
     def _install(self, view: View) -> None:
         if self._state == "stopped":
             return
-        me = self._membership.me
-        self._peers.incarnation, self._peers.address = me.incarnation, me.address
-        self._host.install(view)
-        self._peers.install(view)
-        self._host.watches.view_changed(view)
+        try:
+            me = self._membership.me
+            if self._peers.incarnation not in (0, me.incarnation):
+                self._log.warning("this node was declared lost and joins anew: its actors here end")
+                self._host.drop_all()
+            self._peers.incarnation, self._peers.address = me.incarnation, me.address
+            self._host.install(view)
+            self._peers.install(view)
+            self._host.watches.view_changed(view)
+        except Exception as error:  # a view that is half installed is worse than no node
+            self._membership_failed(error)
+            return
         self._changed.set()
         if self._first_view is not None and not self._first_view.done():
             self._first_view.set_result(None)
@@ -392,8 +399,14 @@ class Node:
 
     def _membership_failed(self, error: BaseException) -> None:
         self._log.critical("the membership has failed, so this node stops", exc_info=error)
-        if self._state in ("running", "starting"):
+        if self._first_view is not None and not self._first_view.done():
+            self._first_view.set_exception(error)
+        elif self._state == "running":
             self._host.background(self.leave())
+
+    def _give_up(self) -> None:
+        """The loop has stood still for too long (called on the watchdog's thread): the others go on without us."""
+        self._membership.give_up(f"the event loop of node {self.id} stood still for {self._config.stuck_after} s")
 
     # ---- odds --------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 A node whose loop stands still is alive, for its membership answers from a thread of its own, but
 it makes no progress. The loop beats once in `BEAT` seconds; a thread looks at the beat, and when it
-is late, names the code that runs and the actor whose turn it is.
+is late, names the code that runs. After a much longer time the node is given up.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from time import monotonic
 
 import structlog
@@ -21,10 +22,12 @@ BEAT = 0.25
 class Watchdog:
     """Watches one node's loop from a thread."""
 
-    def __init__(self, node_id: str, limit: float) -> None:
-        """Complain when the loop has stood still for `limit` seconds."""
+    def __init__(self, node_id: str, limit: float, stuck_after: float, give_up: Callable[[], None]) -> None:
+        """Complain when the loop has stood still for `limit` seconds; give up, once, after `stuck_after`."""
         self.lag_max = 0.0
         self._limit = limit
+        self._stuck_after = stuck_after
+        self._give_up = give_up
         self._log = structlog.get_logger("ringcast").bind(node=node_id)
         self._beat = 0.0
         self._stop = threading.Event()
@@ -56,6 +59,10 @@ class Watchdog:
         while not self._stop.wait(BEAT):
             beat = self._beat
             late = monotonic() - beat - BEAT
+            if late >= self._stuck_after:
+                self._log.critical("the event loop stood still for too long: the node is given up", for_seconds=late)
+                self._give_up()
+                return
             if late < self._limit or beat == told:
                 continue
             told = beat
