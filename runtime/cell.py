@@ -24,11 +24,8 @@ from typing import TYPE_CHECKING, Any
 from ringcast.errors import (
     MAYBE_EXECUTED,
     NOT_SENT,
-    ActorStopped,
     CallCycle,
-    CallError,
     CallTimeout,
-    Unreachable,
     WrongArguments,
 )
 
@@ -38,7 +35,8 @@ from ..actors.messages import Message
 from ..actors.ref import ActorRef, display
 from ..actors.turn import current_turn
 from .door import Door
-from .envelope import Envelope, Sink
+from .envelope import Envelope
+from .expiry import expire
 from .mailbox import Mailbox
 from .runner import Runner, Suspended, first_step
 from .streams import serve_stream
@@ -275,7 +273,7 @@ class Cell(Mailbox):
                 self.room()
             now = monotonic()
             if now > deadline:
-                self._expire(envelope)
+                expire(self, envelope)
                 continue
             if not message.is_plain and message.options.read_only:
                 self._run_beside(envelope)
@@ -481,73 +479,6 @@ class Cell(Mailbox):
                 return True
         return False
 
-    # ---- cancelling, expiring, reporting ---------------------------------------------------------
-
-    def cancel_call(self, sink: Sink, number: int, expired: bool) -> bool:
-        """Cancel a call, or report where it is if its time has run out.
-
-        Returns:
-            Whether the call was found here.
-        """
-        for queue in (self.queue, self.parked):
-            for index, entry in enumerate(queue or ()):
-                envelope: Envelope = entry if queue is self.queue else entry[0]  # type: ignore[assignment]
-                if envelope[3] is sink and envelope[4] == number:
-                    del queue[index]  # type: ignore[union-attr]
-                    if queue is self.queue:
-                        self.room()
-                    if expired:
-                        self._expire(envelope, parked=queue is self.parked)
-                    return True
-        current = self.current
-        if current is not None and current[3] is sink and current[4] == number:
-            self._cancel_running(current, self.turn, self.task, self.since, expired)
-            return True
-        for turn, (envelope, task, since, _) in (self.side or {}).items():
-            if envelope[3] is sink and envelope[4] == number:
-                self._cancel_running(envelope, turn, task, since, expired)
-                return True
-        return False
-
-    def _cancel_running(
-        self, envelope: Envelope, turn: int, task: asyncio.Task[None] | None, since: float, expired: bool
-    ) -> None:
-        message, _, _, sink, number, _, _, _ = envelope
-        if expired and sink is not None:
-            place = f"running for {monotonic() - since:.1f} s on node {self.host.node_id}"
-            sink.fail(number, self._timeout(message, MAYBE_EXECUTED, place))
-        if task is not None and (message.options.cancellable or message.streams):
-            if task is self.task:
-                self.cancelling = turn
-            task.cancel()
-
-    def _expire(self, envelope: Envelope, *, parked: bool = False) -> None:
-        message, _, _, sink, number, _, _, _ = envelope
-        place = self._place_in_queue(parked)
-        if sink is None:
-            self.host.dead_letter(self, envelope, f"its time ran out while it was {place}")
-        elif parked:
-            sink.fail(number, self.host.mailbox_full(self.name, message.name, place))
-        else:
-            sink.fail(number, self._timeout(message, NOT_SENT, place))
-
-    def _place_in_queue(self, parked: bool) -> str:
-        where = "waiting for room in the mailbox" if parked else "queued"
-        if self.current is not None:
-            where += f" behind {self.current[0].name}, which has run for {monotonic() - self.since:.1f} s"
-        return f"{where} on node {self.host.node_id}"
-
-    def _timeout(self, message: Message, certainty: Any, place: str) -> CallError:
-        return CallTimeout(
-            f"{self.name}.{message.name} did not answer within its time limit; give it more with "
-            f"using(ref, timeout=…), or look at what the actor does",
-            certainty=certainty,
-            actor=self.name,
-            method=message.name,
-            node=self.host.node_id,
-            place=place,
-        )
-
     def holds(self, envelope: Envelope) -> bool:
         """Whether a message still waits or runs here."""
         return (
@@ -606,25 +537,3 @@ class Cell(Mailbox):
     def run_hook(self, message: Message, *args: Any) -> None:
         """Run a hook as a told message: in turn, and its failure is the actor's."""
         self.accept((message, args, None, None, 0, math.inf, (), None))
-
-
-def stopped(cell: Cell, envelope: Envelope) -> CallError:
-    """Return what a caller gets whose actor has ended for good."""
-    return ActorStopped(
-        f"{cell.name} has ended and takes no messages",
-        certainty=NOT_SENT,
-        actor=cell.name,
-        method=envelope[0].name,
-        node=cell.host.node_id,
-    )
-
-
-def unreachable(cell: Cell, envelope: Envelope, why: str) -> CallError:
-    """Return what a caller gets whose actor can no longer be served here."""
-    return Unreachable(
-        f"{cell.name}: {why}",
-        certainty=NOT_SENT,
-        actor=cell.name,
-        method=envelope[0].name,
-        node=cell.host.node_id,
-    )

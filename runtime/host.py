@@ -27,10 +27,11 @@ from ..actors.actor import Actor
 from ..actors.ref import SPAWNED, ActorRef, display
 from ..actors.turn import current_turn
 from ..discovery.member import View
-from .cell import SLICE, Cell, stopped
+from .cell import SLICE, Cell
 from .codec import Codec
 from .dead import DeadLetters
 from .envelope import Envelope, Sink
+from .expiry import cancel_call, stopped
 from .kinds import Kind, Kinds
 from .mailbox import Mailbox
 from .once import Remembered
@@ -208,7 +209,7 @@ class Host:
     def cancel(self, kind: Kind, key: Any, sink: Sink, number: int, expired: bool) -> bool:
         """Cancel a call that is here; return whether it was found."""
         cell = kind.cells.get(key)
-        return cell is not None and cell.cancel_call(sink, number, expired)
+        return cell is not None and cancel_call(cell, sink, number, expired)
 
     def pull(self, sink: Sink, number: int, count: int) -> None:
         """Give a stream's handler room for more items."""
@@ -222,7 +223,7 @@ class Host:
             if reader is sink:
                 for kind in self.kinds.by_name.values():
                     for cell in list(kind.cells.values()):
-                        if (cell.side or cell.current) and cell.cancel_call(sink, number, False):
+                        if (cell.side or cell.current) and cancel_call(cell, sink, number, False):
                             break
 
     # ---- failing, ending, going away -----------------------------------------------------------------
