@@ -334,29 +334,28 @@ class Cell(Mailbox):
     def _went_wrong(self, envelope: Envelope, error: BaseException) -> bool:
         """Sort out what came out of a handler; return whether the actor has failed."""
         if isinstance(error, asyncio.CancelledError):
-            if not self._was_cancelled(self.turn, envelope, error):
+            task = asyncio.current_task()
+            assert task is not None
+            if self._was_cancelled(task, envelope):
+                return False
+            if task.cancelling():
                 raise error
-            return False
-        self.current = None
+        self.current = None  # if it was cancelled, then by something that the handler awaited
         return self._raised(envelope, self._fitting(envelope[0], error))
 
-    def _was_cancelled(self, turn: int, envelope: Envelope, error: BaseException) -> bool:
-        """Sort out a CancelledError that came out of a handler; False if it ends the drain itself."""
-        task = asyncio.current_task()
-        assert task is not None
-        if self.cancelling == turn:
-            self.cancelling = 0
-            task.uncancel()
-            return True
+    def _was_cancelled(self, task: asyncio.Task[Any], envelope: Envelope) -> bool:
+        """Sort out a CancelledError that came out of a handler; True if the cell has dealt with it."""
+        by_caller = self.cancelling == self.turn
         self._forget_cancel(task)
-        if task.cancelling():
-            if (sink := envelope[3]) is not None:
-                sink.fail(envelope[4], self.host.lost(self, envelope, "was cancelled, for its node is leaving"))
-            if self.retiring is None:
-                return False
-            task.uncancel()  # it is to go, in order
+        if by_caller:
             return True
-        self._raised(envelope, error)  # the handler awaited something that somebody else cancelled
+        if not task.cancelling():
+            return False
+        if (sink := envelope[3]) is not None:
+            sink.fail(envelope[4], self.host.lost(self, envelope, "was cancelled, for its node is leaving"))
+        if self.retiring is None:
+            return False
+        task.uncancel()  # the activation is to go, in order
         return True
 
     def _forget_cancel(self, task: asyncio.Task[Any]) -> None:
@@ -374,8 +373,8 @@ class Cell(Mailbox):
                 if not isinstance(error, (Exception, asyncio.CancelledError)):
                     raise error
                 return False
-        elif isinstance(error, WrongArguments):  # the teller's mistake, and the actor has not run
-            self.host.dead_letter(self, envelope, str(error))
+        elif isinstance(error, WrongArguments) and (error.actor, error.method) == (self.name, envelope[0].name):
+            self.host.dead_letter(self, envelope, str(error))  # the sender's mistake, and nothing has run
             return False
         self.host.failed(self, error, envelope[0].name)
         return True

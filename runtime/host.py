@@ -182,7 +182,7 @@ class Host:
             known.join(arguments, sink, number, cell.name, message.name)
             return None
         remembered = cell.remembered
-        first = Remembered(once, arguments, sink, number, partial(remembered.pop, place, None))
+        first = Remembered(once, arguments, sink, number, self.codec.copy, partial(remembered.pop, place, None))
         remembered[place] = first
         return (message, args, kwargs, first, number, *rest)
 

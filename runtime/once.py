@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from ringcast.errors import NOT_SENT, CallError
+from ringcast.errors import NOT_SENT, CallError, CodecError
 
 from .envelope import Sink
 
@@ -22,10 +22,27 @@ KEEP = 24 * 3600.0
 class Remembered:
     """The one run of a call with an idempotency key; a `Sink` for its answer."""
 
-    __slots__ = ("_forget", "_value", "_waiting", "arguments", "expires", "is_done", "key", "peer")
+    __slots__ = ("_forget", "_keep", "_value", "_waiting", "arguments", "expires", "is_done", "key", "peer")
 
-    def __init__(self, key: str, arguments: bytes, sink: Sink, number: int, forget: Callable[[], object]) -> None:
-        """Run for the first caller, whose packed arguments are kept to tell a retry from a mistake."""
+    def __init__(
+        self,
+        key: str,
+        arguments: bytes,
+        sink: Sink,
+        number: int,
+        keep: Callable[[Any], Any],
+        forget: Callable[[], None],
+    ) -> None:
+        """Run for the first caller, whose packed arguments are kept to tell a retry from a mistake.
+
+        Args:
+            key: The idempotency key.
+            arguments: The first caller's, packed.
+            sink: Where the first caller's answer goes.
+            number: The first caller's call.
+            keep: Returns a copy of the reply, which the actor cannot change afterwards.
+            forget: Removes the key.
+        """
         self.key = key
         self.arguments = arguments
         self.peer = sink.peer
@@ -33,6 +50,7 @@ class Remembered:
         self.expires = monotonic() + KEEP
         self._value: Any = None
         self._waiting = [(sink, number)]
+        self._keep = keep
         self._forget = forget
 
     def join(self, arguments: bytes, sink: Sink, number: int, actor: str, method: str) -> None:
@@ -52,7 +70,10 @@ class Remembered:
     def reply(self, number: int, value: Any) -> None:
         """Remember the reply, and answer all who wait for it."""
         self.is_done = True
-        self._value = value
+        try:
+            self._value = self._keep(value)
+        except CodecError:
+            self._forget()  # it cannot travel, as those who wait for it are told below
         waiting, self._waiting = self._waiting, []
         for sink, waiter in waiting:
             sink.reply(waiter, value)

@@ -1,0 +1,105 @@
+"""Idempotency keys."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ringcast import CallError, submit, using
+from ringcast import Actor
+from tests.unit.runtime.places import Place, gates, raised
+
+
+class Till(Actor):
+    def __init__(self) -> None:
+        self._total = 0
+        self._list: list[int] = []
+
+    async def add(self, n: int) -> int:
+        self._total += n
+        return self._total
+
+    async def sub(self, n: int) -> int:
+        self._total -= n
+        return self._total
+
+    async def append(self, n: int) -> list[int]:
+        self._list.append(n)
+        return self._list
+
+    async def slow(self, gate: str) -> int:
+        await gates.passing(gate)
+        self._total += 1
+        return self._total
+
+    async def fails_first(self) -> int:
+        self._total += 1
+        if self._total == 1:
+            raise LookupError
+        return self._total
+
+    async def total(self) -> int:
+        return self._total
+
+
+async def test_a_retry_gets_the_first_reply(place: Place) -> None:
+    till = using(place.node.ref(Till, "t"), idempotency_key="a")
+    assert [await till.add(2) for _ in range(3)] == [2, 2, 2]
+    assert await using(till, idempotency_key="b").add(2) == 4
+    assert await place.node.ref(Till, "t").total() == 4
+
+
+async def test_the_scope_is_the_actor_and_the_method(place: Place) -> None:
+    till = using(place.node.ref(Till, "t"), idempotency_key="a")
+    assert await till.add(5) == 5
+    assert await till.sub(1) == 4
+    assert await using(place.node.ref(Till, "other"), idempotency_key="a").add(5) == 5
+
+
+async def test_a_remembered_reply_does_not_change(place: Place) -> None:
+    till = using(place.node.ref(Till, "t"), idempotency_key="a")
+    first = await till.append(1)
+    await place.node.ref(Till, "t").append(2)
+    first.append(9)
+    assert await till.append(1) == [1]
+
+
+async def test_a_duplicate_waits_for_the_first(place: Place) -> None:
+    till = using(place.node.ref(Till, "t"), idempotency_key="a")
+    tasks = [submit(till.slow, "gate") for _ in range(3)]
+    await gates.entered("gate")
+    gates.let_go("gate")
+    assert await asyncio.gather(*tasks) == [1, 1, 1]
+
+
+async def test_other_arguments_are_an_error(place: Place) -> None:
+    till = using(place.node.ref(Till, "t"), idempotency_key="a")
+    assert await till.add(2) == 2
+    error = await raised(till.add(3))
+    assert isinstance(error, CallError)
+    assert "other arguments" in str(error)
+    assert await till.total() == 2
+
+
+async def test_exceptions_are_not_remembered(place: Place) -> None:
+    till = using(place.node.ref(Till, "t"), idempotency_key="a")
+    assert isinstance(await raised(till.fails_first()), LookupError)
+    assert [await till.fails_first(), await till.fails_first()] == [2, 2]
+
+
+async def test_keys_are_forgotten_with_the_activation(place: Place) -> None:
+    till = using(place.node.ref(Till, "t"), idempotency_key="a")
+    assert await till.add(2) == 2
+    await till.append(1)
+    await place.node.stop(till)
+    assert await till.add(2) == 2
+    assert await till.total() == 2
+
+
+async def test_a_cancelled_first_call_does_not_take_the_duplicate_along(place: Place) -> None:
+    till = using(place.node.ref(Till, "t"), idempotency_key="a")
+    first, second = submit(till.slow, "gate"), submit(till.slow, "gate")
+    await gates.entered("gate")
+    first.cancel()
+    await raised(first)
+    gates.let_go("gate")
+    assert await second == 1
