@@ -149,6 +149,16 @@ def display(type_name: str, key: Any) -> str:
     return f"{type_name}[{key!r}]"
 
 
+def spawned_path(parent: ActorRef | None) -> str:
+    """Return what the second part of a spawned actor's key has before its name: whose child it is."""
+    if parent is None:
+        return ""
+    key = parent._key  # pyright: ignore[reportPrivateUsage]
+    if type(key) is tuple and key[:1] == (SPAWNED,):
+        return str(key[1])
+    return f"/{display(parent._type_name, key)}"  # pyright: ignore[reportPrivateUsage]
+
+
 def _ask(message: Message) -> Callable[..., Any]:
     async def ask(self: ActorRef, *args: Any, **kwargs: Any) -> Any:
         call = self._caller.ask(self, message, args, kwargs)

@@ -64,6 +64,7 @@ class Cell(Mailbox):
         "__weakref__",
         "actor",
         "cancelling",
+        "children",
         "current",
         "epoch",
         "failures",
@@ -93,6 +94,8 @@ class Cell(Mailbox):
         self.side: dict[int, tuple[Envelope, asyncio.Task[None], float, bool]] | None = None
         self.timers: set[Timer] | None = None
         self.remembered: dict[tuple[str, str], Remembered] | None = None
+        self.children: list[ActorRef] | None = None
+        """What it spawned, in start order."""
         self.life: Life | None = None
         self.retiring: str | None = None
         self.fault: BaseException | None = None
@@ -204,7 +207,8 @@ class Cell(Mailbox):
             self.task = asyncio.current_task()
             await self.host.retire(self)
             return
-        if self.queue:  # a failure left something, or this runner's context is spent
+        goes_on = self.life is not None and self.actor is None and self.kind.cells.get(self.key) is self
+        if self.queue or goes_on:  # a failure left something, or this runner's context is spent
             self.start()
             return
         self.queue = None

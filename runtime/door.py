@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..actors.context import Timer
-from ..actors.ref import SPAWNED, ActorRef
+from ..actors.ref import ActorRef, spawned_path
 from .timers import start_timer
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ class Door:
     @property
     def key(self) -> Any:
         """The actor's key; the name of a spawned one."""
-        key = self._cell.key
-        return key[1] if type(key) is tuple and key[:1] == (SPAWNED,) else key
+        life = self._cell.life
+        if life is None:
+            return self._cell.key
+        return self._cell.key[1].removeprefix(f"{spawned_path(life.parent)}/")
 
     @property
     def epoch(self) -> int:

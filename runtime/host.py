@@ -277,8 +277,6 @@ class Host:
             if cell.life.failing:
                 delay = strategy.backoff.limit
         cell.not_before = now + delay
-        if cell.life is not None and cell.queue is None:
-            cell.revive_at(cell.not_before)
 
     def _retire_now(self, cell: Cell, reason: str, tasks: Container[Cell]) -> None:
         """Let an activation go; at once, if nothing runs and nothing needs to be awaited.
@@ -289,6 +287,7 @@ class Host:
             cell.task is None
             and not cell.side
             and cell.life is None
+            and not cell.children
             and (cell.actor is None or type(cell.actor).on_stop is Actor.on_stop)
             and cell not in tasks
         ):
@@ -312,7 +311,7 @@ class Host:
     async def _wind_up(self, cell: Cell, reason: str) -> None:
         """Stop children, run `on_stop`, end timers and tasks: the activation is over, the cell is not."""
         cell.cancel_timers()
-        if cell.life is not None and cell.life.children:
+        if cell.children:
             await self.lives.stop_children(cell)
         actor = cell.actor
         if actor is not None and type(actor).on_stop is not Actor.on_stop:

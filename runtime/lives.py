@@ -24,7 +24,7 @@ from ringcast.errors import NOT_SENT, CallError, CodecError, Unreachable
 from ..actors.actor import actor_type
 from ..actors.placement import Labels, LeastLoaded, Local, Near, Placement
 from ..actors.props import Props
-from ..actors.ref import SPAWNED, ActorRef, display, ref_class, require_ref
+from ..actors.ref import SPAWNED, ActorRef, display, ref_class, require_ref, spawned_path
 from ..actors.supervision import PERMANENT, TEMPORARY, Restart, Strategy
 from .cell import Cell
 from .ring import Ring as HashRing
@@ -47,7 +47,6 @@ class Life:
         parent: The ref of the actor that spawned it; None for the cluster's root.
         strategy: How its supervisor treats failures.
         recent: Monotonic times of the latest restarts, for the intensity.
-        children: Refs of the actors that it spawned, in start order.
         failing: Whether it is past its supervisor's intensity and retried at the backoff's limit.
     """
 
@@ -57,7 +56,6 @@ class Life:
     parent: ActorRef | None
     strategy: Strategy
     recent: deque[float] = field(default_factory=deque)
-    children: list[ActorRef] = field(default_factory=list)
     failing: bool = False
 
     def intensity_exceeded(self, now: float) -> bool:
@@ -97,16 +95,17 @@ class Lives:
             raise TypeError(f"name={name!r}: a spawned actor's name is a string of 1 to 200 characters")
         actor = actor_type(props.cls)
         kind = self._host.kinds.of(actor)
-        above = "" if parent is None else _path(parent)
+        above = spawned_path(None if parent is None else parent.me)
         key = (SPAWNED, f"{above}/{name}" if name is not None else f"{above}/{uuid.uuid4().hex[:12]}")
         placement = on if on is not None else actor.options.placement
         parent_ref = None if parent is None else parent.me
         strategy = self._root if parent is None else parent.kind.actor.options.supervision
         if name is not None and (living := await self._living(kind, key)) is not None:
-            return self._ref(kind, key, living)
+            return self._child(parent, self._ref(kind, key, living))
         life = [restart.value, parent_ref, strategy.max_restarts, strategy.within]
         if isinstance(placement, Local):
-            self._start(kind, key, Life(props.args, props.kwargs, restart, parent_ref, strategy))
+            if key not in kind.cells:
+                self._start(kind, key, Life(props.args, props.kwargs, restart, parent_ref, strategy))
             where = self._host.node_id
         else:
             try:
@@ -115,12 +114,19 @@ class Lives:
                 raise self._host.codec.explain([list(props.args), props.kwargs], "props") from None
             where = await self._choose(kind, key, placement)
             blob = self._host.kinds.blob(kind.name)
-            await self._system.call(
-                where, "spawn", kind.name, blob, key, list(props.args), props.kwargs, life, strategy.backoff
-            )
-        ref = self._ref(kind, key, where)
-        if parent is not None and parent.life is not None:
-            parent.life.children.append(ref)
+            args, kwargs = list(props.args), props.kwargs
+            if where == self._host.node_id:
+                args, kwargs = self._host.codec.copy([args, kwargs])
+            await self._system.call(where, "spawn", kind.name, blob, key, args, kwargs, life, strategy.backoff)
+        return self._child(parent, self._ref(kind, key, where))
+
+    def _child(self, parent: Cell | None, ref: ActorRef) -> ActorRef:
+        """Note a child with its parent, and return it."""
+        if parent is not None:
+            if parent.children is None:
+                parent.children = []
+            if ref not in parent.children:
+                parent.children.append(ref)
         return ref
 
     async def _living(self, kind: Kind, key: Any) -> str | None:
@@ -179,9 +185,8 @@ class Lives:
 
     async def stop_children(self, cell: Cell) -> None:
         """Stop what an actor has spawned, last started first."""
-        assert cell.life is not None
-        children, cell.life.children = cell.life.children, []
-        for child in reversed(children):
+        children, cell.children = cell.children, None
+        for child in reversed(children or ()):
             try:
                 await self.stop(child)
             except CallError as error:
@@ -246,12 +251,10 @@ class Lives:
         return True
 
     def ended(self, cell: Cell, reason: str) -> None:
-        """Tell who watches a spawned actor that it has ended for good."""
+        """Tell who watches a spawned actor that it has ended for good; its parent forgets it, if it is here."""
+        parent = None if cell.life is None else cell.life.parent
+        if parent is not None:
+            above = self._host.kinds.named(parent._type_name).cells.get(parent._key)  # pyright: ignore[reportPrivateUsage]
+            if above is not None and above.children and cell.me in above.children:
+                above.children.remove(cell.me)
         self._host.watches.ended(cell.kind.name, cell.key, reason)
-
-
-def _path(cell: Cell) -> str:
-    """Return the name of a parent inside the names of its children."""
-    if cell.life is not None:
-        return str(cell.key[1])
-    return f"/{cell.name}"
