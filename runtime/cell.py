@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .lives import Life
     from .once import Remembered
 
-SLICE = 0.002
+SLICE = 0.003
 """Seconds that one drain may keep the loop before others get their turn."""
 INLINE_DEPTH = 8
 """How deep turns that begin at once may stand inside one another."""

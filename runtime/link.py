@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from .kinds import Kind
     from .router import Router
 
+FLUSH_AT = 32
+"""Frames that are written without waiting for the tick's end: the peer begins while more are made."""
+
 CANCELLED_KEPT = 10.0
 """Seconds for which a cancel that overtook its call is remembered."""
 
@@ -147,6 +150,8 @@ class Link:
         if not out:
             self.loop.call_soon(self.flush)
         out.append(frame)
+        if len(out) >= FLUSH_AT:
+            self.flush()
 
     def send_frame(self, frame: list[Any]) -> None:
         """Send a frame that is about no message."""

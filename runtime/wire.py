@@ -45,7 +45,7 @@ MAX_BATCH: Final = 8 << 20
 PIECE_BYTES: Final = 64 * 1024
 WINDOW: Final = 128
 """Messages that one node may have ungranted at one actor."""
-GRANT_EVERY: Final = 64
+GRANT_EVERY: Final = 32
 MAX_HOPS: Final = 4
 
 REQUEST: Final = 1
