@@ -51,6 +51,11 @@ class Parcel:
         self.is_sent = False
 
     @property
+    def size(self) -> int:
+        """Bytes, the buffers beside the frame included."""
+        return len(self.frame) + sum(buffer.nbytes for buffer in self.buffers or ())
+
+    @property
     def is_large(self) -> bool:
         """Whether it travels in pieces."""
         return bool(self.buffers) or len(self.frame) >= PIECE_BYTES

@@ -24,9 +24,10 @@ class NodeConfig:
             that moving an actor never changes what a program means.
         pickle: Whether classes and values that only pickle can carry may travel to and from this
             node. Pickled data can run code, so both nodes must allow it.
-        max_message_bytes: The largest message that is sent or received.
-        bulk_window_bytes: How much of large messages may be under way to one peer at once. Raising
-            it helps throughput on long lines and delays small messages behind it.
+        max_message_bytes: The largest message that is sent or received; between two nodes the lower of
+            theirs. Raising it lets one message take more memory.
+        bulk_window_bytes: How much of large messages may be under way to one peer while it is sent
+            nothing else; beside small messages it is 32 KiB. Raising it helps on long lines.
         dead_letters: How many of the most recent dead letters are kept to look at.
         root: How the cluster's root treats spawned actors that fail.
     """

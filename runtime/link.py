@@ -63,6 +63,8 @@ class Link:
         self.arrivals = arrivals
         self.loop = router.loop
         self.trouble = "it has not been dialled yet"
+        self.max_message = 0
+        """Bytes of the largest message that both nodes take; known while the link is up."""
         self.is_up = False
         self.connection: Connection | None = None
         self.routes: set[Route] = set()
@@ -92,11 +94,12 @@ class Link:
 
     # ---- the connection --------------------------------------------------------------------------
 
-    def up(self, connection: Connection, codec: Codec) -> None:
+    def up(self, connection: Connection, codec: Codec, max_message: int) -> None:
         """Take a connection whose handshake is done; an older one is closed."""
         if self.connection is not None:
             self.down(self.connection, "it was replaced by a newer connection")
         self.use(codec)
+        self.max_message = max_message
         self.connection = connection
         connection.link = self
         connection.unpacker = codec.unpacker(wire.MAX_BATCH * 2)
@@ -186,6 +189,15 @@ class Link:
         ]
         self.send_frame(frame)
 
+    def too_large(self, size: int) -> CodecError | None:
+        """Return what refuses a message that is larger than both nodes take."""
+        if size <= self.max_message:
+            return None
+        return CodecError(
+            f"a message of {size} bytes is larger than nodes {self.node_id} and {self.peer} both take "
+            f"({self.max_message} bytes): send less at once, or raise NodeConfig(max_message_bytes=…) on both"
+        )
+
     def send_bulk(self, parcel: Parcel, route: Route | None) -> None:
         """Send a large message in pieces."""
         if parcel.message.number not in self._defined:
@@ -246,6 +258,9 @@ class Link:
 
     def _send_answer(self, frame: bytes, buffers: list[memoryview]) -> None:
         if buffers or len(frame) >= wire.PIECE_BYTES:
+            size = len(frame) + sum(buffer.nbytes for buffer in buffers)
+            if (error := self.too_large(size)) is not None:
+                raise error
             self._send_parts(frame, buffers, None)
         elif self.connection is not None:
             if not self._out:

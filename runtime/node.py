@@ -49,6 +49,9 @@ from .watches import Watches
 
 A = TypeVar("A")
 
+GOODBYES = 1.0
+"""Seconds that a leaving node waits until others have heard which of its actors have ended."""
+
 CLASSES_SETTLE = 0.02
 """Seconds to wait after a class was defined: a module defines several."""
 
@@ -109,7 +112,7 @@ class Node:
         self._host = host = Host(self.id, router, Kinds(self.id, router, config.pickle), self._codec, self.dead_letters)
         self._arrivals = arrivals = Arrivals(self.id, host, router)
         self._peers = Peers(self.id, self._options.cluster, config, self._codec, plain, router, host, arrivals)
-        system = System(self.id, router, host, config.ask_timeout)
+        self._system = system = System(self.id, router, host, config.ask_timeout)
         routes = router.routes
         router.host = routes.host = host
         routes.peers, routes.arrivals = self._peers, arrivals
@@ -200,6 +203,7 @@ class Node:
         with contextlib.suppress(Exception):
             await self._membership.announce_leaving()
         await self._host.drain(self._config.drain_timeout)
+        await self._system.posted(GOODBYES)
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")
         await self._peers.stop()

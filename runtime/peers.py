@@ -166,7 +166,7 @@ class Peers:
                 connection.close()
                 return
             link.void_dials = _dials_of(hello)
-            link.up(connection, self._codec_for(hello))
+            self._up(link, connection, hello)
             if not answer.done():
                 answer.set_result(None)
 
@@ -236,7 +236,7 @@ class Peers:
         if dial is not None:
             del self._dials[peer]
             dial.cancel()
-        link.up(connection, self._codec_for(hello))
+        self._up(link, connection, hello)
 
     def _ended(self, connection: Connection, why: str) -> None:
         self._greeting.discard(connection)
@@ -259,6 +259,7 @@ class Peers:
             "to": to,
             "to_incarnation": 0 if member is None else member.incarnation,
             "pickle": self.config.pickle,
+            "max_message": self.config.max_message_bytes,
             "dials": self._last_dial,
         }
 
@@ -298,6 +299,11 @@ class Peers:
                 f"node {hello.get('node')} dialled node {meant} (incarnation {incarnation}), and this is node "
                 f"{self.node_id} (incarnation {self.incarnation}): its address was reused"
             )
+
+    def _up(self, link: Link, connection: Connection, hello: dict[str, Any]) -> None:
+        theirs = hello.get("max_message")
+        ours = self.config.max_message_bytes
+        link.up(connection, self._codec_for(hello), min(theirs, ours) if isinstance(theirs, int) else ours)
 
     def _codec_for(self, hello: dict[str, Any]) -> Codec:
         return self._codec if self.config.pickle and hello.get("pickle") is True else self._plain_codec

@@ -301,7 +301,10 @@ class Router:
         taken = parcel.taken
         assert taken is not None
         self.routes.send(route, parcel)
-        return None if taken.done() else self._accepted(route, parcel.message, taken, limit)
+        if not taken.done():
+            return self._accepted(route, parcel.message, taken, limit)
+        taken.result()  # raises what refused it
+        return None
 
     async def _accepted(self, route: Route, message: Message, accepted: asyncio.Future[None], limit: float) -> None:
         """Wait until a told message has found room.

@@ -172,6 +172,9 @@ class Routes:
             call = self._calls.get(parcel.number)
             if parcel.is_given_up or (parcel.number and call is None):
                 continue
+            if link is not None and parcel.is_large and (error := link.too_large(parcel.size)) is not None:
+                self._refuse(parcel, error)
+                continue
             parcel.is_sent = True
             if call is not None:
                 call.link = link

@@ -5,6 +5,7 @@ A verb is an async function of plain values. A call to this node itself runs it 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ class System:
         self._router = router
         self._host = host
         self._timeout = timeout
+        self._posts: set[asyncio.Task[None]] = set()
 
     async def call(self, node: str, verb: str, *args: Any) -> Any:
         """Ask a node, and return its answer.
@@ -77,4 +79,11 @@ class System:
             except CallError as error:
                 self._host.log.debug("a node did not answer", peer=node, verb=verb, error=str(error))
 
-        self._host.background(run())
+        task = self._host.background(run())
+        self._posts.add(task)
+        task.add_done_callback(self._posts.discard)
+
+    async def posted(self, seconds: float) -> None:
+        """Wait until what was posted has been answered, for `seconds` at most: the node leaves."""
+        if self._posts:
+            await asyncio.wait(self._posts, timeout=seconds)
