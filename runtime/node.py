@@ -11,6 +11,7 @@ import contextlib
 import socket
 import sys
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
@@ -98,7 +99,7 @@ class Node:
         self.id = uuid.uuid4().hex[:12]
         self.dead_letters = DeadLetters(self._config.dead_letters, self.id)
         self._log = structlog.get_logger("ringcast").bind(node=self.id)
-        self._events: set[asyncio.Queue[Event | None]] = set()
+        self._events: weakref.WeakSet[asyncio.Queue[Event | None]] = weakref.WeakSet()
         self._state = "new"
         self._left: asyncio.Future[None] | None = None
         self._first_view: asyncio.Future[None] | None = None
@@ -337,15 +338,15 @@ class Node:
                 f"`ringcast members` shows what the others see"
             ) from None
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Iterate over what happens to the membership from now on, until the node leaves."""
+    def events(self) -> AsyncIterator[Event]:
+        """Iterate over what happens to the membership from this call on, until the node leaves."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._events.add(queue)
-        try:
-            while self._state != "stopped" and (event := await queue.get()) is not None:
-                yield event
-        finally:
-            self._events.discard(queue)
+        return self._events_in(queue)
+
+    async def _events_in(self, queue: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
+        while (self._state != "stopped" or not queue.empty()) and (event := await queue.get()) is not None:
+            yield event
 
     def stats(self) -> dict[str, int | float]:
         """Return counts of what happened on this node, by name."""

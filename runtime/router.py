@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ringcast.errors import (
     MAYBE_EXECUTED,
     NOT_SENT,
+    ActorStopped,
     CallCycle,
     CallError,
     CallTimeout,
@@ -38,7 +39,7 @@ from . import wire
 from .calls import PLAIN, SCALARS, Call, LocalSink, Parcel, StreamCall, unencodable
 from .cell import NOT_NOW, SUSPENDED
 from .envelope import Envelope
-from .failures import error_from_wire, error_to_wire
+from .failures import error_from_wire, error_to_wire, steers
 from .routes import Route, Routes
 from .streams import Inflow
 
@@ -249,8 +250,8 @@ class Router:
                     args, _ = self.isolate_arguments(args, {})
                     break
             cell = route.kind.cells.get(route.key)
-            if cell is None:
-                cell = self.host.activate(route.kind, route.key)
+            if cell is None and (cell := self._activated(route, message)) is None:
+                return None
             accepted = cell.accept_local((message, args, None, None, 0, _FOREVER, (), None))
             return None if accepted is None else self._accepted(route, message, accepted, self.ask_timeout)
         for arg in args:
@@ -286,8 +287,8 @@ class Router:
         if link is None:
             args, kwargs = self.isolate_arguments(args, kwargs)
             cell = route.kind.cells.get(route.key)
-            if cell is None:
-                cell = self.host.activate(route.kind, route.key)
+            if cell is None and (cell := self._activated(route, message)) is None:
+                return None
             accepted = cell.accept_local((message, args, kwargs or None, None, 0, deadline, (), trace))
             return None if accepted is None else self._accepted(route, message, accepted, limit)
         ttl = None if own is None else _ttl(own)
@@ -546,9 +547,17 @@ class Router:
         except CodecError:
             raise self._cannot_travel(args, kwargs) from None
 
+    def _activated(self, route: Route, message: Message) -> Cell | None:
+        """Activate the actor of a told message; what is told to one that has ended is a dead letter."""
+        try:
+            return self.host.activate(route.kind, route.key)
+        except ActorStopped as error:
+            self.host.dead.add(route.name, message.name, str(error))
+            return None
+
     def localize(self, error: BaseException) -> BaseException:
         """Return an error as a caller on this node sees it: as if it had travelled."""
-        if error.__traceback__ is None or not self.copy_local:
+        if (error.__traceback__ is None or not self.copy_local) and not steers(error):
             return error
         codec = self.host.codec
         return error_from_wire(error_to_wire(error, self.node_id, codec), codec)
