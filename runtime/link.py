@@ -273,7 +273,10 @@ class Link:
 
     def item(self, number: int, value: Any) -> None:
         """Send an item of a stream."""
-        self._send_next(number, *self.pack_parts([wire.ITEM, number, value]))
+        frame, buffers = self.pack_parts([wire.ITEM, number, value])
+        if buffers and (error := self.too_large(len(frame) + sum(buffer.nbytes for buffer in buffers))) is not None:
+            raise error
+        self._send_next(number, frame, buffers)
 
     def end(self, number: int) -> None:
         """End a stream."""
