@@ -127,7 +127,7 @@ def _checked_options(cls: type[Actor], keywords: dict[str, Any]) -> ClassOptions
 def _check_body(cls: type[Actor]) -> None:
     for name, value in vars(cls).items():
         where = f"{cls.__qualname__}.{name}"
-        if name in _RESERVED and name != "__class_options__" and callable(value):
+        if name in _RESERVED and callable(value):
             raise TypeError(f"{where}: the name is the runtime's own door into the actor; choose another")
         if name.startswith("_") or isinstance(value, (staticmethod, classmethod)) or name in _PLAIN_ALLOWED:
             continue

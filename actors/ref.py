@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn, Protocol, TypeGuard, TypeVar
+from typing import Annotated, Any, NoReturn, Protocol, TypeGuard, TypeVar, cast
 
 from ringcast.errors import ConfigError, NotAMessage
 
-from .actor import ActorType
+from .actor import Actor, ActorType, unknown_message
 from .messages import Message
 
 T = TypeVar("T")
@@ -142,9 +142,14 @@ SPAWNED = "\0spawned"
 """First part of the key of a spawned actor; user keys may not begin with it."""
 
 
+def is_spawned(key: object) -> bool:
+    """Whether a key is that of a spawned actor."""
+    return isinstance(key, tuple) and cast("tuple[object, ...]", key)[:1] == (SPAWNED,)
+
+
 def display(type_name: str, key: Any) -> str:
     """Return an actor's name for people: ``shop:Cart['ann']``, or ``shop:Worker(name)`` if spawned."""
-    if isinstance(key, tuple) and len(key) == 2 and key[0] == SPAWNED:
+    if is_spawned(key):
         return f"{type_name}({key[1]})"
     return f"{type_name}[{key!r}]"
 
@@ -153,10 +158,10 @@ def spawned_path(parent: ActorRef | None) -> str:
     """Return what the second part of a spawned actor's key has before its name: whose child it is."""
     if parent is None:
         return ""
-    key = parent._key  # pyright: ignore[reportPrivateUsage]
-    if type(key) is tuple and key[:1] == (SPAWNED,):
+    key = parent._key
+    if is_spawned(key):
         return str(key[1])
-    return f"/{display(parent._type_name, key)}"  # pyright: ignore[reportPrivateUsage]
+    return f"/{display(parent._type_name, key)}"
 
 
 def _ask(message: Message) -> Callable[..., Any]:
@@ -227,8 +232,6 @@ _unknown: dict[tuple[str, str], Message] = {}
 
 def unknown_messages(type_name: str, name: str) -> Message:
     """Return the one `Message` of a class that is known by name only."""
-    from .actor import unknown_message
-
     found = _unknown.get((type_name, name))
     if found is None:
         found = _unknown[type_name, name] = unknown_message(type_name, name)
@@ -259,7 +262,7 @@ def require_ref(value: object, verb: str) -> ActorRef:
     """
     if isinstance(value, ActorRef):
         return value
-    if hasattr(type(value), "__class_options__"):
+    if isinstance(value, Actor):
         raise TypeError(f"{verb} takes a ref, not the actor itself; inside an actor use self.context.me")
     raise TypeError(f"{verb} takes a ref, such as node.ref(Counter, 'hits'), not {value!r}")
 

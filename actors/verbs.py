@@ -10,6 +10,7 @@ from contextvars import copy_context
 from types import MethodType
 from typing import Any, ParamSpec, TypeVar, cast
 
+from .actor import Actor
 from .messages import Message
 from .ref import ActorRef, CallOptions, check_timeout, require_ref
 from .turn import current_turn, new_chain
@@ -29,7 +30,7 @@ def _parts(method: object, verb: str) -> tuple[ActorRef, Message]:
     message: Message | None = getattr(method, "__ringcast_message__", None)
     if isinstance(method, MethodType) and isinstance(owner, ActorRef) and message is not None:
         return owner, message
-    if hasattr(type(owner), "__class_options__"):
+    if isinstance(owner, Actor):
         raise TypeError(
             f"{verb} takes a message of a ref; inside an actor use self.context.me.{getattr(method, '__name__', '…')}"
         )
@@ -56,7 +57,7 @@ async def tell(method: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -
         ref, message = _parts(method, "tell")
     if message.streams:
         raise TypeError(f"{message.name} streams its reply, which a told message has none of: iterate over it")
-    waiting = ref._caller.tell(ref, message, args, kwargs)  # pyright: ignore[reportPrivateUsage]
+    waiting = ref._caller.tell(ref, message, args, kwargs)
     if waiting is not None:
         await waiting
 
@@ -82,13 +83,13 @@ def using(
     """
     actor = require_ref(ref, "using")
     check_timeout(timeout)
-    before = actor._options or CallOptions()  # pyright: ignore[reportPrivateUsage]
+    before = actor._options or CallOptions()
     options = CallOptions(
         before.timeout if timeout is None else timeout,
         before.detached if detached is None else detached,
         before.idempotency_key if idempotency_key is None else idempotency_key,
     )
-    copy = type(actor)(actor._caller, actor._type_name, actor._key, actor._node, options)  # pyright: ignore[reportPrivateUsage]
+    copy = type(actor)(actor._caller, actor._type_name, actor._key, actor._node, options)
     return cast(T, copy)
 
 
@@ -103,7 +104,7 @@ def submit(method: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs)
     context = copy_context()
     context.run(current_turn.set, None)
     context.run(new_chain.set, True)
-    caller = ref._caller  # pyright: ignore[reportPrivateUsage]
+    caller = ref._caller
     call = context.run(caller.ask, ref, message, args, cast(dict[str, Any], kwargs))
 
     async def wait() -> R:
@@ -155,7 +156,7 @@ async def watching(ref: object) -> AsyncIterator[asyncio.Future[str]]:
         if not ended.done():
             ended.set_result(reason)
 
-    stop = await actor._caller.watch(actor, notice)  # pyright: ignore[reportPrivateUsage]
+    stop = await actor._caller.watch(actor, notice)
     try:
         yield ended
     finally:

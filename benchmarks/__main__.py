@@ -199,9 +199,7 @@ def table(rows: Sequence[Row], rounds: int) -> Table:
         for handler in HANDLERS:
             ratio, size = row.ratio(handler), row.bytes_per_actor(handler)
             cells.append(shown(row.values(row.ours[handler]), row.work.unit.digits))
-            cells.append(
-                f"{ratio:.2f}" if ratio is not None else f"{size:,.0f} B" if size is not None else "-"
-            )
+            cells.append(f"{ratio:.2f}" if ratio is not None else f"{size:,.0f} B" if size is not None else "-")
         aim = row.work.aim + (f"\n<= {BYTES_PER_ACTOR:,} B" if row.work.base == "S1" else "")
         verdict = {True: "[green]yes", False: "[red]no", None: ""}[row.met()]
         made.add_row(*cells, aim, "[red]failed" if row.errors else verdict)
@@ -233,9 +231,7 @@ def main() -> int:
         console = Console(width=None if sys.stdout.isatty() else 132)
         console.print(table(rows, options.rounds))
         load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
-        console.print(
-            f"Python {platform.python_version()}, {os.cpu_count()} cores, load of the last minutes {load}"
-        )
+        console.print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load of the last minutes {load}")
     for row in rows:
         for error in dict.fromkeys(row.errors):
             progress.print(f"{row.work.name}: {error}", markup=False)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar, cast
 
-import msgpack  # pyright: ignore[reportMissingTypeStubs]
+import msgpack
 import uvloop
 
 from .child import Child, pin, ready

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ringcast.errors import NOT_SENT, CallError, Unreachable
 
 from ..actors.messages import Message
-from ..actors.ref import SPAWNED, display
+from ..actors.ref import display, is_spawned
 from . import wire
 from .envelope import Envelope, Sink
 from .link import CANCELLED_KEPT
@@ -85,7 +85,7 @@ class Arrivals:
         message = envelope[0]
         cell = kind.cells.get(key)
         try:
-            if cell is None and not _is_spawned(key) and self.host.kinds.owner(kind, key, None) != self.node_id:
+            if cell is None and not is_spawned(key) and self.host.kinds.owner(kind, key, None) != self.node_id:
                 if version > self.router.routes.view_number and hops < wire.MAX_HOPS:
                     waiting = self.host.wait_for_view(HOLD)
                     waiting.add_done_callback(
@@ -202,7 +202,3 @@ class Arrivals:
                 link.reply(number, value)
 
         self.host.background(answer())
-
-
-def _is_spawned(key: Any) -> bool:
-    return type(key) is tuple and bool(key) and key[0] == SPAWNED

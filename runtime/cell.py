@@ -385,8 +385,9 @@ class Cell(Mailbox):
 
     async def _bounded(self, running: Coroutine[Any, Any, Any], envelope: Envelope) -> Any:
         limit = envelope[0].options.timeout
+        scope = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as scope:
+            async with scope:
                 return await running
         except TimeoutError:
             if not scope.expired():

@@ -22,6 +22,7 @@ import msgpack
 
 from ringcast.errors import CodecError
 
+from .codec import FrameUnpacker
 from .wire import ACK, HEAD, MAX_BATCH, PIECE_BIT, PIECE_BYTES, PIECE_HEAD
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Connection(asyncio.Protocol):
         self._max_message = max_message_bytes
         self.transport: asyncio.Transport | None = None
         self.link: Link | None = None
-        self.unpacker: msgpack.Unpacker | None = None
+        self.unpacker: FrameUnpacker | None = None
         self.is_paused = False
         self._drained: asyncio.Future[None] | None = None
         self._buffer: bytearray | None = None
@@ -205,7 +206,7 @@ class Connection(asyncio.Protocol):
 
     def _batch(self, batch: memoryview) -> None:
         if self.link is None:
-            hello = msgpack.unpackb(batch, strict_map_key=True)
+            hello: Any = cast(Any, msgpack).unpackb(batch, strict_map_key=True)
             if not isinstance(hello, dict):
                 raise CodecError("it sent no hello")
             self._greet(self, cast("dict[str, Any]", hello))

@@ -22,7 +22,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
-import msgpack  # pyright: ignore[reportMissingTypeStubs]
+import msgpack
 
 from ringcast.errors import RingcastError
 

@@ -24,7 +24,7 @@ import structlog
 from ringcast.errors import NOT_SENT, ActorStopped, CallError, MailboxFull, Unreachable
 
 from ..actors.actor import Actor
-from ..actors.ref import SPAWNED, ActorRef, display
+from ..actors.ref import ActorRef, display, is_spawned
 from ..actors.turn import current_turn
 from ..discovery.member import View
 from .cell import SLICE, Cell
@@ -110,7 +110,7 @@ class Host:
             ActorStopped: For a spawned actor that has ended.
             Unreachable: If this process cannot make one.
         """
-        if type(key) is tuple and key and key[0] == SPAWNED:
+        if is_spawned(key):
             raise ActorStopped(
                 f"{display(kind.name, key)} has ended; spawn it again",
                 certainty=NOT_SENT,
@@ -172,11 +172,11 @@ class Host:
         sink = envelope[3]
         if once is None or sink is None:
             return envelope
-        message, args, kwargs, _, number, *rest = envelope
+        message, args, kwargs, _, number, deadline, chain, trace = envelope
         if cell.remembered is None:
             cell.remembered = {}
         place = (message.name, once)
-        arguments = self.codec.pack([args if isinstance(args, list) else list(args), kwargs or {}])
+        arguments = self.codec.pack([list(args), kwargs or {}])
         known = cell.remembered.get(place)
         if known is not None and known.expires > monotonic():
             known.join(arguments, sink, number, cell.name, message.name)
@@ -184,7 +184,7 @@ class Host:
         remembered = cell.remembered
         first = Remembered(once, arguments, sink, number, self.codec.copy, partial(remembered.pop, place, None))
         remembered[place] = first
-        return (message, args, kwargs, first, number, *rest)
+        return (message, args, kwargs, first, number, deadline, chain, trace)
 
     def wait_for_view(self, seconds: float) -> asyncio.Task[None]:
         """Return a task that ends with the next view, or after `seconds`."""

@@ -15,7 +15,7 @@ from ..actors.actor import Actor, ActorType, actor_type, imported_types
 from ..actors.messages import HandlerOptions, Message
 from ..actors.naming import class_blob, class_from_blob
 from ..actors.placement import Labels
-from ..actors.ref import SPAWNED, ActorRef, Caller, UnknownRef, display, ref_class
+from ..actors.ref import ActorRef, Caller, UnknownRef, display, is_spawned, ref_class
 from ..discovery.member import Member, View
 from .ring import Ring, check_key, key_hash, partition_of
 
@@ -132,7 +132,7 @@ class Kinds:
                 f"name; give the constructor defaults, or start it with spawn(props({cls.__qualname__}, …))"
             )
         check_key(key)
-        if isinstance(key, tuple) and key[:1] == (SPAWNED,):
+        if is_spawned(key):
             raise TypeError(
                 f"{key!r} cannot be an actor's key: it names a spawned actor; use the ref that spawn returned"
             )

@@ -17,7 +17,7 @@ import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ringcast.errors import NOT_SENT, CallError, CodecError, Unreachable
 
@@ -55,7 +55,7 @@ class Life:
     restart: Restart
     parent: ActorRef | None
     strategy: Strategy
-    recent: deque[float] = field(default_factory=deque)
+    recent: deque[float] = field(default_factory=lambda: deque[float]())
     failing: bool = False
 
     def intensity_exceeded(self, now: float) -> bool:
@@ -87,11 +87,11 @@ class Lives:
         self, props: Props[Any], name: str | None, restart: Restart, on: Placement | None, parent: Cell | None
     ) -> ActorRef:
         """Start an actor, or find the living one of that name; see `Node.spawn`."""
-        if not isinstance(props, Props):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(props, Props):
             raise TypeError(f"spawn takes props(Worker, …), not {props!r}")
-        if not isinstance(restart, Restart):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(restart, Restart):
             raise TypeError(f"restart={restart!r}: it takes PERMANENT, TRANSIENT or TEMPORARY")
-        if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 200):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 200):
             raise TypeError(f"name={name!r}: a spawned actor's name is a string of 1 to 200 characters")
         actor = actor_type(props.cls)
         kind = self._host.kinds.of(actor)
@@ -116,7 +116,7 @@ class Lives:
             blob = self._host.kinds.blob(kind.name)
             args, kwargs = list(props.args), props.kwargs
             if where == self._host.node_id:
-                args, kwargs = self._host.codec.copy([args, kwargs])
+                args, kwargs = cast("tuple[list[Any], dict[str, Any]]", self._host.codec.copy((args, kwargs)))
             await self._system.call(where, "spawn", kind.name, blob, key, args, kwargs, life, strategy.backoff)
         return self._child(parent, self._ref(kind, key, where))
 
@@ -141,7 +141,7 @@ class Lives:
         match placement:
             case Near(ref):
                 target = require_ref(ref, "Near")
-                name, its_key, node = target._type_name, target._key, target._node  # pyright: ignore[reportPrivateUsage]
+                name, its_key, node = target._type_name, target._key, target._node
                 return self._host.kinds.owner(self._host.kinds.named(name), its_key, node)
             case LeastLoaded():
                 ids = self._host.kinds.hosts(kind)
@@ -174,7 +174,7 @@ class Lives:
     async def stop(self, ref: Any) -> None:
         """Stop an actor for good, and return when it has ended; a keyed one is deactivated."""
         target = require_ref(ref, "stop")
-        name, key, node = target._type_name, target._key, target._node  # pyright: ignore[reportPrivateUsage]
+        name, key, node = target._type_name, target._key, target._node
         try:
             where = self._host.kinds.owner(self._host.kinds.named(name), key, node)
         except Unreachable:
@@ -254,7 +254,7 @@ class Lives:
         """Tell who watches a spawned actor that it has ended for good; its parent forgets it, if it is here."""
         parent = None if cell.life is None else cell.life.parent
         if parent is not None:
-            above = self._host.kinds.named(parent._type_name).cells.get(parent._key)  # pyright: ignore[reportPrivateUsage]
+            above = self._host.kinds.named(parent._type_name).cells.get(parent._key)
             if above is not None and above.children and cell.me in above.children:
                 above.children.remove(cell.me)
         self._host.watches.ended(cell.kind.name, cell.key, reason)

@@ -91,7 +91,7 @@ class Node:
         if unknown:
             known = "cluster, listen, advertise, discovery, hosts, labels, config"
             raise ConfigError(f"Node has no option {', '.join(map(repr, unknown))}; it takes {known}")
-        if config is not None and not isinstance(config, NodeConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if config is not None and not isinstance(config, NodeConfig):
             raise ConfigError(f"config={config!r}: it takes a NodeConfig(…)")
         set_up_logs()
         self._options = options(cluster, listen, advertise, discovery, hosts, labels)
@@ -282,7 +282,7 @@ class Node:
         """
         self._require_running("locate")
         target = require_ref(ref, "locate")
-        parts = target._type_name, target._key, target._node  # pyright: ignore[reportPrivateUsage]
+        parts = target._type_name, target._key, target._node
         return self._host.kinds.members[self._host.kinds.owner(self._host.kinds.named(parts[0]), *parts[1:])]
 
     # ---- the cluster -----------------------------------------------------------------------------

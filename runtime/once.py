@@ -31,7 +31,7 @@ class Remembered:
         sink: Sink,
         number: int,
         keep: Callable[[Any], Any],
-        forget: Callable[[], None],
+        forget: Callable[[], object],
     ) -> None:
         """Run for the first caller, whose packed arguments are kept to tell a retry from a mistake.
 

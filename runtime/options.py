@@ -52,7 +52,7 @@ def options(
         ConfigError: Naming the option that is wrong and what it takes.
     """
     cluster = cluster if cluster is not None else environment.get("RINGCAST_CLUSTER", "default")
-    if not isinstance(cluster, str) or not 0 < len(cluster) <= 100:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(cluster, str) or not 0 < len(cluster) <= 100:
         raise ConfigError(f"cluster={cluster!r}: it takes a name of 1 to 100 characters")
     listen = listen if listen is not None else environment.get("RINGCAST_LISTEN", "127.0.0.1:0")
     found = Options(
@@ -63,7 +63,7 @@ def options(
         _modules(hosts, environment.get("RINGCAST_HOSTS")),
         _labels(labels, environment.get("RINGCAST_LABELS")),
     )
-    if not isinstance(listen, str) or ":" not in listen:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(listen, str) or ":" not in listen:
         raise ConfigError(f'listen={listen!r}: it takes "host:port" or "host:first-last", such as "127.0.0.1:0"')
     if not found.is_local:
         raise ConfigError(
@@ -96,7 +96,7 @@ def _modules(given: Sequence[str | ModuleType] | None, named: str | None) -> tup
     if isinstance(given, (str, bytes)):
         raise ConfigError(f"hosts={given!r}: it takes a list of modules; [] hosts nothing")
     names = [module.__name__ if isinstance(module, ModuleType) else module for module in given]
-    if not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"hosts={given!r}: it takes modules or their names; [] hosts nothing")
     return tuple(names)
 
@@ -105,6 +105,6 @@ def _labels(given: Mapping[str, str] | None, named: str | None) -> dict[str, str
     if given is None:
         pairs = [pair.partition("=") for pair in (named or "").split(",") if pair]
         given = {name: value for name, _, value in pairs}
-    if not all(isinstance(part, str) for pair in given.items() for part in pair):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not all(isinstance(part, str) for pair in given.items() for part in pair):
         raise ConfigError(f'labels={given!r}: it takes strings, such as {{"gpu": "1"}}')
     return dict(given)

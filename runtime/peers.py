@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 import structlog
@@ -337,5 +337,5 @@ def _dials_of(hello: dict[str, Any]) -> int:
 
 
 def _frame(hello: dict[str, Any]) -> bytes:
-    body: bytes = msgpack.packb(hello)
+    body = cast("bytes", cast(Any, msgpack).packb(hello))
     return HEAD.pack(len(body)) + body

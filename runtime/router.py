@@ -90,21 +90,17 @@ class Router:
 
     def ask(self, ref: ActorRef, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | tuple[Any]:
         """Send an ask at once; see `Caller.ask`. The common case is written out, for speed."""
-        route: Route | None = ref._route  # pyright: ignore[reportPrivateUsage]
+        route: Route | None = ref._route
         if route is None or route.version != self.routes.version:
             route = self.aim(ref, message)
-        if (
-            kwargs
-            or ref._options is not None  # pyright: ignore[reportPrivateUsage]
-            or current_turn.get() is not None
-            or self.holding
-        ):
+        if kwargs or ref._options is not None or current_turn.get() is not None or self.holding:
             return self._ask(ref, route, message, args, kwargs, None)
         number = self.number = self.number + 1
         now = monotonic()
         deadline = now + (message.options.timeout or self.ask_timeout)
         link = route.link
         frame = None
+        envelope: Envelope | None = None  # one that is to go into the mailbox
         cell: Cell | None = None
         if link is None:
             for arg in args:
@@ -115,15 +111,14 @@ class Router:
             cell = route.kind.cells.get(route.key)
             if cell is None:
                 cell = host.activate(route.kind, route.key)
-            envelope: Envelope = (message, args, None, self.sink, number, deadline, (), None)
-            begun = False
+            envelope = (message, args, None, self.sink, number, deadline, (), None)
             if cell.task is None and message.is_plain and (now < host.inline_until or host.open_window(now)):
                 try:
                     value = cell.run_now(envelope, now)
                 except Exception as error:
                     raise self.localize(error) from None
                 if value is SUSPENDED:
-                    begun = True
+                    envelope = None
                 elif value is not NOT_NOW:
                     return (value if type(value) in SCALARS else self._answer(route, message, value),)
         else:
@@ -152,7 +147,7 @@ class Router:
         call.link = link
         call.parcel = frame
         if link is None or frame is None:
-            if not begun:
+            if envelope is not None:
                 assert cell is not None
                 cell.accept_local(envelope)
         elif route.credit > 0 and not route.held and len(frame) < wire.PIECE_BYTES:
@@ -182,7 +177,7 @@ class Router:
         stream: Inflow | None,
     ) -> Call:
         """Send an ask or open a stream with everything that the common case leaves out."""
-        options = ref._options  # pyright: ignore[reportPrivateUsage]
+        options = ref._options
         turn = current_turn.get()
         now = monotonic()
         limit = (options.timeout if options is not None else None) or message.options.timeout or self.ask_timeout
@@ -238,10 +233,10 @@ class Router:
         self, ref: ActorRef, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[None] | None:
         """Send a told message; see `Caller.tell`. The common case is written out, for speed."""
-        route: Route | None = ref._route  # pyright: ignore[reportPrivateUsage]
+        route: Route | None = ref._route
         if route is None or route.version != self.routes.version:
             route = self.aim(ref, message)
-        if kwargs or ref._options is not None or current_turn.get() is not None:  # pyright: ignore[reportPrivateUsage]
+        if kwargs or ref._options is not None or current_turn.get() is not None:
             return self._tell(ref, route, message, args, kwargs)
         link = route.link
         if link is None:
@@ -272,7 +267,7 @@ class Router:
         self, ref: ActorRef, route: Route, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[None] | None:
         """Send a told message with everything that the common case leaves out."""
-        options = ref._options  # pyright: ignore[reportPrivateUsage]
+        options = ref._options
         turn = current_turn.get()
         now = monotonic()
         own = options.timeout if options is not None else None
@@ -401,7 +396,7 @@ class Router:
 
     def silent_stream(self, ref: ActorRef, message: Message, limit: float) -> CallTimeout:
         """Return what a reader gets whose stream yields nothing for its limit."""
-        name = display(ref._type_name, ref._key)  # pyright: ignore[reportPrivateUsage]
+        name = display(ref._type_name, ref._key)
         return CallTimeout(
             f"{name}.{message.name} yielded nothing for {limit:.1f} s; give it more with using(ref, timeout=…)",
             certainty=MAYBE_EXECUTED,
@@ -443,11 +438,11 @@ class Router:
         if self.stopped is not None:
             raise NodeStopped(self.stopped, certainty=NOT_SENT, method=message.name, node=self.node_id)
         try:
-            route = self.routes.to(ref._type_name, ref._key, ref._node)  # pyright: ignore[reportPrivateUsage]
+            route = self.routes.to(ref._type_name, ref._key, ref._node)
         except CallError as error:
             error.method = message.name
             raise
-        ref._route = route  # pyright: ignore[reportPrivateUsage]
+        ref._route = route
         return route
 
     # ---- limits ------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class Inflow(AsyncIterator[Any]):
         self.limit = 0.0
         self._error: BaseException | None = None
         self._ended = False
-        self.held = (ref._type_name, ref._key)  # pyright: ignore[reportPrivateUsage]
+        self.held = (ref._type_name, ref._key)
         self.holder: object = None
         """Who holds the actor's turn through this stream, if it does."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringcast.errors import CallError
 
-from ..actors.ref import SPAWNED, ActorRef, require_ref
+from ..actors.ref import ActorRef, is_spawned, require_ref
 from ..discovery.member import View
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Watches:
     # ---- the node of the actor that is watched -----------------------------------------------------
 
     async def _on_watch(self, name: str, key: Any, watcher: str, number: int) -> str | None:
-        if type(key) is tuple and key and key[0] == SPAWNED and key not in self._host.kinds.named(name).cells:
+        if is_spawned(key) and key not in self._host.kinds.named(name).cells:
             return "ended"
         self._watchers.setdefault((name, key), set()).add((watcher, number))
         return None
@@ -151,4 +151,4 @@ class Watches:
 
 
 def _parts(ref: ActorRef) -> tuple[str, Any, str | None]:
-    return ref._type_name, ref._key, ref._node  # pyright: ignore[reportPrivateUsage]
+    return ref._type_name, ref._key, ref._node
