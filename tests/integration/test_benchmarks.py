@@ -6,9 +6,7 @@ import sys
 
 
 def bench(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *args], capture_output=True, text=True, timeout=60
-    )
+    return subprocess.run([sys.executable, "-m", "benchmarks", *args], capture_output=True, text=True, timeout=60)
 
 
 def test_every_kind_of_workload_is_measured() -> None:

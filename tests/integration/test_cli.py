@@ -152,9 +152,7 @@ class Watcher:
 
         def is_leaving() -> bool:
             views = [event.view for event in self.seen if isinstance(event, ViewChanged)]
-            return any(
-                member.leaving and member.address == address for view in views for member in view.members
-            )
+            return any(member.leaving and member.address == address for view in views for member in view.members)
 
         async with asyncio.timeout(LIMIT), self._more:
             await self._more.wait_for(is_leaving)

@@ -161,8 +161,7 @@ async def test_three_find_each_other_by_zeroconf_and_ignore_another_cluster() ->
 async def test_all_started_at_once_with_the_same_seeds_are_one_cluster() -> None:
     addresses = free_addresses(4)
     nodes = [
-        Recorder(name, [Seeds(addresses)], listen=address)
-        for name, address in zip("abcd", addresses, strict=True)
+        Recorder(name, [Seeds(addresses)], listen=address) for name, address in zip("abcd", addresses, strict=True)
     ]
     async with started(*nodes):
         for node in nodes:
@@ -230,9 +229,7 @@ async def test_a_killed_process_is_lost_and_a_blocked_application_is_not() -> No
     async with started(one):
         names = ["p1", "p2"]
         children = {
-            name: await asyncio.create_subprocess_exec(
-                sys.executable, "-c", CHILD, name, one.membership.address
-            )
+            name: await asyncio.create_subprocess_exec(sys.executable, "-c", CHILD, name, one.membership.address)
             for name in names
         }
         try:
@@ -307,9 +304,7 @@ async def test_other_channels_are_handed_over_right_after_the_preamble() -> None
         await writer.wait_closed()
 
 
-@pytest.mark.parametrize(
-    "sent", [b"GET / HTTP/1.1\r\n\r\n", b"RCST\x02A\0\0", b"RC", preamble(b"M") + b"\xff" * 9]
-)
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"RCST\x02A\0\0", b"RC", preamble(b"M") + b"\xff" * 9])
 async def test_strangers_are_closed_and_change_nothing(sent: bytes) -> None:
     one = Recorder("one")
     async with started(one):
@@ -344,8 +339,8 @@ async def test_an_error_on_the_membership_thread_stops_the_node_and_is_told() ->
         await one.until(lambda: bool(one.failures))
         assert str(one.failures[0]) == "boom"
         await one.membership.stop()
-        assert one.membership._thread is not None  # pyright: ignore[reportPrivateUsage]
-        assert not one.membership._thread.is_alive()  # pyright: ignore[reportPrivateUsage]
+        assert one.membership._thread is not None
+        assert not one.membership._thread.is_alive()
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing_running() -> None:
@@ -373,9 +368,7 @@ async def test_two_find_each_other_by_a_name_and_advertise_names() -> None:
         async with started(two):
             for node in (one, two):
                 await node.until_members(["one", "two"])
-                assert {member.address.split(":")[0] for member in node.membership.view.members} == {
-                    "localhost"
-                }
+                assert {member.address.split(":")[0] for member in node.membership.view.members} == {"localhost"}
 
 
 async def test_a_datagram_to_a_name_is_lost_until_the_name_is_resolved() -> None:

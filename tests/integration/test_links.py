@@ -60,7 +60,7 @@ async def test_a_connection_that_ended_is_dialled_again() -> None:
         ref = await there(one, two)
         for what in ("a", "b", "c"):
             assert await ref.say(what) == what
-            connection = one._peers.links[two.id].connection  # pyright: ignore[reportPrivateUsage]
+            connection = one._peers.links[two.id].connection
             assert connection is not None
             connection.abort("cut by the test")
 
@@ -69,7 +69,7 @@ async def test_a_cut_under_a_call_says_so_and_a_read_is_sent_again() -> None:
     async with pair("cut-under") as (one, two):
         ref = await there(one, two)
         await ref.say("hello")
-        connection = one._peers.links[two.id].connection  # pyright: ignore[reportPrivateUsage]
+        connection = one._peers.links[two.id].connection
         assert connection is not None
         writing, reading = asyncio.ensure_future(ref.say("x")), asyncio.ensure_future(ref.read("y"))
         await asyncio.sleep(0)  # both are sent with their first step

@@ -38,9 +38,7 @@ class Tag:
 
 
 def make_codec() -> Codec:
-    return Codec(
-        allow_pickle=False, ref_type=Codec, ref_to_wire=lambda ref: [], ref_from_wire=lambda parts: None
-    )
+    return Codec(allow_pickle=False, ref_type=Codec, ref_to_wire=lambda ref: [], ref_from_wire=lambda parts: None)
 
 
 zones = st.none() | st.just(datetime.UTC) | st.timezones()
@@ -74,10 +72,7 @@ hashables = st.recursive(
     max_leaves=5,
 )
 values: st.SearchStrategy[Any] = st.recursive(
-    hashables
-    | st.just(float("nan"))
-    | st.binary().map(bytearray)
-    | st.binary().map(lambda data: memoryview(data)),
+    hashables | st.just(float("nan")) | st.binary().map(bytearray) | st.binary().map(lambda data: memoryview(data)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.lists(inner, max_size=4).map(tuple),

@@ -252,9 +252,7 @@ bounded = settings(max_examples=12, deadline=None, suppress_health_check=[Health
 
 
 @bounded
-@given(
-    seed=seeds, size=st.integers(1, 7), loss=st.floats(0, 0.2), duplicates=st.floats(0, 0.5), data=st.data()
-)
+@given(seed=seeds, size=st.integers(1, 7), loss=st.floats(0, 0.2), duplicates=st.floats(0, 0.5), data=st.data())
 def test_nodes_that_start_at_once_become_one_cluster(
     seed: int, size: int, loss: float, duplicates: float, data: st.DataObject
 ) -> None:
@@ -368,7 +366,7 @@ def test_clusters_that_meet_later_become_one(seed: int, sizes: tuple[int, int]) 
     network.run(3.0)
     assert not network.is_one()
     network.hosts["a0"].participant.found(address_of("b0"), network.now)
-    network._on_time(network.hosts["a0"])  # pyright: ignore[reportPrivateUsage]
+    network._on_time(network.hosts["a0"])
     assert network.run(5.0, network.is_one) < 5.0
     assert all(host.saw(MemberLost) == [] for host in network.up())
 
@@ -428,9 +426,7 @@ faults = st.lists(
 
 @settings(bounded, max_examples=30)
 @given(seed=seeds, size=st.integers(1, 5), schedule=faults)
-def test_whatever_happens_it_ends_in_one_cluster(
-    seed: int, size: int, schedule: list[tuple[str, int, float]]
-) -> None:
+def test_whatever_happens_it_ends_in_one_cluster(seed: int, size: int, schedule: list[tuple[str, int, float]]) -> None:
     network = cluster(seed, size)
     next_name = itertools.count(size)
     for fault, choice, seconds in schedule:

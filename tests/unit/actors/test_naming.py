@@ -236,7 +236,7 @@ def test_a_blob_must_be_what_its_name_says() -> None:
         class_from_blob("m:Local@0123456789abcdef", blob)
     for wrong, says in ((blob, "something else"), (number, "something else"), (b"junk", "does not load")):
         with pytest.raises(CodecError, match=says):
-            class_from_blob(f"m:Other@{naming._digest(wrong)}", wrong)  # pyright: ignore[reportPrivateUsage]
+            class_from_blob(f"m:Other@{naming._digest(wrong)}", wrong)
 
 
 def test_a_class_that_cannot_be_pickled_says_so() -> None:

@@ -13,9 +13,7 @@ def rated(*rates: float) -> list[Measurement]:
 
 
 def test_ratio_of_rates_is_that_of_the_medians() -> None:
-    row = Row(
-        BY_NAME["R2"], limit=rated(100, 200, 900), ours={"simple": rated(200), "general": rated(50, 110, 120)}
-    )
+    row = Row(BY_NAME["R2"], limit=rated(100, 200, 900), ours={"simple": rated(200), "general": rated(50, 110, 120)})
     assert row.ratio("simple") == pytest.approx(1.0)
     assert row.ratio("general") == pytest.approx(0.55)
     assert row.met() is False
@@ -27,12 +25,8 @@ def test_latency_is_met_from_above() -> None:
 
     row = Row(BY_NAME["R1s"], limit=timed(30), ours={"simple": timed(30), "general": timed(59)})
     assert row.met() is True
-    assert (
-        Row(BY_NAME["R1s"], limit=timed(30), ours={"simple": timed(30), "general": timed(61)}).met() is False
-    )
-    assert (
-        Row(BY_NAME["R1p"], limit=timed(30), ours={"simple": timed(30), "general": timed(61)}).met() is None
-    )
+    assert Row(BY_NAME["R1s"], limit=timed(30), ours={"simple": timed(30), "general": timed(61)}).met() is False
+    assert Row(BY_NAME["R1p"], limit=timed(30), ours={"simple": timed(30), "general": timed(61)}).met() is None
 
 
 def test_actors_have_to_be_quick_and_small() -> None:

@@ -45,9 +45,9 @@ def test_what_cannot_be_listened_on_says_what_it_takes(text: str) -> None:
 
 
 def test_hosts_are_told_apart() -> None:
-    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "10.0.0.5", "node")] == [
-        True
-    ] * 3 + [False] * 2
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "10.0.0.5", "node")] == [True] * 3 + [
+        False
+    ] * 2
     assert [is_wildcard(host) for host in ("0.0.0.0", "::", "127.0.0.1", "node")] == [True] * 2 + [False] * 2
 
 

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import cast
 
-import msgpack  # pyright: ignore[reportMissingTypeStubs]
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

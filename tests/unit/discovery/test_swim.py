@@ -25,9 +25,7 @@ START = 100.0
 ME = Claim("me", "me:1", 1_000)
 
 
-def claim(
-    name: str, status: Status = Status.ALIVE, incarnation: int = 1, refutation: int = 0, by: str = ""
-) -> Claim:
+def claim(name: str, status: Status = Status.ALIVE, incarnation: int = 1, refutation: int = 0, by: str = "") -> Claim:
     return Claim(name, f"{name}:1", incarnation, refutation, status, by)
 
 
@@ -40,9 +38,7 @@ class Bench:
         for name in names:
             self.hear(name, Gossip())
 
-    def hear(
-        self, sender: str | Claim, message: Message, *claims: Claim, by_tcp: bool = False
-    ) -> list[Effect]:
+    def hear(self, sender: str | Claim, message: Message, *claims: Claim, by_tcp: bool = False) -> list[Effect]:
         who = claim(sender) if isinstance(sender, str) else sender
         return self.swim.receive(Envelope(who, message, claims), self.now, by_tcp=by_tcp)
 
@@ -78,11 +74,7 @@ def changes(effects: Iterable[Effect]) -> list[Claim]:
 
 
 def said(effects: Iterable[Effect], kind: type[Message]) -> list[SendUdp | Send]:
-    return [
-        effect
-        for effect in effects
-        if isinstance(effect, SendUdp | Send) and isinstance(effect.message, kind)
-    ]
+    return [effect for effect in effects if isinstance(effect, SendUdp | Send) and isinstance(effect.message, kind)]
 
 
 def test_alone_it_probes_and_says_nothing() -> None:
@@ -282,9 +274,7 @@ def test_the_dead_who_speak_are_shown_their_death_and_stay_dead() -> None:
         ([claim("c", incarnation=0)], True),
     ],
 )
-def test_of_two_sides_that_buried_each_other_the_smaller_or_younger_yields(
-    theirs: list[Claim], yields: bool
-) -> None:
+def test_of_two_sides_that_buried_each_other_the_smaller_or_younger_yields(theirs: list[Claim], yields: bool) -> None:
     bench = Bench("a", "b")
     bench.hear("a", Gossip(), claim("b", Status.DEAD))
     death = replace(ME, status=Status.DEAD)

@@ -143,9 +143,7 @@ def test_a_view_is_repeated_until_it_is_reported() -> None:
     bench.join(YOUNG, "me@10", 2)
     assert sent(bench.run(2.0), ViewNews) == []
     # Whoever reports an older one gets it at once.
-    assert sent(bench.join(YOUNG, "me@10", 1), ViewNews) == [
-        Send("young:1", ViewNews(View("me@10", 2, (ME, YOUNG))))
-    ]
+    assert sent(bench.join(YOUNG, "me@10", 1), ViewNews) == [Send("young:1", ViewNews(View("me@10", 2, (ME, YOUNG))))]
 
 
 def test_a_stranger_is_waited_for_and_told_who_is_sequencer() -> None:
@@ -321,9 +319,7 @@ def test_a_seed_that_is_this_node_is_found_out() -> None:
     assert dial.address == "localhost:1"
     effects = core.receive(Envelope(core.sender, Exchange(True)), START, by_tcp=True)
     assert effects == [Send("me:1", Exchange(False))]
-    assert (
-        core.receive(Envelope(core.sender, Exchange(False)), START, by_tcp=True, dialled="localhost:1") == []
-    )
+    assert core.receive(Envelope(core.sender, Exchange(False)), START, by_tcp=True, dialled="localhost:1") == []
     assert core.stats()["contacts"] == 0
 
 

@@ -89,7 +89,18 @@ async def test_arguments_by_position_and_by_name(place: Place) -> None:
 
 async def test_values_keep_their_types(place: Place) -> None:
     keeper = place.node.ref(Keeper, "k")
-    for value in (None, True, 1 << 90, 1.5, "é", b"\0", (1, (2,)), {1: "a", ("t",): 2}, {1, 2}, [b"x", bytearray(b"y")]):
+    for value in (
+        None,
+        True,
+        1 << 90,
+        1.5,
+        "é",
+        b"\0",
+        (1, (2,)),
+        {1: "a", ("t",): 2},
+        {1, 2},
+        [b"x", bytearray(b"y")],
+    ):
         await keeper.keep(value)
         found = await keeper.kept()
         assert found == value
@@ -348,7 +359,15 @@ async def test_a_large_message_is_not_overtaken_by_a_small_one(place: Place) -> 
     await tell(keeper.note, 4)
     await asyncio.gather(*tasks)
     await eventually(lambda: len(gates.seen) == 7)
-    assert [value if isinstance(value, int) else "large" for value in gates.seen] == ["large", 1, "large", 2, 3, "large", 4]
+    assert [value if isinstance(value, int) else "large" for value in gates.seen] == [
+        "large",
+        1,
+        "large",
+        2,
+        3,
+        "large",
+        4,
+    ]
 
 
 # ---- the verbs ---------------------------------------------------------------------------------------

@@ -295,7 +295,7 @@ def test_attributes_of_a_named_tuple_subclass_survive(codec: Codec) -> None:
 
 def test_private_attributes_and_set_fields_of_a_model_survive(codec: Codec) -> None:
     model = Model(name="m")
-    model._secret = 7  # pyright: ignore[reportPrivateUsage]
+    model._secret = 7
     back = codec.unpack(codec.pack(model))
     assert back._secret == 7
     assert back.model_fields_set == {"name"}
@@ -640,9 +640,7 @@ REFUSED: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("value", "path", "says"), REFUSED, ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("value", "path", "says"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
 def test_what_cannot_travel_is_named_with_its_place(codec: Codec, value: Any, path: str, says: str) -> None:
     with pytest.raises(CodecError) as refused:
         codec.pack([1, value])

@@ -18,9 +18,7 @@ from ringcast.runtime.failures import error_from_wire, error_to_wire
 
 @pytest.fixture
 def codec() -> Codec:
-    return Codec(
-        allow_pickle=False, ref_type=Codec, ref_to_wire=lambda ref: [], ref_from_wire=lambda parts: None
-    )
+    return Codec(allow_pickle=False, ref_type=Codec, ref_to_wire=lambda ref: [], ref_from_wire=lambda parts: None)
 
 
 class Plain(Exception):
@@ -185,9 +183,7 @@ def test_a_remote_error_stays_one(codec: Codec) -> None:
 
 
 def test_groups_arrive_with_their_members(codec: Codec) -> None:
-    back = over_the_wire(
-        raised(ExceptionGroup("g", [ValueError(1), ExceptionGroup("h", [Odd(1, b=2)])])), codec
-    )
+    back = over_the_wire(raised(ExceptionGroup("g", [ValueError(1), ExceptionGroup("h", [Odd(1, b=2)])])), codec)
     assert isinstance(back, ExceptionGroup)
     assert back.message == "g"
     assert type(back.exceptions[0]) is ValueError

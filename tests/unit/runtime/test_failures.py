@@ -200,7 +200,7 @@ async def without_its_module(there: Place, monkeypatch: pytest.MonkeyPatch) -> N
     task = submit(there.node.ref(Faulty, "f").wait_and_fail, "gate")
     await gates.entered("gate")
     gates.let_go("gate")
-    frames = there.node._peers.link(there.owner.id)  # pyright: ignore[reportPrivateUsage]
+    frames = there.node._peers.link(there.owner.id)
     receive = type(frames).receive
 
     def without_the_module(link: Any, arrived: Any) -> None:

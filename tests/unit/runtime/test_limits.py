@@ -379,9 +379,9 @@ async def test_a_cancel_that_overtakes_its_call_still_wins(there: Place) -> None
     """The call goes round by a node that has to send it on; the cancel comes first."""
     slow = there.node.ref(Slow, "s")
     await slow.note("there")
-    link = there.node._peers.link(there.owner.id)  # pyright: ignore[reportPrivateUsage]
+    link = there.node._peers.link(there.owner.id)
     message = type(slow).note.__ringcast_message__  # type: ignore[attr-defined]
-    number = there.node._router.number + 1  # pyright: ignore[reportPrivateUsage]
+    number = there.node._router.number + 1
     link.send_cancel(message, number, "s", False)
     task = submit(slow.note, "overtaken")
     await raised(asyncio.wait_for(task, 0.2))

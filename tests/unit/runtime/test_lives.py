@@ -115,7 +115,7 @@ class Gpu(Actor, placement=Labels(gpu="1")):
 async def quick(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A place where the cluster's root starts again quickly."""
     for node in (place.node, place.owner):
-        monkeypatch.setattr(node._host.lives, "_root", QUICK)  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(node._host.lives, "_root", QUICK)
     return place
 
 
@@ -288,7 +288,7 @@ async def test_an_asked_failure_is_none_unless_it_is_fatal(quick: Place) -> None
 
 async def test_backoff_grows_between_failures(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = OneForOne(backoff=Backoff(first=0.05, factor=3.0, limit=1.0, jitter=0))
-    monkeypatch.setattr(here.node._host.lives, "_root", slow)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(here.node._host.lives, "_root", slow)
     worker = await here.node.spawn(props(Worker, "w"))
     loop = asyncio.get_running_loop()
     waits: list[float] = []

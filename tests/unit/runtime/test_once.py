@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ringcast import CallError, submit, using
-from ringcast import Actor
+from ringcast import Actor, CallError, submit, using
 from tests.unit.runtime.places import Place, gates, raised
 
 

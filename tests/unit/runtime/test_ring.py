@@ -71,9 +71,7 @@ def test_equal_keys_have_equal_hashes() -> None:
     assert key_hash("c", Seat("A", 4)) == key_hash("c", ("A", 4))
 
 
-@pytest.mark.parametrize(
-    "key", ["", "é\ud800", 0, -1, 1 << 4000, b"", UUID(int=5), (), ("a", (1, b"x")), Plan.FREE]
-)
+@pytest.mark.parametrize("key", ["", "é\ud800", 0, -1, 1 << 4000, b"", UUID(int=5), (), ("a", (1, b"x")), Plan.FREE])
 def test_allowed_keys_pass_and_can_be_hashed(key: Key) -> None:
     check_key(key)
     assert 0 <= key_hash("c", key) < 1 << 64
