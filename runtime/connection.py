@@ -221,6 +221,11 @@ class Connection(asyncio.Protocol):
         head, *buffers = bulk.parts()
         self.link.receive_bulk(head, buffers)
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether pieces of a large message have still to be written."""
+        return bool(self._outgoing)
+
     # ---- for the link --------------------------------------------------------------------------
 
     def expect(self, number: int, lengths: list[int]) -> None:

@@ -134,6 +134,11 @@ class Link:
         self._connect(self)
 
     @property
+    def owes(self) -> bool:
+        """Whether something is still to be sent: a message to be sent on, or the rest of a large one."""
+        return bool(self.backlog) or (self.connection is not None and self.connection.is_sending)
+
+    @property
     def is_full(self) -> bool:
         """Whether the socket takes no more for now."""
         return self.connection is not None and self.connection.is_paused

@@ -36,6 +36,8 @@ HANDSHAKE = 3.0
 """Seconds that a handshake may take."""
 FIRST_RETRY = 0.05
 LAST_RETRY = 2.0
+LAST_WORDS = 1.0
+"""Seconds that a leaving node takes to send on what others have sent to it."""
 
 CHANNEL = b"A"
 """The channel of links in the connection's preamble."""
@@ -311,7 +313,15 @@ class Peers:
     # ---- the end -----------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Say goodbye and close all connections."""
+        """Send what was handed over here to be sent on, say goodbye and close all connections."""
+        for _ in range(round(LAST_WORDS / 0.01)):
+            if not any(link.owes for link in self.links.values()):
+                break
+            await asyncio.sleep(0.01)
+        for link in self.links.values():
+            for parcel in link.backlog:
+                self.arrivals.undeliverable(parcel, f"node {self.node_id} left before it could send it on")
+            link.backlog.clear()
         self._stopped = True
         for dial in list(self._dials.values()):
             dial.cancel()
