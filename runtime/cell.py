@@ -1,10 +1,10 @@
 """A cell: one activation of one actor, its mailbox and its turns.
 
 Messages are handled one at a time, in order, by a drain task that lives only while there is
-something to do, so an idle actor costs no task and no queue. All turns of an activation run in
-one `contextvars.Context` of its own: what a handler sets there stays with the activation and
-never reaches another actor. `read_only` handlers run in tasks of their own beside one another;
-an exclusive turn waits for them.
+something to do, so an idle actor costs no task and no queue. A turn may begin at once, where its
+message came from (`run_now`; see `runner`). Each turn begins in a clean context, so what a handler
+sets in a context variable ends with its turn. `read_only` handlers run in tasks of their own beside
+one another; an exclusive turn waits for them.
 
 What happens to an activation that fails, is idle, or has to go is decided by the host.
 """

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
-from typing import Any, NoReturn, Self, TypeVar, cast
+from typing import Any, Final, NoReturn, Self, TypeVar, cast
 
 import structlog
 
@@ -50,6 +50,16 @@ from .watches import Watches
 
 A = TypeVar("A")
 
+LATER: Final = {
+    "secret": None,
+    "store": None,
+    "data_dir": None,
+    "expect": None,
+    "bootstrap": "auto",
+    "split_brain": "majority",
+}
+"""Options that come with agreement, security and durable state; until then only their defaults are taken."""
+
 GOODBYES = 1.0
 """Seconds that a leaving node waits until others have heard which of its actors have ended."""
 
@@ -83,14 +93,17 @@ class Node:
             hosts: Modules whose actor classes this node hosts; default all that are imported; ``[]`` none.
             labels: What the node says of itself, for placement.
             config: Limits and switches.
-            unknown: Anything else is refused.
+            unknown: The options of `LATER`, with their defaults only; anything else is refused.
 
         Raises:
             ConfigError: If an option is unknown or wrong.
         """
-        if unknown:
-            known = "cluster, listen, advertise, discovery, hosts, labels, config"
-            raise ConfigError(f"Node has no option {', '.join(map(repr, unknown))}; it takes {known}")
+        for option, value in unknown.items():
+            if option not in LATER:
+                known = "cluster, listen, advertise, discovery, hosts, labels, config"
+                raise ConfigError(f"Node has no option {option!r}; it takes {known}")
+            if value != LATER[option]:
+                raise ConfigError(f"{option}={value!r}: this version has nothing but {LATER[option]!r} for it yet")
         if config is not None and not isinstance(config, NodeConfig):
             raise ConfigError(f"config={config!r}: it takes a NodeConfig(…)")
         set_up_logs()
