@@ -617,7 +617,7 @@ class Solar(datetime.tzinfo):
 REFUSED: list[tuple[Any, str, str]] = [
     ([{"file": Holder(threading.Lock())}], "args[0]['file'].file", "lock"),
     ([(1, {threading.Lock()})], "args[0][1]<element <unlocked", "lock"),
-    ([{threading.Lock: 1}], "args[0]<key <built-in", "builtin_function"),
+    ([{len: 1}], "args[0]<key <built-in", "builtin_function"),
     ([{"a": Point(1, generator())}], "args[0]['a'].y", "generator"),
     ([lambda: 1], "args[0]", "function"),
     ([sys.stderr], "args[0]", "cannot travel without pickle"),
