@@ -54,7 +54,7 @@ class Counter(Actor, mailbox=10, idle_after=None, supervision=OneForOne(), resta
 
 
 class Worker(Actor, placement=Labels(gpu="1")):
-    # Not at `self._counter` in the method: there pyright 1.1.414 takes no generic alias, be it of ours or not.
+    # Not at `self._counter` in the method: there pyright 1.1.414 does not take an alias of a bare type variable.
     _counter: Ref[Counter]
 
     def __init__(self, queue: str, *, retries: int = 3) -> None:

@@ -16,6 +16,14 @@ def body(**attributes: Any) -> type[Actor]:
     return type("Made", (Actor,), attributes)
 
 
+def one(self: Any) -> int:
+    return 1
+
+
+def as_it_is(function: Any) -> Any:
+    return function
+
+
 def test_a_public_plain_function_is_refused_and_says_what_to_do() -> None:
     def total(self: Any) -> int:
         return 1
@@ -31,16 +39,16 @@ def test_a_lambda_and_a_generator_are_plain_functions() -> None:
     with pytest.raises(TypeError, match="items"):
         body(items=items)
     with pytest.raises(TypeError, match="double"):
-        body(double=lambda self: 2)
+        body(double=lambda: 2)
 
 
 @pytest.mark.parametrize("kind", [property, functools.cached_property])
 def test_a_public_property_is_refused(kind: Any) -> None:
     with pytest.raises(TypeError, match=r"Made\.total is a property.*async def total.*_total"):
-        body(total=kind(lambda self: 1))
+        body(total=kind(one))
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, staticmethod, classmethod])
+@pytest.mark.parametrize("wrap", [as_it_is, staticmethod, classmethod])
 def test_private_static_and_class_methods_are_allowed_and_no_messages(wrap: Any) -> None:
     def function(*args: Any) -> int:
         return 1
@@ -59,7 +67,7 @@ def test_the_plain_functions_that_the_runtime_calls_are_allowed(name: str) -> No
 
 
 def test_private_properties_are_allowed() -> None:
-    assert actor_type(body(_total=property(lambda self: 1))).messages == {}
+    assert actor_type(body(_total=property(one))).messages == {}
 
 
 def test_an_async_on_method_that_is_no_hook_is_refused() -> None:

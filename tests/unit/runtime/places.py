@@ -61,7 +61,7 @@ async def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
         TimeoutError: If it is not within `seconds`.
     """
     async with asyncio.timeout(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  there is no event for most of what tests wait for
             await asyncio.sleep(0.001)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -36,7 +36,7 @@ class Sleeper(Actor, idle_after=0.1):
         await gates.passing(gate)
 
     @handler(read_only=True)
-    async def items(self, gate: str) -> AsyncIterator[int]:
+    async def items(self, gate: str) -> AsyncGenerator[int, None]:
         yield 1
         await gates.passing(gate)
         yield self.value
@@ -93,6 +93,8 @@ class Clock(Actor):
                 self.context.every(0, self.tick)
             case "keywords":
                 self.context.after(1, self.note, value=1, number=2)
+            case _:
+                raise AssertionError(kind)
 
     async def _private(self) -> None: ...
 
@@ -101,12 +103,12 @@ class Clock(Actor):
         return {"key": context.key, "me": context.me, "parent": context.parent, "epoch": context.epoch}
 
     async def log(self) -> dict[str, Any]:
-        bound = self.context.log
-        return dict(bound._context)  # type: ignore[attr-defined]
+        bound: Any = self.context.log
+        return dict(bound._context)
 
     async def relay_log(self, other: Any) -> tuple[Any, Any]:
-        mine = dict(self.context.log._context)  # type: ignore[attr-defined]
-        return mine, await other.log()
+        bound: Any = self.context.log
+        return dict(bound._context), await other.log()
 
 
 # ---- idleness ------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ async def answers(place: Place, slow: Slow) -> bool:
     """Whether an actor still handles messages."""
     async with asyncio.timeout(5):
         await slow.note("answers")
-    return gates.seen.pop() == "answers"
+    return bool(gates.seen.pop() == "answers")
 
 
 # ---- limits --------------------------------------------------------------------------------------
@@ -256,7 +256,8 @@ async def test_tell_and_submit_start_with_fresh_limits(place: Place, how: str) -
     gates.let_go("gate", "relay goes on")
     assert await answers(place, one)
     await eventually(lambda: "gate" in gates.seen)
-    for task in [task for task in gates.seen if isinstance(task, asyncio.Task)]:
+    submitted: list[asyncio.Task[Any]] = [task for task in gates.seen if isinstance(task, asyncio.Task)]
+    for task in submitted:
         assert await task == "gate"
 
 

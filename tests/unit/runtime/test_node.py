@@ -49,6 +49,11 @@ class Guest(Actor):
 # ---- options -------------------------------------------------------------------------------------
 
 
+async def start_and_leave(options: dict[str, Any]) -> None:
+    async with Node(**options):
+        pass
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -71,9 +76,9 @@ class Guest(Actor):
     ids=str,
 )
 async def test_wrong_options_are_config_errors(options: dict[str, Any], says: str) -> None:
+    values: dict[str, Any] = {"discovery": [], **options}
     with pytest.raises(ConfigError, match=says):
-        async with Node(**{"discovery": [], **options}):
-            pass
+        await start_and_leave(values)
 
 
 @pytest.mark.parametrize(
@@ -130,21 +135,18 @@ async def test_hosts_narrows_to_modules() -> None:
 async def test_classes_that_are_made_later_are_hosted_too(there: Place) -> None:
     namespace: dict[str, Any] = {"__name__": __name__, "Actor": Actor}
     exec("class Late(Actor):\n    async def hello(self): return 'late'", namespace)
-    setattr(sys.modules[__name__], "Late", namespace["Late"])
+    vars(sys.modules[__name__])["Late"] = namespace["Late"]
     try:
-        async with asyncio.timeout(5):
-            while isinstance(answer := await raised_or_value(there.node.ref(namespace["Late"], "l").hello()), Unreachable):
-                await asyncio.sleep(0.01)
-        assert answer == "late"
+        late = there.node.ref(namespace["Late"], "l")
+        await eventually(lambda: is_hosted(there, late))
+        assert await late.hello() == "late"
     finally:
-        delattr(sys.modules[__name__], "Late")
+        del vars(sys.modules[__name__])["Late"]
 
 
-async def raised_or_value(awaitable: Any) -> Any:
-    try:
-        return await awaitable
-    except Unreachable as error:
-        return error
+def is_hosted(place: Place, ref: Any) -> bool:
+    host = place.node._host  # pyright: ignore[reportPrivateUsage]
+    return place.owner.id in host.kinds.hosts(host.kinds.named(ref._type_name))
 
 
 async def test_a_class_of_a_function_travels_by_value(there: Place) -> None:
@@ -241,16 +243,18 @@ async def test_leaving_hands_over_and_queued_calls_go_to_the_new_owner() -> None
         leaves = Node(cluster=cluster, discovery=seeds, config=config)
         async with caller, leaves:
             await caller.wait_for_members(3, 5)
-            key = [key for key in range(100) if (await caller.locate(caller.ref(Guest, key))).id == leaves.id][0]
+            key = next(
+                iter([key for key in range(100) if (await caller.locate(caller.ref(Guest, key))).id == leaves.id])
+            )
             guest = caller.ref(Guest, key)
             running = submit(guest.wait, "gate")
             await gates.entered("gate")
             queued = [submit(guest.hello) for _ in range(5)]
             await caller.ref(Guest, key + 1000).hello()
             leaving = asyncio.create_task(leaves.leave())
-            async with asyncio.timeout(5):
-                while (await caller.locate(guest)).id != stays.id:
-                    await asyncio.sleep(0.001)
+            hosts = caller._host.kinds  # pyright: ignore[reportPrivateUsage]
+            kind = hosts.named(f"{__name__}:Guest")
+            await eventually(lambda: hosts.hosts(kind) == (stays.id,))
             assert await using(guest, timeout=5).hello() == "hello"
             gates.let_go("gate")
             assert await running == "gate"
