@@ -16,7 +16,7 @@ from ringcast.runtime.inquiry import Inquiry, NoAnswerError
 from ringcast.runtime.ring import Key
 
 
-class Desk(Actor):
+class Reception(Actor):
     """Has keys of every kind."""
 
     async def ring(self) -> str:
@@ -62,9 +62,9 @@ def garbled(body: bytes) -> bytes:
         framed({"what": "actors", "limit": "many"}),
         framed({"what": "actors", "limit": float("inf")}),
         framed({"what": "locate"}),
-        framed({"what": "locate", "class": "Desk", "kind": "list", "key": "1"}),
-        framed({"what": "locate", "class": "Desk", "kind": "int", "key": "one"}),
-        framed({"what": "locate", "class": ["Desk"], "kind": "str", "key": "one"}),
+        framed({"what": "locate", "class": "Reception", "kind": "list", "key": "1"}),
+        framed({"what": "locate", "class": "Reception", "kind": "int", "key": "one"}),
+        framed({"what": "locate", "class": ["Reception"], "kind": "str", "key": "one"}),
         framed({"what": "locate", "class": "Nobody's", "kind": "str", "key": "one"}),
     ],
 )
@@ -132,19 +132,19 @@ async def test_status_says_who_and_where(node: Node) -> None:
 )
 async def test_locate_knows_keys_of_every_kind(node: Node, kind: str, text: str, key: Key) -> None:
     inquiry = Inquiry("", node.address, 5.0)
-    before = await inquiry.locate("Desk", kind, text)
-    assert await node.ref(Desk, key).ring() == "here"
-    after = await inquiry.locate("Desk", kind, text)
+    before = await inquiry.locate("Reception", kind, text)
+    assert await node.ref(Reception, key).ring() == "here"
+    after = await inquiry.locate("Reception", kind, text)
     assert (before["active"], after["active"]) == (False, True)
     assert after["id"] == node.id
-    assert after["actor"].endswith(f"Desk[{key!r}]")
+    assert after["actor"].endswith(f"Reception[{key!r}]")
 
 
 async def test_actors_are_filtered_before_they_are_limited(node: Node) -> None:
     for key in range(5):
-        await node.ref(Desk, key).ring()
+        await node.ref(Reception, key).ring()
     inquiry = Inquiry("", node.address, 5.0)
-    few = await inquiry.ask(node.address, "actors", **{"class": "Desk", "limit": 2})
+    few = await inquiry.ask(node.address, "actors", **{"class": "Reception", "limit": 2})
     none = await inquiry.ask(node.address, "actors", **{"class": "Chair", "limit": 2})
     assert (few["total"], len(few["actors"])) == (5, 2)
     assert none == {"total": 0, "actors": []}
