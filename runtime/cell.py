@@ -268,7 +268,7 @@ class Cell(Mailbox):
                 slice_end = now + SLICE
                 continue
             if self.side and not mailbox[0][0].options.read_only and self._holders():
-                if not await self._readers_done():
+                if not await self._readers_done() or self.fault is not None:
                     return
                 continue  # it may have been cancelled while it waited
             envelope = mailbox.popleft()

@@ -16,6 +16,8 @@ from ringcast.discovery.preamble import preamble
 from ringcast.runtime.peers import CHANNEL, Peers
 from tests.unit.runtime.places import REMOTE, Place, a_place, gates, new_cluster, raised
 
+_msgpack: Any = msgpack  # it has no types
+
 
 class Echo(Actor):
     async def say(self, what: Any) -> Any:
@@ -32,7 +34,7 @@ async def dial(node: Node) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
 
 
 def framed(value: object) -> bytes:
-    body: bytes = msgpack.packb(value)
+    body: bytes = _msgpack.packb(value)
     return struct.pack("!I", len(body)) + body
 
 
@@ -95,7 +97,7 @@ async def test_a_hello_that_does_not_fit_is_refused_with_both_sides_values(
     writer.write(preamble(CHANNEL) + framed(hello_to(here.node, **changes)))
     answer = await rest_of(reader)
     writer.close()
-    refused = msgpack.unpackb(answer[4:])["refused"]
+    refused: str = _msgpack.unpackb(answer[4:])["refused"]
     assert any(word in refused for word in says)
     assert here.node.id in refused
     assert await here.node.ref(Echo, "e").say(1) == 1

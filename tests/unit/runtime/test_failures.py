@@ -269,6 +269,25 @@ async def test_errors_of_told_messages_fail_the_actor(place: Place, kind: str) -
     assert await faulty.set(1) > epoch
 
 
+async def test_a_failed_reader_fails_the_actor_before_the_next_writer(place: Place) -> None:
+    faulty = place.node.ref(Faulty, "f")
+    await faulty.set(7)
+    await tell(faulty.wait, "gate")
+    await gates.entered("gate")
+    await tell(faulty.fail_beside, "plain")
+    setting, getting = submit(faulty.set, 5), submit(faulty.get)
+    gates.let_go("gate")
+    await setting
+    assert await getting == 5
+    assert gates.seen == ["stopped: failed"]
+
+
+async def test_a_cancellation_is_an_error_of_the_call_without_isolation_too() -> None:
+    async with a_place(LOCAL, copy_local=False) as place:
+        for kind in ("cancelled", "foreign"):
+            assert isinstance(await raised(place.node.ref(Faulty, "f").fail(kind)), RemoteError)
+
+
 async def test_a_failure_keeps_the_mailbox_except_for_what_failed(place: Place) -> None:
     faulty = place.node.ref(Faulty, "f")
     await tell(faulty.wait, "gate")
