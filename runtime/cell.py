@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from ringcast.errors import (
     MAYBE_EXECUTED,
     NOT_SENT,
-    CallCycle,
     CallTimeout,
     WrongArguments,
 )
@@ -32,7 +31,7 @@ from ringcast.errors import (
 from ..actors.actor import Actor
 from ..actors.context import Context, Timer
 from ..actors.messages import Message
-from ..actors.ref import ActorRef, display
+from ..actors.ref import ActorRef
 from ..actors.turn import current_turn
 from .door import Door
 from .envelope import Envelope
@@ -280,7 +279,7 @@ class Cell(Mailbox):
                 expire(self, envelope)
                 continue
             if not message.is_plain and message.options.read_only:
-                self._run_beside(envelope)
+                self.run_beside(envelope)
                 continue
             self.number = self.turn = turn = self.number + 1
             self.current = envelope
@@ -404,7 +403,7 @@ class Cell(Mailbox):
 
     # ---- turns beside the drain: read-only and reentrant ones -----------------------------------
 
-    def _run_beside(self, envelope: Envelope) -> None:
+    def run_beside(self, envelope: Envelope) -> None:
         """Run a turn in a task of its own. A read-only stream holds no turn; others do."""
         if self.side is None:
             self.side = {}
@@ -450,38 +449,6 @@ class Cell(Mailbox):
     def _holders(self) -> list[asyncio.Task[None]]:
         """Return the tasks of turns beside the drain; read-only streams hold no turn."""
         return [task for _, task, _, holds in (self.side or {}).values() if holds]
-
-    def enter(self, envelope: Envelope) -> bool:
-        """Judge a message that carries a chain: a cycle is refused, a reentrant one runs at once.
-
-        Returns:
-            Whether the message has been dealt with.
-        """
-        message, _, _, sink, number, _, chain, _ = envelope
-        for name, key, epoch, turn in chain:
-            if name != self.kind.actor.name or key != self.key or epoch != self.epoch:
-                continue
-            if (self.current is not None and turn == self.turn) or (self.side and turn in self.side):
-                if message.options.reentrant:
-                    self._run_beside(envelope)
-                    return True
-                if sink is not None:
-                    names = [display(n, k) for n, k, _, _ in chain]
-                    way = " -> ".join([*names, self.name])
-                    sink.fail(
-                        number,
-                        CallCycle(
-                            f"{self.name}.{message.name} was called by a chain of asks that waits for {self.name} "
-                            f"itself: {way}; make the call with tell(), or mark the handler "
-                            f"@handler(reentrant=True)",
-                            certainty=NOT_SENT,
-                            actor=self.name,
-                            method=message.name,
-                            node=self.host.node_id,
-                        ),
-                    )
-                return True
-        return False
 
     def holds(self, envelope: Envelope) -> bool:
         """Whether a message still waits or runs here."""

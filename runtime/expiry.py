@@ -15,6 +15,7 @@ from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, ActorStopped, CallError, C
 
 from ..actors.messages import Message
 from .envelope import Envelope, Sink
+from .limits import mailbox_full
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -40,7 +41,7 @@ def cancel_call(cell: Cell, sink: Sink, number: int, expired: bool) -> bool:
             del cell.parked[place]
             if expired:
                 where = _where(cell, "waiting for room in the mailbox")
-                sink.fail(number, cell.host.mailbox_full(cell.name, envelope[0].name, where))
+                sink.fail(number, mailbox_full(cell.name, envelope[0].name, cell.host.node_id, where))
             return True
     current = cell.current
     if current is not None and current[3] is sink and current[4] == number:

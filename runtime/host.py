@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ringcast.errors import NOT_SENT, ActorStopped, CallError, MailboxFull, Unreachable
+from ringcast.errors import NOT_SENT, ActorStopped, CallError, Unreachable
 
 from ..actors.actor import Actor
 from ..actors.ref import ActorRef, display, is_spawned
@@ -29,6 +29,7 @@ from ..actors.turn import current_turn
 from ..discovery.member import View
 from .cell import SLICE, Cell
 from .codec import Codec
+from .cycles import enter
 from .dead import DeadLetters
 from .envelope import Envelope, Sink
 from .expiry import cancel_call, stopped
@@ -167,7 +168,7 @@ class Host:
         Returns:
             The envelope to put into the mailbox; None if the message has been dealt with.
         """
-        if envelope[6] and cell.enter(envelope):
+        if envelope[6] and enter(cell, envelope):
             return None
         sink = envelope[3]
         if once is None or sink is None:
@@ -446,10 +447,6 @@ class Host:
         return Unreachable(
             f"{cell.name}.{envelope[0].name} {why}", actor=cell.name, method=envelope[0].name, node=self.node_id
         )
-
-    def mailbox_full(self, actor: str, method: str, place: str) -> MailboxFull:
-        """Return what a parked sender gets whose time has run out."""
-        return self.router.mailbox_full(actor, method, self.node_id, place)
 
     def log_of(self, cell: Cell) -> Any:
         """Return a logger bound to node, actor and trace."""

@@ -176,7 +176,7 @@ class Node:
             )
         self._state = "starting"
         self._loop = asyncio.get_running_loop()
-        self._router.loop = self._router.routes.loop = self._loop
+        self._router.loop = self._router.routes.loop = self._router.limits.loop = self._loop
         self._host.loop = self._host.runners.loop = self._loop
         self._first_view = self._loop.create_future()
         self._membership.update(hosts=self._hosted())

@@ -1,12 +1,9 @@
-"""The router: the verbs of a ref, and the limits of the calls that wait.
+"""The router: the verbs of a ref.
 
 It is the `Caller` behind every ref of the node. An ask, a told message or a stream is aimed by its
 route (`routes`), and goes to the cell here or, packed, to a peer's link. What most calls are is
 written out in `ask` and `tell`; what few have (options, a running turn, large arguments) is in
 `_ask` and `_tell`.
-
-Limits are kept by one coarse sweep and not by a timer each. When a limit passes, the owner is
-asked where the call is, and has `REPORT` seconds to tell.
 """
 
 from __future__ import annotations
@@ -25,11 +22,8 @@ from ringcast.errors import (
     CallCycle,
     CallError,
     CallTimeout,
-    Certainty,
     CodecError,
-    MailboxFull,
     NodeStopped,
-    Unreachable,
 )
 
 from ..actors.messages import Message
@@ -40,6 +34,7 @@ from .calls import PLAIN, SCALARS, Call, LocalSink, Parcel, StreamCall, unencoda
 from .cell import NOT_NOW, SUSPENDED
 from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire, steers
+from .limits import Limits, no_time, not_taken
 from .routes import Route, Routes
 from .streams import Inflow
 
@@ -50,10 +45,6 @@ if TYPE_CHECKING:
     from .link import Link
     from .peers import Peers
 
-SWEEP = 0.025
-"""Seconds between two looks at the limits of pending calls."""
-REPORT = 0.1
-"""Seconds that an owner has to say where a call is whose time has run out."""
 
 _FOREVER = math.inf
 
@@ -82,9 +73,7 @@ class Router:
         self.sink = self.routes.sink = LocalSink(self, node_id)
         self.holding: dict[object, list[tuple[str, Any]]] = {}
         self.stopped: str | None = f"node {node_id} has not started; use `async with node:`"
-        self._asked: set[int] = set()
-        """Calls whose time has run out, and whose owner was asked where they are."""
-        self._sweeper: asyncio.TimerHandle | None = None
+        self.limits = Limits(node_id, self.calls, self._ask_where)
 
     # ---- the verbs -----------------------------------------------------------------------------
 
@@ -156,8 +145,8 @@ class Router:
         else:
             call.parcel = parcel = Parcel(message, number, frame, None, None)
             self.routes.send(route, parcel)
-        if self._sweeper is None:
-            self.watch_limits()
+        if not self.limits.are_watched:
+            self.limits.watch()
         return call
 
     def _answer(self, route: Route, message: Message, value: Any) -> Any:
@@ -191,7 +180,7 @@ class Router:
                 if stream is None:
                     limit = min(limit, turn[2][DEADLINE] - now)
                     if limit <= 0:
-                        raise self._no_time(route, message)
+                        raise no_time(route, message, self.node_id)
         self._check_holding(route, message)
         deadline = now + limit
         once = options.idempotency_key if options is not None else None
@@ -225,8 +214,8 @@ class Router:
             call.parcel = parcel = self._parcel(link, message, number, head, args, kwargs)
             self.calls[number] = call
             self.routes.send(route, parcel)
-        if self._sweeper is None:
-            self.watch_limits()
+        if not self.limits.are_watched:
+            self.limits.watch()
         return call
 
     def tell(
@@ -313,7 +302,7 @@ class Router:
             async with asyncio.timeout(limit):
                 await accepted
         except TimeoutError:
-            raise self._not_taken(route, message) from None
+            raise not_taken(route, message, self.node_id) from None
 
     def _parcel(
         self,
@@ -420,13 +409,17 @@ class Router:
             self.loop.call_soon_threadsafe(self._release, holder, held)
             self.loop.call_soon_threadsafe(self.abandon, number)
 
-    def _cancel(self, call: Call, number: int, *, expired: bool) -> None:
+    def _cancel(self, call: Call, number: int, *, expired: bool) -> bool:
+        """Cancel a call at its owner, or ask where it is; return False if this node has it not, and should."""
         route = call.route
         if call.link is None:
-            if not self.host.cancel(route.kind, route.key, self.sink, number, expired) and expired:
-                call.fail(self._timed_out(call, "its place is unknown"))
-        elif call.link.is_up:
+            return self.host.cancel(route.kind, route.key, self.sink, number, expired)
+        if call.link.is_up:
             call.link.send_cancel(call.message, number, route.key, expired)
+        return True
+
+    def _ask_where(self, call: Call) -> bool:
+        return self._cancel(call, call.number, expired=True)
 
     def aim(self, ref: ActorRef, message: Message) -> Route:
         """Return the route of a ref, aimed at the present owner.
@@ -444,84 +437,6 @@ class Router:
             raise
         ref._route = route
         return route
-
-    # ---- limits ------------------------------------------------------------------------------
-
-    def watch_limits(self) -> None:
-        """See that the limits of pending calls are looked at."""
-        if self._sweeper is None:
-            delay = max(SWEEP, len(self.calls) / 400_000)
-            self._sweeper = self.loop.call_later(delay, self._sweep)
-
-    def _sweep(self) -> None:
-        now = monotonic()
-        self._sweeper = None
-        if self._asked:
-            self._asked.intersection_update(self.calls)
-        for number, call in [entry for entry in self.calls.items() if entry[1].deadline <= now]:
-            self._expire(number, call, now)
-        if self.calls:
-            self.watch_limits()
-
-    def _expire(self, number: int, call: Call, now: float) -> None:
-        if call.is_waiting:
-            del self.calls[number]
-            call.fail(self._not_taken(call.route, call.message))
-        elif number in self._asked or (call.link is not None and not call.link.is_up):
-            del self.calls[number]
-            call.fail(self._timed_out(call, "its place is unknown: the owner did not say"))
-        else:
-            self._asked.add(number)
-            call.deadline = now + REPORT
-            self._cancel(call, number, expired=True)
-            if call.link is None:
-                self.calls.pop(number, None)
-
-    def _not_taken(self, route: Route, message: Message) -> CallError:
-        if route.link is not None and not route.link.is_up:
-            return Unreachable(
-                f"{route.name}.{message.name} was not sent: node {route.link.peer}, which owns the actor, is not "
-                f"connected ({route.link.trouble}); the message waited for its whole time limit",
-                certainty=NOT_SENT,
-                actor=route.name,
-                method=message.name,
-                node=route.link.peer,
-            )
-        node = self.node_id if route.link is None else route.link.peer
-        return self.mailbox_full(route.name, message.name, node, "waiting for room in the mailbox")
-
-    def mailbox_full(self, actor: str, method: str, node: str, place: str) -> MailboxFull:
-        """Return what a sender gets for whom there was no room in time."""
-        return MailboxFull(
-            f"{actor} has a full mailbox: {method} found no room within its time limit; send less, give it more "
-            f"time, or split the actor",
-            certainty=NOT_SENT,
-            actor=actor,
-            method=method,
-            node=node,
-            place=place,
-        )
-
-    def _timed_out(self, call: Call, place: str) -> CallTimeout:
-        certainty: Certainty = MAYBE_EXECUTED
-        return CallTimeout(
-            f"{call.route.name}.{call.message.name} did not answer within its time limit",
-            certainty=certainty,
-            actor=call.route.name,
-            method=call.message.name,
-            node=self.node_id if call.link is None else call.link.peer,
-            place=place,
-        )
-
-    def _no_time(self, route: Route, message: Message) -> CallTimeout:
-        return CallTimeout(
-            f"{route.name}.{message.name} was not sent: the time limit of the running turn is over; use "
-            f"using(ref, detached=True) for a call that outlives its caller's limit",
-            certainty=NOT_SENT,
-            actor=route.name,
-            method=message.name,
-            node=self.node_id,
-        )
 
     # ---- odds --------------------------------------------------------------------------------
 
@@ -573,9 +488,7 @@ class Router:
     def stop(self, why: str) -> None:
         """Take no more calls, and fail those that still wait."""
         self.stopped = why
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        self.limits.stop()
         self.routes.stop(why)
         for call in self.calls.values():
             call.fail(NodeStopped(why, certainty=MAYBE_EXECUTED, actor=call.route.name, method=call.message.name))

@@ -64,7 +64,7 @@ class System:
         call.parcel = parcel = Parcel(_MESSAGE, number, frame, buffers, None)
         route.credit = wire.WINDOW if link.is_up else 0  # few and small: they need no window
         router.routes.send(route, parcel)
-        router.watch_limits()
+        router.limits.watch()
         try:
             return await call
         finally:

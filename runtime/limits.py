@@ -1,0 +1,127 @@
+"""The time limits of pending calls, at the caller's node.
+
+They are kept by one coarse sweep and not by a timer each. When a limit passes, the owner is asked
+where the call is, and has `REPORT` seconds to tell; a call that still waited to be sent has
+certainly not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, CallError, CallTimeout, MailboxFull, Unreachable
+
+from ..actors.messages import Message
+from .calls import Call
+from .routes import Route
+
+SWEEP = 0.025
+"""Seconds between two looks at the limits."""
+REPORT = 0.1
+"""Seconds that an owner has to say where a call is whose time has run out."""
+LOOKS_A_SECOND = 400_000
+"""Calls that may be looked at in a second: with very many the sweep is coarser."""
+
+
+class Limits:
+    """Watches the limits of one node's calls."""
+
+    def __init__(self, node_id: str, calls: dict[int, Call], ask_where: Callable[[Call], bool]) -> None:
+        """Watch `calls`; `ask_where` asks the owner, or returns False if the call is nowhere on this node."""
+        self.loop: asyncio.AbstractEventLoop
+        self.are_watched = False
+        self._node_id = node_id
+        self._calls = calls
+        self._ask_where = ask_where
+        self._asked: set[int] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """See that the limits are looked at while there are calls."""
+        if not self.are_watched:
+            self.are_watched = True
+            self._sweeper = self.loop.call_later(max(SWEEP, len(self._calls) / LOOKS_A_SECOND), self._sweep)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        self.are_watched = False
+        if self._asked:
+            self._asked.intersection_update(self._calls)
+        for call in [call for call in self._calls.values() if call.deadline <= now]:
+            self._expire(call, now)
+        if self._calls:
+            self.watch()
+
+    def _expire(self, call: Call, now: float) -> None:
+        number = call.number
+        if call.is_waiting:
+            del self._calls[number]
+            call.fail(not_taken(call.route, call.message, self._node_id))
+        elif number in self._asked or (call.link is not None and not call.link.is_up):
+            del self._calls[number]
+            call.fail(self._timed_out(call, "its place is unknown: the owner did not say"))
+        else:
+            self._asked.add(number)
+            call.deadline = now + REPORT
+            if not self._ask_where(call):
+                call.fail(self._timed_out(call, "its place is unknown"))
+            if call.link is None:
+                self._calls.pop(number, None)
+
+    def _timed_out(self, call: Call, place: str) -> CallTimeout:
+        return CallTimeout(
+            f"{call.route.name}.{call.message.name} did not answer within its time limit",
+            certainty=MAYBE_EXECUTED,
+            actor=call.route.name,
+            method=call.message.name,
+            node=self._node_id if call.link is None else call.link.peer,
+            place=place,
+        )
+
+
+def not_taken(route: Route, message: Message, node_id: str) -> CallError:
+    """Return what a sender gets whose message waited here for its whole limit."""
+    link = route.link
+    if link is not None and not link.is_up:
+        return Unreachable(
+            f"{route.name}.{message.name} was not sent: node {link.peer}, which owns the actor, is not connected "
+            f"({link.trouble}); the message waited for its whole time limit",
+            certainty=NOT_SENT,
+            actor=route.name,
+            method=message.name,
+            node=link.peer,
+        )
+    owner = node_id if link is None else link.peer
+    return mailbox_full(route.name, message.name, owner, "waiting for room in the mailbox")
+
+
+def mailbox_full(actor: str, method: str, node: str, place: str) -> MailboxFull:
+    """Return what a sender gets for whom there was no room in time."""
+    return MailboxFull(
+        f"{actor} has a full mailbox: {method} found no room within its time limit; send less, give it more time, "
+        f"or split the actor",
+        certainty=NOT_SENT,
+        actor=actor,
+        method=method,
+        node=node,
+        place=place,
+    )
+
+
+def no_time(route: Route, message: Message, node_id: str) -> CallTimeout:
+    """Return what a handler gets that calls when its own caller's limit is over."""
+    return CallTimeout(
+        f"{route.name}.{message.name} was not sent: the time limit of the running turn is over; use "
+        f"using(ref, detached=True) for a call that outlives its caller's limit",
+        certainty=NOT_SENT,
+        actor=route.name,
+        method=message.name,
+        node=node_id,
+    )
