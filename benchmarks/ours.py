@@ -1,4 +1,7 @@
-"""The workloads on ringcast's public API: one node for L and S, a hosting and a calling one for R."""
+"""The workloads on ringcast's public API: one node for L and S, a hosting and a calling one for R and M.
+
+M1's limit is ringcast, too, on the same connection while it is idle: so a run of M1 tells I1 first.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from ringcast import Node, Seeds, run, tell
 
 from .child import Child, pin, ready
 from .counters import HANDLERS, Simple
-from .workloads import BATCH, BLOB, IN_FLIGHT, Measurement, clock, count_of, payload, pipelined, sequential
+from .workloads import BATCH, BLOB, BULK, IN_FLIGHT, Measurement, clock, count_of, payload, pipelined, sequential
 
 CLUSTER = "benchmarks"
 
@@ -56,6 +59,26 @@ async def activated(node: Node, cls: type[Simple], count: int) -> Measurement:
     return Measurement(count, seconds, bytes_per_actor=(resident_bytes() - before) // count)
 
 
+async def beside_bulk(ref: Simple, sink: Simple, count: int) -> Measurement:
+    """M1: small asks, one at a time, while large ones to another actor of the same node never end."""
+
+    async def stream() -> None:
+        while True:
+            await sink.size(BULK)
+
+    await sink.size(BULK)  # the first one makes both processes ask the kernel for the memory
+    async with asyncio.TaskGroup() as group:  # a stream that fails ends the measuring
+        streaming = group.create_task(stream())
+        result = await small_asks(ref, count)
+        streaming.cancel()
+    return result
+
+
+async def small_asks(ref: Simple, count: int) -> Measurement:
+    """R1 and I1, and what is timed of M1."""
+    return await sequential(lambda i: ref.echo_id(payload(i)), count)
+
+
 async def measured(node: Node, work: str, cls: type[Simple], count: int) -> Measurement:
     ref = node.ref(cls, work)
     await ref.count()
@@ -66,8 +89,10 @@ async def measured(node: Node, work: str, cls: type[Simple], count: int) -> Meas
             return await sequential(ref.echo, count)
         case "L3":
             return await pipelined(ref.echo, count, IN_FLIGHT[work])
-        case "R1":
-            return await sequential(lambda i: ref.echo_id(payload(i)), count)
+        case "R1" | "I1":
+            return await small_asks(ref, count)
+        case "M1":
+            return await beside_bulk(ref, node.ref(cls, "sink"), count)
         case "R2":
             return await pipelined(lambda i: ref.echo_id(payload(i)), count, IN_FLIGHT[work])
         case "R4":
@@ -84,12 +109,14 @@ async def caller(work: str, handlers: list[str], count: int, server_address: str
     hosts: list[str] | None = [] if server_address else None
     async with Node(cluster=CLUSTER, discovery=discovery, hosts=hosts) as node:
         for handler in handlers:
+            if work == "M1":
+                (await measured(node, "I1", HANDLERS[handler], count)).print()
             (await measured(node, work, HANDLERS[handler], count)).print()
 
 
 def main(work: str, handlers: str, scale: str, pinning: str) -> None:
     count = count_of(work, float(scale))
-    if work[0] != "R":
+    if work[0] in "LS":
         run(caller(work, handlers.split(","), count, None))
         return
     caller_cpu, server_cpu = map(int, pinning.split(",")) if pinning else (None, None)

@@ -3,6 +3,7 @@
 L1 tell within a process until all are handled; L2 ask, one at a time; L3 ask, 1,000 in flight.
 R1 ask from another process, one at a time; R2 the same with 256 in flight; R3 tell from another
 process until all are handled; R4 ask that carries 1 MiB one way. S1 activation of 10,000 actors.
+M1 is R1 while asks of 64 MiB stream to another actor over the same connection, and I1, its limit, while none do.
 T1 to T4 and P1 to P3 are the limits of R1 to R4 and of L1, L3 and L2.
 
 The drivers here serve both sides, so that what differs between them is only what they call.
@@ -19,6 +20,7 @@ from typing import TypeAlias
 
 MIB = 1 << 20
 BLOB = b"\xa5" * MIB
+BULK = bytes(64 * MIB)
 NAME = "x" * 32
 
 COUNTS = {
@@ -30,6 +32,7 @@ COUNTS = {
     "R3": 200_000,
     "R4": 200,
     "S1": 10_000,
+    "M1": 3_000,
     "T1": 10_000,
     "T2": 100_000,
     "T3": 200_000,
