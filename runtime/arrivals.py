@@ -168,12 +168,22 @@ class Arrivals:
         if self.host.cancel(kind, key, link, number, expired):
             return
         now = monotonic()
-        for old in [n for n, until in link.cancelled.items() if until < now]:
-            del link.cancelled[old]
+        self._forget_old_cancels(link, now)
         link.cancelled[number] = now + CANCELLED_KEPT
 
     def _was_cancelled(self, link: Link, number: int) -> bool:
-        return link.cancelled.pop(number, 0.0) > monotonic()
+        now = monotonic()
+        until = link.cancelled.pop(number, 0.0)
+        self._forget_old_cancels(link, now)
+        return until > now
+
+    def _forget_old_cancels(self, link: Link, now: float) -> None:
+        """Forget the oldest: most were too late for an answer, and any that is kept costs each request a look."""
+        while link.cancelled:
+            oldest, until = next(iter(link.cancelled.items()))
+            if until > now:
+                return
+            del link.cancelled[oldest]
 
     def pull(self, link: Link, number: int, count: int) -> None:
         """The reader of a stream has room for more."""

@@ -14,7 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from ringcast import MAYBE_EXECUTED, MemberLost, Node, NodeConfig, Unreachable, submit, using
+from ringcast import (
+    MAYBE_EXECUTED,
+    Actor,
+    MemberLost,
+    Node,
+    NodeConfig,
+    Unreachable,
+    props,
+    submit,
+    tell,
+    using,
+)
 from tests.integration.cluster_node import Counter
 from tests.unit.runtime.places import eventually
 
@@ -145,6 +156,28 @@ async def test_five_processes_lose_three() -> None:
         await answers_again(found, [key for pid in others for key in keys[pid]])
         assert await found.counter(keys[survivors[0]][0]).add() == 7
         await eventually(lambda: len(found.node.members) == 3, RECOVERY)
+
+
+async def test_a_class_of_a_function_runs_in_another_process() -> None:
+    class Here(Actor):
+        async def pid(self) -> int:
+            return os.getpid()
+
+        async def tell_to(self, counter: Counter) -> None:
+            await tell(counter.add, 3)
+
+        async def fail(self) -> None:
+            raise LookupError("over there")
+
+    async with cluster(1) as found:
+        (pid,) = found.children
+        ref = found.node.ref(Here, "h")
+        assert await ref.pid() == pid
+        await ref.tell_to(found.counter(1))
+        assert await found.counter(1).add(1) == 4
+        with pytest.raises(LookupError, match="over there"):
+            await ref.fail()
+        assert await (await found.node.spawn(props(Here))).pid() == pid
 
 
 async def test_a_node_that_is_told_to_stop_hands_over_without_failures() -> None:

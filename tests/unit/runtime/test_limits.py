@@ -399,3 +399,12 @@ async def test_a_cancelled_call_leaves_nothing_behind(place: Place) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     assert await answers(place, slow)
     assert place.node.stats()["calls_pending"] == 0
+
+
+async def test_cancels_that_came_too_late_are_forgotten(there: Place) -> None:
+    slow = there.node.ref(Slow, "s")
+    await slow.note("there")
+    link = there.owner._peers.link(there.node.id)  # pyright: ignore[reportPrivateUsage]
+    link.cancelled.update({1: 0.0, 2: 0.0})
+    await slow.note("again")
+    assert link.cancelled == {}
