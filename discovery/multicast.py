@@ -69,7 +69,7 @@ class Zeroconf:
     ) -> None:
         """Announce and browse; without multicast it logs what to do instead, and goes on."""
         # Imported here: nodes that do not use it need not pay for it.
-        from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange
+        from zeroconf import DNSQuestionType, InterfaceChoice, IPVersion, ServiceStateChange
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
         if self._multicast is not None:
@@ -113,7 +113,9 @@ class Zeroconf:
             elif name not in self._asking:
                 self._asking[name] = asyncio.create_task(self._ask(zeroconf, name, found))
 
-        self._browser = AsyncServiceBrowser(self._multicast.zeroconf, SERVICE_TYPE, handlers=[on_change])
+        self._browser = AsyncServiceBrowser(
+            self._multicast.zeroconf, SERVICE_TYPE, handlers=[on_change], question_type=DNSQuestionType.QM
+        )
         # Names hold random ids: asking first whether they are taken would cost half a second.
         register = cast(
             "Callable[..., Awaitable[Awaitable[object]]]",
@@ -138,11 +140,12 @@ class Zeroconf:
 
     async def _ask(self, zeroconf: Multicast, name: str, found: Callable[[str], None]) -> None:
         """Find out the address behind an announced name, and show it."""
+        from zeroconf import DNSQuestionType
         from zeroconf.asyncio import AsyncServiceInfo
 
         try:
             info = AsyncServiceInfo(SERVICE_TYPE, name)
-            if not await info.async_request(zeroconf, _ASK_LIMIT_MS):
+            if not await info.async_request(zeroconf, _ASK_LIMIT_MS, question_type=DNSQuestionType.QM):
                 return
             address = (info.decoded_properties.get("address") or "") if info.decoded_properties else ""
             split_address(address)
