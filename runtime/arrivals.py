@@ -161,6 +161,17 @@ class Arrivals:
             error.args = (f"{error.actor}.{error.method}: {error.args[0]}",)
         return error
 
+    def streamed(self, link: Link, call: Call) -> None:
+        """An ask of ours is answered by a stream: its class is not imported here, so its ref did not know."""
+        self.router.calls.pop(call.number, None)
+        call.fail(
+            TypeError(
+                f"{call.route.name}.{call.message.name} streams its reply, and its class is not imported on node "
+                f"{self.node_id}: import it there, and iterate"
+            )
+        )
+        link.send_cancel(call.message, call.number, call.route.key, False)
+
     # ---- cancels and streams -------------------------------------------------------------------------
 
     def cancel(self, link: Link, kind: Kind, message: Message, number: int, key: Any, expired: bool) -> None:

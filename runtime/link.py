@@ -22,7 +22,7 @@ from ringcast.errors import NOT_SENT, CallError, CodecError
 from ..actors.messages import Message
 from ..actors.ref import unknown_messages
 from . import wire
-from .calls import PLAIN, Parcel, unencodable
+from .calls import PLAIN, Call, Parcel, unencodable
 from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
 from .codec import OUT_OF_BAND, Codec
 from .envelope import Envelope
@@ -395,10 +395,14 @@ class Link:
                 call = calls.get(frame[1])
                 if call is not None and (stream := call.reader()) is not None:
                     stream.feed(frame[2])
+                elif call is not None and type(call) is Call:
+                    self.arrivals.streamed(self, call)
             case wire.END:
                 call = calls.pop(frame[1], None)
                 if call is not None and (stream := call.reader()) is not None:
                     stream.end()
+                elif call is not None and type(call) is Call:
+                    self.arrivals.streamed(self, call)
             case wire.PULL:
                 self.arrivals.pull(self, frame[1], frame[2])
             case wire.CANCEL:

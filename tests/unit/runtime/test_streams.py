@@ -22,6 +22,7 @@ from ringcast import (
     tell,
     using,
 )
+from ringcast.actors.ref import UnknownRef
 from tests.unit.runtime.places import REMOTE, Place, a_place, eventually, gates, raised
 
 
@@ -385,3 +386,14 @@ async def test_a_stream_is_an_async_generator_to_its_reader(place: Place) -> Non
     with pytest.raises(KeyError):
         await items.athrow(KeyError("mine"))
     await gates.entered("closed")
+
+
+async def test_asking_for_a_stream_without_its_class_is_an_error(there: Place) -> None:
+    known: Any = there.node.ref(Source, "s")
+    for upto in (0, 3, 100_000):
+        unknown = UnknownRef(known._caller, known._type_name, "s", None)
+        async with asyncio.timeout(5):
+            error = await raised(unknown.count_to(upto))
+        assert isinstance(error, TypeError)
+        assert "streams its reply" in str(error)
+    await eventually(lambda: there.owner.stats()["streams_open"] == 0)
