@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ringcast import Node, Seeds, run, tell
@@ -59,24 +60,29 @@ async def activated(node: Node, cls: type[Simple], count: int) -> Measurement:
     return Measurement(count, seconds, bytes_per_actor=(resident_bytes() - before) // count)
 
 
+async def small_asks(ref: Simple, count: int) -> Measurement:
+    """R1 and I1, and of M1 what is timed."""
+    return await sequential(lambda i: ref.echo_id(payload(i)), count)
+
+
 async def beside_bulk(ref: Simple, sink: Simple, count: int) -> Measurement:
-    """M1: small asks, one at a time, while large ones to another actor of the same node never end."""
+    """M1: small asks while large ones to another actor of the same node follow one another."""
+    handled, start, end = 0, 0.0, 0.0
 
     async def stream() -> None:
+        nonlocal handled, start, end
+        start = clock()
         while True:
             await sink.size(BULK)
+            handled, end = handled + 1, clock()
 
-    await sink.size(BULK)  # the first one makes both processes ask the kernel for the memory
-    async with asyncio.TaskGroup() as group:  # a stream that fails ends the measuring
+    await sink.size(BULK)  # the first one makes both processes ask the kernel for memory
+    async with asyncio.TaskGroup() as group:  # a stream that fails ends the run
         streaming = group.create_task(stream())
         result = await small_asks(ref, count)
         streaming.cancel()
-    return result
-
-
-async def small_asks(ref: Simple, count: int) -> Measurement:
-    """R1 and I1, and what is timed of M1."""
-    return await sequential(lambda i: ref.echo_id(payload(i)), count)
+    beside = handled * len(BULK) / 1e6 / (end - start) if handled else 0.0
+    return replace(result, beside_mb_s=beside)
 
 
 async def measured(node: Node, work: str, cls: type[Simple], count: int) -> Measurement:

@@ -32,7 +32,8 @@ COUNTS = {
     "R3": 200_000,
     "R4": 200,
     "S1": 10_000,
-    "M1": 3_000,
+    "I1": 10_000,
+    "M1": 10_000,
     "T1": 10_000,
     "T2": 100_000,
     "T3": 200_000,
@@ -52,13 +53,19 @@ clock = time.perf_counter
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One run of one workload."""
+    """One run of one workload.
+
+    Attributes:
+        bytes_per_actor: What an activated actor leaves resident; S1 alone.
+        beside_mb_s: What the large messages reached that streamed meanwhile; M1 alone.
+    """
 
     count: int
     seconds: float
     p50_us: float | None = None
     p99_us: float | None = None
     bytes_per_actor: int | None = None
+    beside_mb_s: float | None = None
 
     @property
     def rate(self) -> float:

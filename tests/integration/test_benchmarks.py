@@ -1,8 +1,10 @@
 """The benchmarks run: within a process, between two, and what they cannot do they say."""
 
 import json
+import platform
 import subprocess
 import sys
+from importlib.metadata import version
 
 
 def bench(*args: str) -> subprocess.CompletedProcess[str]:
@@ -10,17 +12,35 @@ def bench(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_kind_of_workload_is_measured() -> None:
-    done = bench("L1", "R2", "S1", "--rounds", "1", "--scale", "0.005", "--json")
+    done = bench("L1", "R2", "S1", "M1", "--rounds", "1", "--scale", "0.005", "--json")
     assert done.returncode == 0, done.stderr
     rows = {row["work"]: row for row in map(json.loads, done.stdout.splitlines())}
-    assert list(rows) == ["L1", "R2", "S1"]
+    assert list(rows) == ["L1", "R2", "S1", "M1"]
     for row in rows.values():
         assert len(row["simple"]) == len(row["general"]) == 1
         assert row["errors"] == []
     assert rows["R2"]["ratio_general"] > 0
+    assert len(rows["M1"]["limit"]) == 2, "the idle connection of each handler's process"
+    assert rows["M1"]["ratio_general"] > 0
+
+
+def test_large_messages_move_beside_small_ones() -> None:
+    done = bench("M1", "--rounds", "1", "--scale", "0.6", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["beside_mb_s"]["general"] > 0
+
+
+def test_a_page_gets_the_table_and_what_it_was_measured_with() -> None:
+    done = bench("L2", "--rounds", "1", "--scale", "0.005", "--markdown")
+    assert done.returncode == 0, done.stderr
+    head, _, row, _, machine = done.stdout.splitlines()
+    assert head.startswith("| work | unit | limit |")
+    assert row.startswith("| L2 | /s | ")
+    assert f"{platform.python_implementation()} {platform.python_version()}" in machine
+    assert f"uvloop {version('uvloop')}, msgpack {version('msgpack')}" in machine
 
 
 def test_unknown_workload_is_refused_with_those_that_are() -> None:
     done = bench("L9")
     assert done.returncode == 2
-    assert "no such workload: L9; there are L1 L2 L3 R1 R1s R1p R2 R3 R4 S1" in done.stderr
+    assert "no such workload: L9; there are L1 L2 L3 R1 R1s R1p R2 R3 R4 S1 M1" in done.stderr

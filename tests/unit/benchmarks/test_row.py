@@ -1,8 +1,8 @@
-"""What the table of benchmarks says about numbers that are known."""
+"""What a row of the benchmarks says about numbers that are known."""
 
 import pytest
 
-from benchmarks.__main__ import WORKS, Row
+from benchmarks.row import WORKS, Row
 from benchmarks.workloads import Measurement, payload
 
 BY_NAME = {work.name: work for work in WORKS}
@@ -37,6 +37,21 @@ def test_actors_have_to_be_quick_and_small() -> None:
     assert activated(70_000, 2000).met() is True
     assert activated(70_000, 2100).met() is False
     assert activated(50_000, 2000).met() is False
+
+
+def test_small_asks_are_quick_beside_large_messages_that_move() -> None:
+    def beside(p99_us: float, mb_s: float) -> Row:
+        runs = [Measurement(1, 1.0, p99_us=p99_us, beside_mb_s=mb_s)]
+        return Row(BY_NAME["M1"], limit=[Measurement(1, 1.0, p99_us=100)], ours={"simple": runs, "general": runs})
+
+    assert beside(300, 200).ratio("general") == pytest.approx(3.0)
+    assert beside(300, 200).met() is True
+    assert beside(301, 200).met() is False
+    assert beside(100, 0).met() is False
+
+
+def test_only_the_mixed_row_is_held_against_itself() -> None:
+    assert [work.name for work in WORKS if work.is_held_against_itself] == ["M1"]
 
 
 def test_nothing_measured_is_nothing_met() -> None:
