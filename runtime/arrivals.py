@@ -67,10 +67,10 @@ class Arrivals:
             message = known
         sink: Sink | None = None
         if code in (wire.REQUEST, wire.REQUEST_X):
-            if link is None or origin == self.node_id:
-                sink = self.router.sink
+            if origin not in (None, self.node_id):
+                sink = self.peers.link(origin)
             else:
-                sink = link if origin is None else self.peers.link(origin)
+                sink = self.router.sink if link is None or origin == self.node_id else link
         deadline = math.inf if ttl is None else monotonic() + ttl * 0.001
         envelope: Envelope = (message, args, kwargs or None, sink, number, deadline, chain, trace)
         if link is not None and number and link.cancelled and self._was_cancelled(link, number):
@@ -140,6 +140,11 @@ class Arrivals:
     def lost(self, kind: Kind, message: Message, key: Any, reason: str) -> None:
         """A told message of ours was dropped by the peer."""
         self.host.dead.add(display(kind.name, key), message.name, reason)
+
+    def place_again(self, parcel: Parcel) -> None:
+        """Place a message anew that was to be sent on to a node which is a member no more."""
+        frame = self.host.codec.unpack_parts(parcel.frame, parcel.buffers or ())
+        self.message(None, self.host.kinds.named(parcel.message.class_name), parcel.message, frame)
 
     def undeliverable(self, parcel: Parcel, reason: str) -> None:
         """A message that was to be sent on has nowhere to go."""

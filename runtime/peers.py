@@ -115,9 +115,9 @@ class Peers:
         link = self.links.pop(node_id, None)
         if link is None:
             return
-        for parcel in link.backlog:
-            self.arrivals.undeliverable(parcel, f"node {node_id} has left the cluster or was lost")
-        link.backlog.clear()
+        backlog, link.backlog = link.backlog, []
+        for parcel in backlog:  # never sent: the next owner gets them
+            self.arrivals.place_again(parcel)
         if link.connection is not None:
             link.down(link.connection, "the node has left the cluster or was lost")
 

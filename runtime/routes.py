@@ -310,7 +310,7 @@ class Routes:
     def moved(self, number: int, node: str) -> None:
         """A call of ours was forwarded: its answer now depends on another node."""
         call = self._calls.get(number)
-        if call is not None:
+        if call is not None and node in self.host.kinds.members:
             call.link = None if node == self._node_id else self.peers.link(node)
 
     def stop(self, why: str) -> None:
