@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 SLICE = 0.003
 """Seconds that one drain may keep the loop before others get their turn."""
+INLINE_WINDOW = 0.004
+"""Seconds of a tick in which calls of this node may begin their turns at once."""
 INLINE_DEPTH = 8
 """How deep turns that begin at once may stand inside one another."""
 
@@ -140,7 +142,12 @@ class Cell(Mailbox):
             self.number = self.turn = number = self.number + 1
             self.current = envelope
             self.since = self.last_used = now
-            running = message.function(self.actor, *args, **kwargs) if kwargs else message.function(self.actor, *args)  # type: ignore[misc]
+            if kwargs:
+                running = message.function(self.actor, *args, **kwargs)  # type: ignore[misc]
+            elif len(args) == 1:  # see `_turns`
+                running = message.function(self.actor, args[0])  # type: ignore[misc]
+            else:
+                running = message.function(self.actor, *args)  # type: ignore[misc]
             yielded = runner.context.run(first_step, running, (self, number, envelope))
         except StopIteration as done:
             value = done.value
@@ -287,7 +294,10 @@ class Cell(Mailbox):
             current_turn.set((self, turn, envelope))
             if message.is_plain and not kwargs:
                 try:
-                    value = await message.function(actor, *args)  # type: ignore[misc]
+                    if len(args) == 1:  # a call without a star is quicker by a tenth of the turn
+                        value = await message.function(actor, args[0])  # type: ignore[misc]
+                    else:
+                        value = await message.function(actor, *args)  # type: ignore[misc]
                     if sink is not None:
                         sink.reply(number, value)
                 except BaseException as error:

@@ -27,7 +27,7 @@ from ..actors.actor import Actor
 from ..actors.ref import ActorRef, display, is_spawned
 from ..actors.turn import current_turn
 from ..discovery.member import View
-from .cell import SLICE, Cell
+from .cell import INLINE_WINDOW, Cell
 from .codec import Codec
 from .cycles import enter
 from .dead import DeadLetters
@@ -154,7 +154,7 @@ class Host:
         if self._window_open:
             return False
         self._window_open = True
-        self.inline_until = now + SLICE
+        self.inline_until = now + INLINE_WINDOW
         self.loop.call_soon(self._close_window)
         return True
 
