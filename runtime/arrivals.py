@@ -19,6 +19,7 @@ from ..actors.ref import display, is_spawned
 from . import wire
 from .envelope import Envelope, Sink
 from .link import CANCELLED_KEPT
+from .streams import StreamDeadline
 
 if TYPE_CHECKING:
     from .calls import Call, Parcel
@@ -72,6 +73,8 @@ class Arrivals:
             else:
                 sink = self.router.sink if link is None or origin == self.node_id else link
         deadline = math.inf if ttl is None else monotonic() + ttl * 0.001
+        if message.streams and ttl is not None:
+            deadline = StreamDeadline(ttl * 0.001)
         envelope: Envelope = (message, args, kwargs or None, sink, number, deadline, chain, trace)
         if link is not None and number and link.cancelled and self._was_cancelled(link, number):
             link.grant(message, key, 1)

@@ -157,7 +157,7 @@ class Cell(Mailbox):
                 self._over(runner)
                 raise refusal(envelope) from error
             if isinstance(error, self.kind.actor.failures):
-                self.host.failed(self, error, message.name)
+                self.host.failed(self, error, envelope)
             self._over(runner)
             if (misfit := self._fitting(message, error)) is not error:
                 raise misfit from None
@@ -389,7 +389,7 @@ class Cell(Mailbox):
         elif isinstance(error, WrongArguments) and (error.actor, error.method) == (self.name, envelope[0].name):
             self.host.dead_letter(self, envelope, str(error))  # the sender's mistake, and nothing has run
             return False
-        self.host.failed(self, error, envelope[0].name)
+        self.host.failed(self, error, envelope)
         return True
 
     async def _bounded(self, running: Coroutine[Any, Any, Any], envelope: Envelope) -> Any:

@@ -257,9 +257,10 @@ class Host:
         cell.fault = error
         return refusal
 
-    def failed(self, cell: Cell, error: BaseException, method: str) -> None:
+    def failed(self, cell: Cell, error: BaseException, envelope: Envelope) -> None:
         """A turn failed its actor; `recover` follows once the turn is over."""
-        self.log.error("actor failed", actor=cell.name, method=method, exc_info=error)
+        trace = self.router.trace_of((cell, cell.turn, envelope))
+        self.log.error("actor failed", actor=cell.name, trace=trace, method=envelope[0].name, exc_info=error)
         cell.fault = error
 
     async def recover(self, cell: Cell) -> None:

@@ -36,7 +36,7 @@ from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire, steers
 from .limits import Limits, no_time, not_taken
 from .routes import Route, Routes
-from .streams import Inflow
+from .streams import Inflow, StreamDeadline
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals
@@ -196,6 +196,7 @@ class Router:
             call = StreamCall(loop=self.loop)
             call.stream = weakref.ref(stream)
             call.deadline = math.inf
+            deadline = StreamDeadline(limit)
             stream.limit = limit
         call.number = number
         call.route = route

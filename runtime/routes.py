@@ -23,6 +23,7 @@ from . import wire
 from .calls import Call, Parcel
 from .envelope import Envelope, Sink
 from .once import Remembered
+from .streams import StreamDeadline
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals
@@ -277,7 +278,11 @@ class Routes:
                 node=self._node_id,
                 place="in a route that was changing",
             )
-        ttl = None if deadline == math.inf else max(int((deadline - monotonic()) * 1000), 0)
+        ttl: int | None
+        if isinstance(deadline, StreamDeadline):
+            ttl = int(deadline.limit * 1000)
+        else:
+            ttl = None if deadline == math.inf else max(int((deadline - monotonic()) * 1000), 0)
         link = self.peers.link(owner)
         head: list[Any]
         if sink is None:

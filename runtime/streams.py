@@ -28,6 +28,20 @@ WINDOW = 32
 """Items that may be under way to one reader."""
 
 
+class StreamDeadline(float):
+    """The deadline of a request for a stream; it remembers the limit that each item has."""
+
+    __slots__ = ("limit",)
+
+    limit: float
+
+    def __new__(cls, limit: float) -> StreamDeadline:
+        """Begin now, with `limit` seconds for the turn to begin, and again for each item."""
+        deadline = super().__new__(cls, monotonic() + limit)
+        deadline.limit = limit
+        return deadline
+
+
 class Outflow:
     """The owner's side of one stream: how much room its reader has."""
 
@@ -63,7 +77,8 @@ async def serve_stream(cell: Cell, envelope: Envelope) -> None:
     """Run a streaming handler and send what it yields."""
     message, args, kwargs, sink, number, deadline, _, _ = envelope
     assert sink is not None
-    limit = max(deadline - monotonic(), 0.001)
+    assert isinstance(deadline, StreamDeadline), "a stream's request has its item's limit"
+    limit = deadline.limit
     outflow = Outflow()
     flows = cell.host.outflows
     flows[sink, number] = outflow

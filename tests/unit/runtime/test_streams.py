@@ -23,6 +23,7 @@ from ringcast import (
     using,
 )
 from ringcast.actors.ref import UnknownRef
+from ringcast.runtime.streams import WINDOW
 from tests.unit.runtime.places import REMOTE, Place, a_place, eventually, gates, raised
 
 
@@ -82,6 +83,9 @@ class Source(Actor):
         return self.made
 
     async def nothing(self) -> None: ...
+
+    async def pause(self, gate: str) -> None:
+        await gates.passing(gate)
 
     async def relay(self, other: Any, upto: int) -> AsyncIterator[int]:
         async for item in other.count_to(upto):
@@ -397,3 +401,18 @@ async def test_asking_for_a_stream_without_its_class_is_an_error(there: Place) -
         assert isinstance(error, TypeError)
         assert "streams its reply" in str(error)
     await eventually(lambda: there.owner.stats()["streams_open"] == 0)
+
+
+async def test_the_limit_of_an_item_does_not_shrink_while_the_stream_waits_for_its_turn(place: Place) -> None:
+    """What the request waited in the mailbox is not taken off the time that a reader may be silent."""
+    source = using(place.node.ref(Source, "busy"), timeout=1.0)
+    busy = asyncio.create_task(source.pause("go on"))
+    items = source.count_to(3 * WINDOW)
+    first = asyncio.create_task(anext(items))
+    await asyncio.sleep(0.6)  # the request waits behind the turn
+    gates.let_go("go on")
+    got = [await first]
+    await asyncio.sleep(0.6)  # the handler waits for its reader
+    got += [item async for item in items]
+    await busy
+    assert got == list(range(3 * WINDOW))
