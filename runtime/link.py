@@ -10,6 +10,7 @@ A link is also the `Sink` of the calls that its peer makes.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -354,7 +355,7 @@ class Link:
         if cell.task is None and cell.since != now and message.is_plain and monotonic() < self._inline_until:
             try:
                 value = cell.run_now(envelope, now)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 cell.owe(self, message)
                 self.fail(number, error)
                 return

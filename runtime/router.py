@@ -104,7 +104,7 @@ class Router:
             if cell.task is None and message.is_plain and (now < host.inline_until or host.open_window(now)):
                 try:
                     value = cell.run_now(envelope, now)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
                     raise self.localize(error) from None
                 if value is SUSPENDED:
                     envelope = None

@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import Any
 
-from ringcast import Actor, handler, submit, tell
+import pytest
+
+from ringcast import Actor, RemoteError, handler, submit, tell
 from ringcast.actors.turn import current_turn
 from ringcast.runtime.runner import PARKED_MAX
 from tests.unit.runtime.places import Place, eventually, gates
@@ -209,3 +211,19 @@ async def test_readers_are_cancelled_one_by_one(place: Place) -> None:
     reads[0].cancel()
     gates.let_go("a", "b")
     assert await reads[1] == 0
+
+
+class Quitter(Actor):
+    async def ready(self) -> str:
+        return "ready"
+
+    async def quit(self) -> None:
+        raise asyncio.CancelledError("not the caller's")
+
+
+async def test_a_handler_that_raises_cancelled_error_does_not_cancel_its_caller(place: Place) -> None:
+    quitter = place.node.ref(Quitter, "q")
+    for _ in range(3):  # from the second on the turn begins at once
+        with pytest.raises(RemoteError, match="CancelledError"):
+            await quitter.quit()
+        assert await quitter.ready() == "ready"
