@@ -1,0 +1,114 @@
+"""Messages that arrive where their actor is not: held for a view, sent on, or refused in words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ringcast import NOT_SENT, Actor, Node, Seeds, Unreachable, submit
+from ringcast.actors.actor import actor_type
+from ringcast.actors.messages import Message
+from ringcast.runtime import wire
+from ringcast.runtime.calls import Parcel
+from ringcast.runtime.kinds import Kind
+from tests.unit.runtime.places import eventually, gates, new_cluster
+
+
+class Page(Actor):
+    def __init__(self) -> None:
+        self._notes: list[str] = []
+
+    async def note(self, what: str) -> int:
+        self._notes.append(what)
+        return len(self._notes)
+
+    async def notes(self) -> list[str]:
+        return self._notes
+
+    async def hold(self, gate: str) -> None:
+        await gates.passing(gate)
+
+
+@asynccontextmanager
+async def two_hosts() -> AsyncIterator[tuple[Node, Node]]:
+    cluster = new_cluster()
+    async with (
+        Node(cluster=cluster, discovery=[]) as one,
+        Node(cluster=cluster, discovery=[Seeds([one.address])]) as two,
+    ):
+        await asyncio.gather(one.wait_for_members(2, 10), two.wait_for_members(2, 10))
+        yield one, two
+
+
+async def owned_by(node: Node, caller: Node) -> tuple[int, Page]:
+    for key in range(1000):
+        ref = caller.ref(Page, key)
+        if (await caller.locate(ref)).id == node.id:
+            return key, ref
+    raise AssertionError("the node owns nothing")
+
+
+def known(node: Node) -> tuple[Kind, Message]:
+    kind = node._host.kinds.of(actor_type(Page))
+    return kind, kind.actor.messages["note"]
+
+
+async def test_a_message_to_the_wrong_node_is_sent_on() -> None:
+    async with two_hosts() as (one, two):
+        key, ref = await owned_by(two, one)
+        kind, message = known(one)
+        frame: list[Any] = [wire.TELL, message.number, key, one.view.number, "astray"]
+        one._arrivals.message(None, kind, message, frame)
+        await eventually(lambda: one.stats()["forwarded"] == 1)
+        async with asyncio.timeout(5):
+            while not (notes := await ref.notes()):
+                continue
+        assert notes == ["astray"]
+
+
+async def test_a_message_that_is_sent_on_for_ever_is_refused() -> None:
+    async with two_hosts() as (one, two):
+        key, ref = await owned_by(two, one)
+        kind, message = known(one)
+        meta: list[Any] = [["round and round"], {}, None, None, wire.MAX_HOPS]
+        one._arrivals.message(None, kind, message, [wire.TELL_X, message.number, key, one.view.number, meta])
+        letter = next(iter(one.dead_letters))
+        assert letter.method == "note"
+        assert f"sent on {wire.MAX_HOPS} times" in letter.reason
+        assert await ref.notes() == []
+
+
+async def test_a_message_waits_for_the_view_that_its_sender_has_seen() -> None:
+    async with two_hosts() as (one, two):
+        key, ref = await owned_by(two, one)
+        kind, message = known(one)
+        frame: list[Any] = [wire.TELL, message.number, key, one.view.number + 1, "early"]
+        one._arrivals.message(None, kind, message, frame)
+        assert one.stats()["forwarded"] == 0, "it is held"
+        await two.leave()  # the view that makes this node the owner
+        assert await ref.notes() == ["early"]
+
+
+async def test_what_a_leaving_node_could_not_send_on_is_told_to_who_asked() -> None:
+    async with two_hosts() as (one, two):
+        key, ref = await owned_by(two, one)
+        _, message = known(two)
+        asked = submit(ref.hold, "for ever")
+        await gates.entered("for ever")
+        (number,) = one._router.calls
+        link = two._peers.link("a node that is no member")
+        meta: list[Any] = [["second"], {}, [], None, one.id, 1, None]
+        frame, buffers = link.pack_parts([wire.REQUEST_X, number, message.number, key, 5000, 1, meta])
+        two._arrivals.undeliverable(Parcel(message, 0, frame, buffers, None), "it is gone")
+        with pytest.raises(Unreachable, match="it is gone") as refused:
+            await asked
+        assert refused.value.certainty is NOT_SENT
+        gates.let_go("for ever")
+
+        told: list[Any] = [wire.TELL_X, message.number, key, 1, [["told"], {}, None, None, 1]]
+        two._arrivals.undeliverable(Parcel(message, 0, *link.pack_parts(told), None), "it is gone")
+        assert [(letter.method, letter.reason) for letter in two.dead_letters] == [("note", "it is gone")]
