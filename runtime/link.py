@@ -29,6 +29,7 @@ from .codec import OUT_OF_BAND, Codec
 from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire
 from .routes import Route
+from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals
@@ -248,7 +249,7 @@ class Link:
         """Answer an ask of the peer."""
         try:
             if type(value) in PLAIN or (type(value) is bytes and len(value) < OUT_OF_BAND):
-                frame = self.pack([wire.REPLY, number, value])
+                frame = self.pack([REPLY, number, value])
                 if len(frame) < wire.PIECE_BYTES:
                     out = self._out
                     if not out:
@@ -322,18 +323,18 @@ class Link:
             code = frame[0]
             if codec.failure is not None:
                 self._undecodable(frame)
-            elif code == wire.REPLY:
+            elif code == REPLY:
                 call = calls.pop(frame[1], None)
                 if call is not None and not call.done():
                     call.set_result(frame[2])
-            elif code == wire.REQUEST:
+            elif code == REQUEST:
                 kind, message = messages[frame[2]]
                 cell = kind.cells.get(frame[3])
                 if cell is None or message.function is None or self.cancelled:
                     self.arrivals.message(self, kind, message, frame)
                 else:
                     self._request(cell, message, frame, now)
-            elif code == wire.TELL:
+            elif code == TELL:
                 kind, message = messages[frame[1]]
                 cell = kind.cells.get(frame[2])
                 if cell is None or message.function is None:

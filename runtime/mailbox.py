@@ -68,15 +68,25 @@ class Mailbox:
             self.start()
 
     def accept_remote(self, envelope: Envelope, granter: Granter) -> None:
-        """Put a peer's message into the mailbox and give its credit back, now or when there is room."""
-        self.accept(envelope)
-        assert self.queue is not None
-        if len(self.queue) > self.kind.bound:
+        """Put a peer's message into the mailbox and give its credit back, now or when there is room.
+
+        On the hot path: `accept` and `owe` are written out.
+        """
+        queue = self.queue
+        if queue is None:
+            queue = self.queue = deque()
+        queue.append(envelope)
+        if self.task is None:
+            self.start()
+        debts = self.debts
+        if len(queue) > self.kind.bound:
             if self.deferred is None:
                 self.deferred = deque()
             self.deferred.append(granter)
-        else:
+        elif debts is None or (count := debts.get(granter, 0) + 1) == GRANT_EVERY:
             self.owe(granter, envelope[0])
+        else:
+            debts[granter] = count
 
     def accept_local(
         self, envelope: Envelope, accepted: asyncio.Future[None] | None = None
