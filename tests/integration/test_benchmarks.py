@@ -25,7 +25,7 @@ def test_every_kind_of_workload_is_measured() -> None:
 
 
 def test_large_messages_move_beside_small_ones() -> None:
-    done = bench("M1", "--rounds", "1", "--scale", "0.6", "--json")
+    done = bench("M1", "--rounds", "1", "--scale", "1", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["beside_mb_s"]["general"] > 0
 
