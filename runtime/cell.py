@@ -364,11 +364,15 @@ class Cell(Mailbox):
             return True
         if not task.cancelling():
             return False
+        if self.retiring is not None:
+            why = "was cancelled, for its activation has to go"
+        else:
+            why = "was cancelled from outside: something cancels the task of a turn that is over"
         if (sink := envelope[3]) is not None:
-            sink.fail(envelope[4], self.host.lost(self, envelope, "was cancelled, for its node is leaving"))
-        if self.retiring is None:
+            sink.fail(envelope[4], self.host.lost(self, envelope, why))
+        if self.host.runners.is_closed:
             return False
-        task.uncancel()  # the activation is to go, in order
+        task.uncancel()  # what comes after it, or the end in order, was not cancelled
         return True
 
     def _forget_cancel(self, task: asyncio.Task[Any]) -> None:

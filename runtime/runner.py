@@ -76,7 +76,8 @@ class Runner:
         """Wake a parked runner to do something."""
         assert self._park is not None, "only a parked runner takes a job"
         self._job = job
-        self._park.set_result(None)
+        if not self._park.done():  # else a stray cancel is waking it already
+            self._park.set_result(None)
 
     async def _live(self) -> None:
         pool = self._pool
@@ -97,7 +98,8 @@ class Runner:
                     if self._job is None:
                         pool.let_go(self)  # a stray cancel, from a turn that is over
                         return
-                    self.task.cancel()  # it is meant for the turn that was just adopted
+                    if not self._park.cancelled():
+                        self.task.cancel()  # it came after the job: it is meant for the turn just adopted
                 finally:
                     self._park = None
         finally:

@@ -227,3 +227,32 @@ async def test_a_handler_that_raises_cancelled_error_does_not_cancel_its_caller(
         with pytest.raises(RemoteError, match="CancelledError"):
             await quitter.quit()
         assert await quitter.ready() == "ready"
+
+
+class Careless(Actor):
+    async def ready(self) -> str:
+        return "ready"
+
+    async def leave_a_cancel(self) -> None:
+        """End at once, and have the task cancelled after that: the cancel belongs to no turn any more."""
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel)
+
+    async def rest(self) -> str:
+        await asyncio.sleep(0.001)
+        return "rested"
+
+
+async def test_a_cancel_that_comes_after_its_turn_stops_no_actor(place: Place) -> None:
+    """It may hit the turn that the task has gone on to; that one's caller is told, and all go on."""
+    careless, others = place.node.ref(Careless, "c"), [place.node.ref(Careless, i) for i in range(5)]
+    assert await careless.ready() == "ready"
+    for _ in range(20):
+        calls = [other.rest() for other in others for _ in range(3)]
+        _, *answers = await asyncio.gather(careless.leave_a_cancel(), *calls, return_exceptions=True)
+        for answer in answers:
+            assert answer == "rested" or "was cancelled from outside" in str(answer)
+        assert answers.count("rested") >= len(answers) - 1
+        assert await asyncio.gather(*[other.ready() for other in others]) == ["ready"] * 5
+    assert await careless.ready() == "ready"
