@@ -39,11 +39,9 @@ from .routes import Route, Routes
 from .streams import Inflow, StreamDeadline
 
 if TYPE_CHECKING:
-    from .arrivals import Arrivals
     from .cell import Cell
     from .host import Host
     from .link import Link
-    from .peers import Peers
 
 
 _FOREVER = math.inf
@@ -64,9 +62,6 @@ class Router:
         self.ask_timeout = ask_timeout
         self.copy_local = copy_local
         self.host: Host
-        self.peers: Peers
-        self.arrivals: Arrivals
-        self.version = 1
         self.number = 0
         self.calls: dict[int, Call] = {}
         self.routes = Routes(node_id, self.calls)
@@ -208,7 +203,11 @@ class Router:
                 args, kwargs = self.isolate_arguments(args, kwargs)
             self.calls[number] = call
             envelope: Envelope = (message, args, kwargs or None, self.sink, number, deadline, chain, trace)
-            self.host.deliver(route.kind, route.key, envelope, once)
+            try:
+                self.host.deliver(route.kind, route.key, envelope, once)
+            except CallError:
+                del self.calls[number]
+                raise
         else:
             meta = [list(args), kwargs, [list(entry) for entry in chain], trace, None, 0, once]
             head = [wire.REQUEST_X, number, message.number, route.key, _ttl(limit), self.routes.view_number, meta]

@@ -32,6 +32,7 @@ from ringcast import (
     props,
     submit,
     tell,
+    using,
     watching,
 )
 from tests.unit.runtime.places import Place, eventually, gates, new_cluster, raised
@@ -366,6 +367,15 @@ async def test_a_message_to_an_actor_that_has_ended_is_a_dead_letter(quick: Plac
     assert "Worker" in letter.actor
     assert letter.method == "set"
     assert "has ended" in letter.reason
+
+
+async def test_an_ask_of_an_actor_that_has_ended_leaves_nothing_pending(quick: Place) -> None:
+    worker = await quick.node.spawn(props(Worker, "w"))
+    await quick.node.stop(worker)
+    for ref in (worker, using(worker, timeout=5.0)):
+        with pytest.raises(ActorStopped):
+            await ref.get()
+    assert quick.node.stats()["calls_pending"] == 0
 
 
 # ---- children --------------------------------------------------------------------------------------
