@@ -220,12 +220,9 @@ class Host:
 
     def close_streams(self, sink: Sink) -> None:
         """End the streams of a reader whose link has ended."""
-        for (reader, number), _ in list(self.outflows.items()):
+        for (reader, number), outflow in list(self.outflows.items()):
             if reader is sink:
-                for kind in self.kinds.by_name.values():
-                    for cell in list(kind.cells.values()):
-                        if (cell.side or cell.current) and cancel_call(cell, sink, number, False):
-                            break
+                cancel_call(outflow.cell, sink, number, expired=False)
 
     # ---- failing, ending, going away -----------------------------------------------------------------
 

@@ -45,10 +45,11 @@ class StreamDeadline(float):
 class Outflow:
     """The owner's side of one stream: how much room its reader has."""
 
-    __slots__ = ("_room", "_waiter")
+    __slots__ = ("_room", "_waiter", "cell")
 
-    def __init__(self) -> None:
-        """Begin with the window that every reader has."""
+    def __init__(self, cell: Cell) -> None:
+        """Begin with the window that every reader has; `cell` is the activation that streams."""
+        self.cell = cell
         self._room = WINDOW
         self._waiter: asyncio.Future[None] | None = None
 
@@ -79,7 +80,7 @@ async def serve_stream(cell: Cell, envelope: Envelope) -> None:
     assert sink is not None
     assert isinstance(deadline, StreamDeadline), "a stream's request has its item's limit"
     limit = deadline.limit
-    outflow = Outflow()
+    outflow = Outflow(cell)
     flows = cell.host.outflows
     flows[sink, number] = outflow
     try:
