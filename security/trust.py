@@ -199,9 +199,7 @@ class Trust:
         try:
             material = self._origin.material(self.cluster, self.node_id, self._own, now)
         except ConfigError as error:
-            self._log.error(
-                "what this node presents stays as it was: a file has changed and is wrong", reason=str(error)
-            )
+            self._log.error("a file has changed and is wrong: what was in it stays in force", reason=str(error))
             return False
         if _key_of(material) != self.key:
             self._log.error(
@@ -211,9 +209,8 @@ class Trust:
             return False
         changed = material.accepted != self._material.accepted or material.signing != self._material.signing
         self._material, self._contexts = material, {}
-        self._log.info(
-            "secret read anew" if changed else "certificate renewed", signs=self.signing, accepts=self.accepted
-        )
+        what = "the keys of the secret have changed" if changed else "certificate renewed"
+        self._log.info(what, signs=self.signing, accepts=self.accepted)
         return True
 
 
