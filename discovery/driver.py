@@ -31,7 +31,7 @@ from .participant import Participant
 from .port import Port
 from .preamble import MEMBERSHIP_CHANNEL
 from .profile import Profile
-from .seal import Seal
+from .seal import Seal, Unopened
 from .sockets import Bound
 from .source import Announcement, Source
 
@@ -75,6 +75,7 @@ class Driver:
         cluster: str,
         profile: Profile,
         seal: Seal,
+        tags: Sequence[str],
         sources: Sequence[Source],
         callbacks: Callbacks,
         *,
@@ -86,6 +87,7 @@ class Driver:
         self._cluster = cluster
         self._profile = profile
         self._seal = seal
+        self._tags = tuple(tags)
         self._sources = sources
         self._callbacks = callbacks
         self._is_loopback = is_loopback
@@ -108,9 +110,8 @@ class Driver:
 
     async def open(self) -> None:
         """Start the sources, and take part from then on."""
-        announcement = Announcement(self._cluster, self._me.id, self._me.address, self._is_loopback)
         for source in self._sources:
-            await self._start_source(source, announcement)
+            await self._start_source(source, self._announcement)
         now = boot_time()
         self._participant = Participant(
             self._me, self._profile, random.Random(), now, has_discovery=bool(self._sources)
@@ -165,6 +166,14 @@ class Driver:
             self._perform(self._participant.change(change(self._participant.me), boot_time()))
             self._set_timer()
 
+    def rekey(self, gossip_keys: Sequence[tuple[bytes, bytes]], tags: Sequence[str]) -> None:
+        """Seal with the first of the keys and open with all; announce the first of the tags and look for all."""
+        self._seal.use(gossip_keys)
+        if self._tags != tuple(tags):
+            self._tags = tuple(tags)
+            for source in self._started_sources:
+                self._spawn(self._announce(source))
+
     # What comes in
 
     def _on_time(self) -> None:
@@ -185,19 +194,27 @@ class Driver:
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_time)
 
     def _on_datagram(self, data: bytes) -> None:
-        envelope = self._opened(data)
-        if isinstance(envelope, Envelope) and self._participant is not None:
+        if self._participant is None:
+            return
+        opened = self._seal.open(data, *self._participant.sender.identity)
+        if isinstance(opened, Unopened):
+            self._counts[opened.name.lower()] += 1
+            return
+        envelope = self._decoded(opened)
+        if isinstance(envelope, Envelope):
             self._perform(self._participant.receive(envelope, boot_time(), by_tcp=False))
             self._set_timer()
 
     def _on_frame(self, link: Link, data: bytes) -> bool:
-        envelope = self._opened(data)
+        envelope = self._decoded(data)
         if envelope is Rejected.FOREIGN:
             self._answer_stranger(link)
         if isinstance(envelope, Rejected) or self._participant is None:
             return False
         if isinstance(envelope.message, Refused):
             self._on_stranger(link, envelope.message)
+            return False
+        if not self._is_vouched_for(link, envelope):
             return False
         self._links.name(link, envelope.sender.address)
         now = boot_time()
@@ -206,12 +223,24 @@ class Driver:
         self._set_timer()
         return True
 
-    def _opened(self, data: bytes) -> Envelope | Rejected:
-        opened = self._seal.open(data)
-        if opened is None:
-            self._counts["unsealed"] += 1
-            return Rejected.MALFORMED
-        envelope = self._codec.decode(opened)
+    def _is_vouched_for(self, link: Link, envelope: Envelope) -> bool:
+        """Return whether the other end may say this: it speaks for the sender, and with the pinned key."""
+        identity = link.identity
+        if identity is None:
+            return True
+        assert self._participant is not None
+        if not identity.speaks_for(envelope.sender.id):
+            self._counts["impostors"] += 1
+            if self._counts["impostors"] == 1:
+                self._log.warning("a message was refused", sender=envelope.sender.id, shown_by=str(identity))
+            return False
+        objection = self._participant.objection(envelope, identity.key)
+        if objection is not None:
+            self._perform(objection)
+        return objection is None
+
+    def _decoded(self, data: bytes) -> Envelope | Rejected:
+        envelope = self._codec.decode(data)
         if isinstance(envelope, Rejected):
             self._counts[envelope.name.lower()] += 1
         return envelope
@@ -262,9 +291,9 @@ class Driver:
     def _perform(self, effects: Iterable[Effect], answering: Link | None = None) -> None:
         for effect in effects:
             match effect:
-                case SendUdp(address, message, claims):
+                case SendUdp(address, recipient, message, claims):
                     assert self._datagrams is not None
-                    self._datagrams.send(address, self._packed(message, claims))
+                    self._datagrams.send(address, self._seal.seal(self._packed(message, claims), *recipient))
                 case Send(address, message, claims):
                     via = answering if answering is not None and answering.peer == address else None
                     self._links.send(address, self._packed(message, claims), via)
@@ -281,7 +310,7 @@ class Driver:
 
     def _packed(self, message: Message, claims: tuple[Claim, ...]) -> bytes:
         assert self._participant is not None
-        return self._seal.seal(self._codec.encode(Envelope(self._participant.sender, message, claims)))
+        return self._codec.encode(Envelope(self._participant.sender, message, claims))
 
     # Sources and tasks
 
@@ -296,7 +325,9 @@ class Driver:
                 self._on_time()
 
         def gone(address: str) -> None:
-            if self._participant is not None:
+            # What a person has named is dialled for ever: whoever announces it as well, and withdraws
+            # that, must not be able to end it.
+            if self._participant is not None and address not in self._explicit:
                 self._participant.gone(address)
 
         try:
@@ -306,6 +337,19 @@ class Driver:
             self._log.warning("discovery does not work", source=repr(source), reason=repr(error))
         # Not one that is another node's, and said so: that node will stop it.
         self._started_sources.append(source)
+
+    @property
+    def _announcement(self) -> Announcement:
+        return Announcement(self._tags, self._me.id, self._me.address, self._is_loopback)
+
+    async def _announce(self, source: Source) -> None:
+        try:
+            async with asyncio.timeout(_SOURCE_LIMIT):
+                await source.announce(self._announcement)
+        except (OSError, TimeoutError) as error:
+            self._log.warning(
+                "discovery does not follow the change of the secret", source=repr(source), reason=repr(error)
+            )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..security.identity import Identity
 from .address import split_address
 from .preamble import MEMBERSHIP_CHANNEL, preamble
 
@@ -45,10 +46,12 @@ class Link:
     Attributes:
         dialled: The address that this node dialled, or None when it was dialled.
         peer: The address that the other end names as its own, once it has spoken.
+        identity: Who the other end has proved to be; None without TLS.
     """
 
     dialled: str | None
     peer: str | None = None
+    identity: Identity | None = None
     writer: asyncio.StreamWriter | None = None
     waiting: list[bytes] = field(default_factory=list[bytes])
 

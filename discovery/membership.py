@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -29,7 +30,7 @@ from .codec import ID_BYTES_MAX
 from .driver import Callbacks, Driver
 from .member import Event, Member, View
 from .profile import Profile
-from .seal import Plain, Seal
+from .seal import START_RANDOM_BYTES, Seal, start_of
 from .sockets import advertised_address, bind
 from .source import Source
 
@@ -50,12 +51,14 @@ class Membership:
         hosts: frozenset[str],
         hosts_by_value: bool,
         discovery: Sequence[Source],
+        gossip_keys: Sequence[tuple[bytes, bytes]],
+        tags: Sequence[str],
         profile: Profile,
         on_view: Callable[[View], None],
         on_event: Callable[[Event], None],
         on_connection: Callable[[socket.socket, bytes], None],
         on_failure: Callable[[BaseException], None] | None = None,
-        seal: Seal | None = None,
+        key: bytes = b"",
     ) -> None:
         """Keep the settings; nothing is bound or started yet.
 
@@ -68,15 +71,18 @@ class Membership:
             hosts: Names of the actor classes that it hosts.
             hosts_by_value: Whether it takes classes shipped by value.
             discovery: Where to look for others; none means alone.
+            gossip_keys: Ids (4 bytes) and keys (32 bytes) for datagrams: the first seals, all open.
+            tags: What discovery shows to others (the first) and looks for (all).
             profile: The protocol's numbers.
             on_view: Is told of each view, this node in it, in order of their numbers.
             on_event: Is told what a view changed (after it was installed) and who is suspect.
             on_connection: Takes a non-blocking socket and the channel that its preamble named.
             on_failure: Is told once why the membership ended without `stop`.
-            seal: Seals and opens all that membership sends and takes; None: `Plain`.
+            key: Fingerprint of the public key that this node proves over TLS; empty without TLS.
 
         Raises:
             ConfigError: If the id cannot travel.
+            ValueError: If a gossip key has another length, or there is none.
         """
         if not 0 < len(member_id.encode()) <= ID_BYTES_MAX:
             raise ConfigError(f"a node's id takes 1 to {ID_BYTES_MAX} bytes, not {member_id!r}")
@@ -87,13 +93,15 @@ class Membership:
             incarnation=time.time_ns() // 1_000_000,
             hosts=hosts,
             hosts_by_value=hosts_by_value,
+            key=key,
         )
+        self._seal = Seal(gossip_keys, start_of(self._record.incarnation, os.urandom(START_RANDOM_BYTES)))
+        self._tags = tags
         self._cluster = cluster
         self._listen = listen
         self._advertise = advertise
         self._sources = discovery
         self._profile = profile
-        self._seal: Seal = seal if seal is not None else Plain()
         self._tell_view = on_view
         self._tell_event = on_event
         self._tell_connection = on_connection
@@ -165,6 +173,13 @@ class Membership:
         else:
             self._call(self._change, change)
 
+    def rekey(self, gossip_keys: Sequence[tuple[bytes, bytes]], tags: Sequence[str]) -> None:
+        """Use other keys and tags from now on, as the constructor's; from any thread."""
+        if self._thread is None:
+            self._rekey(gossip_keys, tags)
+        else:
+            self._call(self._rekey, gossip_keys, tags)
+
     async def announce_leaving(self) -> None:
         """Return when a view is installed in which this node is leaving, or after the drain time."""
 
@@ -223,6 +238,7 @@ class Membership:
                 self._cluster,
                 self._profile,
                 self._seal,
+                self._tags,
                 self._sources,
                 callbacks,
                 is_loopback=is_loopback(bound.host),
@@ -252,6 +268,13 @@ class Membership:
             self._record = change(self._record)
         else:
             self._driver.change(change)
+
+    def _rekey(self, gossip_keys: Sequence[tuple[bytes, bytes]], tags: Sequence[str]) -> None:
+        if self._driver is None:
+            self._seal.use(gossip_keys)
+            self._tags = tags
+        else:
+            self._driver.rekey(gossip_keys, tags)
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._fail(context.get("exception") or RuntimeError(context["message"]))

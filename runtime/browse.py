@@ -7,29 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 
 from zeroconf import DNSQuestionType, IPVersion, ServiceStateChange
 from zeroconf import Zeroconf as Multicast
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from ..discovery.codec import cluster_tag
-from ..discovery.multicast import SERVICE_TYPE
+from ..discovery.multicast import SERVICE_TYPE, address_in, tag_in
 
 SEARCH = 2.5
 """Seconds to look for a node."""
 SETTLE = 0.25
 """Seconds to look for more after the first: a cluster that fell apart has several views."""
 _ASK_LIMIT_MS = 1000
+_ASKING_MAX = 64
+"""Announcements that are asked about: anyone on the machine can make any number."""
 
 
-async def heard(cluster: str) -> list[str]:
-    """Return the addresses of the cluster's nodes that announce themselves on this machine.
+async def heard(tags: Collection[str]) -> list[str]:
+    """Return the addresses of nodes that announce themselves on this machine with one of the tags.
+
+    Whoever is there has still to prove who it is.
 
     Raises:
         OSError: If this machine has no multicast on its loopback.
     """
     found: asyncio.Queue[str] = asyncio.Queue()
-    ending = f"-{cluster_tag(cluster).hex()}.{SERVICE_TYPE}"
     asking: set[asyncio.Task[None]] = set()
 
     async def ask(zeroconf: Multicast, name: str) -> None:
@@ -37,12 +40,13 @@ async def heard(cluster: str) -> list[str]:
         # Asked by multicast: the nodes of one machine share port 5353, so an answer to one of its
         # sockets alone may reach the wrong one.
         if await info.async_request(zeroconf, _ASK_LIMIT_MS, question_type=DNSQuestionType.QM):
-            address = info.decoded_properties.get("address")
-            if address:
+            address = address_in(info)
+            if address is not None:
                 found.put_nowait(address)
 
     def on_change(zeroconf: Multicast, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-        if state_change is ServiceStateChange.Added and name.endswith(ending):
+        is_news = state_change is ServiceStateChange.Added and tag_in(name) in tags
+        if is_news and len(asking) < _ASKING_MAX:
             asking.add(asyncio.create_task(ask(zeroconf, name)))
 
     multicast = AsyncZeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from ..discovery.address import split_address
 from ..discovery.preamble import preamble
+from ..security.trust import Trust
 from .browse import heard
 from .control import CHANNEL, framed, opened
 from .wire import HEAD
@@ -148,7 +149,7 @@ class Inquiry:
 
     async def _found(self) -> list[Answer]:
         try:
-            addresses = await heard(self._cluster)
+            addresses = await heard(Trust.found(None, self._cluster).tags)
         except OSError as error:
             raise NoAnswerError(
                 f"no multicast on this machine ({error}), so no node can be found: name one with --node host:port"

@@ -30,6 +30,7 @@ from ..discovery.member import Event, Member, View
 from ..discovery.membership import Membership
 from ..discovery.profile import LAN, LOCAL
 from ..discovery.source import Source
+from ..security.trust import Trust
 from .arrivals import Arrivals
 from .codec import Codec
 from .config import NodeConfig
@@ -135,6 +136,7 @@ class Node:
         host.watches = Watches(host, system)
         self._control = Control(self, host)
         self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
+        trust = Trust.found(None, self._options.cluster, node_id=self.id)
         self._membership = Membership(
             member_id=self.id,
             cluster=self._options.cluster,
@@ -144,6 +146,8 @@ class Node:
             hosts=frozenset(),
             hosts_by_value=config.pickle and self._options.hosts is None,
             discovery=self._options.discovery,
+            gossip_keys=trust.gossip_keys,
+            tags=trust.tags,
             profile=LOCAL if self._options.is_local else LAN,
             on_view=lambda view: self._from_thread(self._install, view),
             on_event=lambda event: self._from_thread(self._tell, event),

@@ -123,7 +123,7 @@ def test_silence_asks_helpers_and_tcp_then_suspects_then_declares_dead() -> None
     effects = bench.run(began + LOCAL.probe_timeout)
     [request] = said(effects, PingRequest)
     assert request.address == f"{helper}:1"
-    assert request.message == PingRequest(ping.seq, target, f"{target}:1")
+    assert request.message == PingRequest(ping.seq, target, 1, f"{target}:1")
     assert said(effects, Ping) == [Send(f"{target}:1", ping)]
 
     bench.hear(helper, Nack(ping.seq))
@@ -151,9 +151,11 @@ def test_a_relayed_ack_saves_the_target() -> None:
 
 def test_a_helper_pings_and_passes_on_ack_or_nack() -> None:
     bench = Bench("asker", "x")
-    [ping] = said(bench.hear("asker", PingRequest(40, "x", "x:1")), Ping)
+    [ping] = said(bench.hear("asker", PingRequest(40, "x", 7, "x:1")), Ping)
+    assert isinstance(ping, SendUdp)
     assert isinstance(ping.message, Ping)
-    assert (ping.address, ping.message.target) == ("x:1", "x")
+    # For the run that the asker knows, whatever is known here.
+    assert (ping.address, ping.recipient, ping.message.target) == ("x:1", ("x", 7), "x")
     [nack] = said(bench.run(bench.now + LOCAL.probe_timeout), Nack)
     assert (nack.address, nack.message) == ("asker:1", Nack(40))
     [ack] = said(bench.hear("x", Ack(ping.message.seq)), Ack)
@@ -376,7 +378,7 @@ def test_who_answers_over_tcp_only_is_probed_so_with_one_warning_until_datagrams
 
 def test_sleep_of_its_own_kills_nobody() -> None:
     bench = Bench("a", "b")
-    bench.hear("b", PingRequest(40, "a", "a:1"))
+    bench.hear("b", PingRequest(40, "a", 1, "a:1"))
     bench.hear("a", Gossip(), claim("b", Status.SUSPECT, by="a"))
     bench.run_to_ping()
     bench.now += 9.0
