@@ -105,6 +105,10 @@ class Seal:
         self._floor = b""
         self.use(keys)
 
+    def __len__(self) -> int:
+        """Return how many starts have a window here."""
+        return len(self._senders)
+
     def use(self, keys: Sequence[tuple[bytes, bytes]]) -> None:
         """Seal with the first of the keys and open with all of them, from now on.
 
