@@ -267,6 +267,32 @@ def test_the_dead_who_speak_are_shown_their_death_and_stay_dead() -> None:
     assert changes(bench.hear(reborn, Gossip())) == [reborn]
 
 
+def test_what_an_earlier_run_says_is_ignored() -> None:
+    bench = Bench("b")
+    late = claim("a", incarnation=5)
+    bench.hear(late, Gossip())
+    before = bench.swim.claims()
+    # Whatever it is: it is not answered, nothing of it is believed, and nobody refutes it.
+    about_me = replace(ME, status=Status.SUSPECT, accuser="a")
+    for message in (Ping(7, "me"), PingRequest(7, "b", 1, "b:1"), Exchange(True), Gossip()):
+        for by_tcp in (False, True):
+            news = (claim("b", Status.DEAD), claim("c"), about_me)
+            assert bench.hear(claim("a", incarnation=4), message, *news, by_tcp=by_tcp) == []
+    assert bench.swim.claims() == before
+    assert bench.swim.refutations == 0
+
+
+def test_each_datagram_is_for_the_run_that_is_known() -> None:
+    bench = Bench("a")
+    bench.hear(claim("b", incarnation=5), Gossip())
+    sent = [effect for effect in bench.run(bench.now + 1.0) if isinstance(effect, SendUdp)]
+    assert {effect.recipient for effect in sent} == {("a", 1), ("b", 5)}
+    bench.hear(claim("b", incarnation=6), Gossip())
+    sent = [effect for effect in bench.run(bench.now + 0.5) if isinstance(effect, SendUdp)]
+    assert ("b", 5) not in {effect.recipient for effect in sent}
+    assert {effect.recipient for effect in bench.swim.leave() if isinstance(effect, SendUdp)} == {("a", 1), ("b", 6)}
+
+
 @pytest.mark.parametrize(
     ("theirs", "yields"),
     [
