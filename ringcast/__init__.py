@@ -64,6 +64,7 @@ from .errors import (
 from .runtime.config import NodeConfig
 from .runtime.dead import DeadLetter
 from .runtime.node import Node, run
+from .security.material import Certificates
 
 __version__ = "0.1.0"
 
@@ -81,6 +82,7 @@ __all__ = [
     "CallError",
     "CallTimeout",
     "Certainty",
+    "Certificates",
     "CodecError",
     "ConfigError",
     "Context",

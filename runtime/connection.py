@@ -4,8 +4,9 @@ Batches are gathered by the link and written once per tick of the loop. A large 
 pieces, from where its buffers lie, and at most `window` bytes of pieces are under way: what is
 small waits behind little. The receiver keeps the slices that arrive and joins them once.
 
-Handshake: the dialler sends the preamble and its hello, the acceptor answers with its own hello or
-with a refusal that names both sides' values; nothing else is decoded before.
+Handshake: after the preamble both ends prove by TLS who they are. Then the dialler sends its hello,
+and the acceptor answers with its own or with a refusal that names both sides' values. Nothing is
+decoded before TLS is done and the peer's identity fits, and nothing but a hello before the hello.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import msgpack
 
 from ringcast.errors import CodecError
 
+from ..security.identity import Identity
+from ..security.trust import explained
 from .codec import FrameUnpacker
 from .wire import ACK, HEAD, MAX_BATCH, PIECE_BIT, PIECE_BYTES, PIECE_HEAD
 
@@ -81,22 +84,32 @@ class Outgoing:
 
 
 class Connection(asyncio.Protocol):
-    """The transport's side of a link. `greet` is called with the peer's hello, once."""
+    """The transport's side of a link.
+
+    `opened` is called when the peer may speak, TLS done; `greet` with the peer's hello, once; `closed`
+    with the reason, once.
+    """
 
     def __init__(
         self,
+        opened: Callable[[Connection], None],
         greet: Callable[[Connection, dict[str, Any]], None],
         closed: Callable[[Connection, str], None],
         window: int,
         max_message_bytes: int,
     ) -> None:
         """Wait for a transport; then for the hello."""
+        self._opened = opened
         self._greet = greet
         self._closed = closed
         self._window = window
         self._max_message = max_message_bytes
         self.transport: asyncio.Transport | None = None
         self.link: Link | None = None
+        self.identity: Identity | None = None
+        """Who the peer has proved to be; None without TLS."""
+        self.error: Exception | None = None
+        """What ended the connection, if the peer did not just close it."""
         self.unpacker: FrameUnpacker | None = None
         self.is_paused = False
         self._drained: asyncio.Future[None] | None = None
@@ -116,12 +129,14 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self.transport = cast(asyncio.Transport, transport)
+        self._opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the link, and wake whoever waits for room."""
         self.transport = None
         self.resume_writing()
-        self._closed(self, "the peer closed it" if exc is None else f"{type(exc).__name__}: {exc}")
+        self.error = exc
+        self._closed(self, "the peer closed it" if exc is None else explained(exc))
 
     def pause_writing(self) -> None:
         """Note that the socket takes no more for now."""

@@ -22,6 +22,7 @@ from ringcast.errors import NOT_SENT, CallError, CodecError
 
 from ..actors.messages import Message
 from ..actors.ref import unknown_messages
+from ..security.identity import Identity
 from . import wire
 from .calls import PLAIN, Call, Parcel, unencodable
 from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
@@ -68,6 +69,8 @@ class Link:
         self.max_message = 0
         """Bytes of the largest message that both nodes take; known while the link is up."""
         self.is_up = False
+        self.identity: Identity | None = None
+        """Who the peer has proved to be when the link came up last; None without TLS."""
         self.connection: Connection | None = None
         self.routes: set[Route] = set()
         self.backlog: list[Parcel] = []
@@ -103,6 +106,7 @@ class Link:
         self.use(codec)
         self.max_message = max_message
         self.connection = connection
+        self.identity = connection.identity
         connection.link = self
         connection.unpacker = codec.unpacker(wire.MAX_BATCH * 2)
         self._defined.clear()

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import socket
 import sys
-import uuid
 import weakref
+import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
@@ -30,11 +30,12 @@ from ..discovery.member import Event, Member, View
 from ..discovery.membership import Membership
 from ..discovery.profile import LAN, LOCAL
 from ..discovery.source import Source
-from ..security.trust import Trust
+from ..security.channels import CONTROL, LINKS
+from ..security.material import Certificates
+from ..security.secret import Where
 from .arrivals import Arrivals
 from .codec import Codec
 from .config import NodeConfig
-from .control import CHANNEL as CONTROL
 from .control import Control
 from .dead import DeadLetters
 from .host import Host
@@ -42,7 +43,6 @@ from .kinds import Kinds
 from .lives import Lives
 from .logs import set_up_logs
 from .options import options
-from .peers import CHANNEL as LINKS
 from .peers import Peers
 from .router import Router
 from .system import System
@@ -52,7 +52,6 @@ from .watches import Watches
 A = TypeVar("A")
 
 LATER: Final = {
-    "secret": None,
     "store": None,
     "data_dir": None,
     "expect": None,
@@ -81,6 +80,8 @@ class Node:
         hosts: Sequence[str | ModuleType] | None = None,
         labels: Mapping[str, str] | None = None,
         config: NodeConfig | None = None,
+        secret: Where | None = None,
+        tls: Certificates | bool | None = None,
         **unknown: Any,
     ) -> None:
         """Describe a node; it starts with `start`, or by ``async with``.
@@ -94,6 +95,10 @@ class Node:
             hosts: Modules whose actor classes this node hosts; default all that are imported; ``[]`` none.
             labels: What the node says of itself, for placement.
             config: Limits and switches.
+            secret: The cluster's secret, or a credential made from it: a file's path, or the secret's bytes.
+                Default is what ``RINGCAST_SECRET_FILE`` names, and on the loopback one that is made for this user.
+            tls: `Certificates` of an authority of your own; default is what the secret makes. False, on the
+                loopback only, is connections in clear that anybody on this machine may open.
             unknown: The options of `LATER`, with their defaults only; anything else is refused.
 
         Raises:
@@ -101,16 +106,17 @@ class Node:
         """
         for option, value in unknown.items():
             if option not in LATER:
-                known = "cluster, listen, advertise, discovery, hosts, labels, config"
+                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls"
                 raise ConfigError(f"Node has no option {option!r}; it takes {known}")
             if value != LATER[option]:
                 raise ConfigError(f"{option}={value!r}: this version has nothing but {LATER[option]!r} for it yet")
         if config is not None and not isinstance(config, NodeConfig):
             raise ConfigError(f"config={config!r}: it takes a NodeConfig(…)")
         set_up_logs()
-        self._options = options(cluster, listen, advertise, discovery, hosts, labels)
+        self._options = options(cluster, listen, advertise, discovery, hosts, labels, secret, tls)
+        self._trust = self._options.trust
         self._config = config if config is not None else NodeConfig()
-        self.id = uuid.uuid4().hex[:12]
+        self.id = self._trust.node_id
         self.dead_letters = DeadLetters(self._config.dead_letters, self.id)
         self._log = structlog.get_logger("ringcast").bind(node=self.id)
         self._events: weakref.WeakSet[asyncio.Queue[Event | None]] = weakref.WeakSet()
@@ -126,17 +132,16 @@ class Node:
         self._codec, plain = self._make_codec(config.pickle), self._make_codec(False)
         self._host = host = Host(self.id, router, Kinds(self.id, router, config.pickle), self._codec, self.dead_letters)
         self._arrivals = arrivals = Arrivals(self.id, host, router)
-        self._peers = Peers(self.id, self._options.cluster, config, self._codec, plain, router, host, arrivals)
+        self._peers = Peers(self._trust, config, self._codec, plain, router, host, arrivals)
         self._system = system = System(self.id, router, host, config.ask_timeout)
         routes = router.routes
         router.host = routes.host = host
         routes.peers, routes.arrivals = self._peers, arrivals
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
-        host.lives = Lives(host, system, config.root, seed=int(self.id, 16))
+        host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()))
         host.watches = Watches(host, system)
-        self._control = Control(self, host)
+        self._control = Control(self, host, self._trust)
         self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
-        trust = Trust.found(None, self._options.cluster, node_id=self.id)
         self._membership = Membership(
             member_id=self.id,
             cluster=self._options.cluster,
@@ -146,8 +151,9 @@ class Node:
             hosts=frozenset(),
             hosts_by_value=config.pickle and self._options.hosts is None,
             discovery=self._options.discovery,
-            gossip_keys=trust.gossip_keys,
-            tags=trust.tags,
+            gossip_keys=self._trust.gossip_keys,
+            tags=self._trust.tags,
+            key=self._trust.key if self._trust.is_encrypted else b"",
             profile=LOCAL if self._options.is_local else LAN,
             on_view=lambda view: self._from_thread(self._install, view),
             on_event=lambda event: self._from_thread(self._tell, event),
@@ -374,6 +380,7 @@ class Node:
             **{f"membership_{name}": value for name, value in self._membership.stats().items()},
             "dead_letters": self.dead_letters.total,
             "forwarded": self._arrivals.forwarded,
+            "control_refused": self._control.refused,
             "loop_lag_s_max": self._watchdog.lag_max,
         }
 
