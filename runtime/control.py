@@ -1,11 +1,11 @@
 """The control channel: what `ringcast status` and its like ask of a running node.
 
 One request and one answer a connection, each a msgpack map behind four bytes of length; the
-connection opens with the preamble of channel ``C``. It is open to this machine only, for a node
-listens on the loopback. Whatever a request holds, the node goes on: what is too long is not read,
-and what cannot be answered is answered with ``{"error": text}``.
+connection opens with the preamble of channel ``C``, then TLS. Whoever has the cluster's secret, and so
+could be a member, may ask; nobody else gets as far as a request. Whatever a request holds, the node goes
+on: what is too long is not read, and what cannot be answered is answered with ``{"error": text}``.
 
-    {"what": "status"}                                        the node, its view and its counts
+    {"what": "status"}                                        the node, its view, its counts, its keys' ids
     {"what": "actors", "class": name or None, "limit": n}     its activations
     {"what": "locate", "class": name, "kind": k, "key": text} where the ring places a keyed actor
 
@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import socket
+import time
 from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -24,18 +26,23 @@ from uuid import UUID
 
 import msgpack
 
-from ringcast.errors import RingcastError
+import ringcast
+from ringcast.errors import HandshakeRefused, RingcastError
 
 from ..actors.ref import display
+from ..security.channels import CONTROL
+from ..security.streams import accepted
 from .ring import Key
-from .wire import HEAD
+from .wire import HEAD, PROTOCOL
 
 if TYPE_CHECKING:
+    from ..security.trust import Trust
     from .cell import Cell
     from .host import Host
     from .node import Node
 
-CHANNEL: Final = b"C"
+HANDSHAKE: Final = 3.0
+"""Seconds for the TLS handshake."""
 MAX_REQUEST: Final = 64 * 1024
 LIMIT: Final = 5.0
 """Seconds for one request."""
@@ -72,25 +79,33 @@ def opened(body: bytes) -> dict[str, Any]:
 class Control:
     """Answers the command line's questions about one node."""
 
-    def __init__(self, node: Node, host: Host) -> None:
-        """Belong to one node."""
+    def __init__(self, node: Node, host: Host, trust: Trust) -> None:
+        """Belong to one node; `trust` says who may ask."""
         self._node = node
         self._host = host
+        self._trust = trust
+        self.refused = 0
 
     async def serve(self, sock: socket.socket) -> None:
         """Answer one request on a connection whose preamble was read."""
         try:
-            reader, writer = await asyncio.open_connection(sock=sock)
-        except OSError:
-            sock.close()
+            async with asyncio.timeout(HANDSHAKE):
+                reader, writer = await accepted(sock, self._trust.serving(CONTROL))
+        except (OSError, TimeoutError):
+            self.refused += 1  # and not logged: any stranger can do it, any number of times
             return
         try:
             async with asyncio.timeout(LIMIT):
+                if self._trust.is_encrypted:
+                    self._trust.peer(writer.get_extra_info("ssl_object"), CONTROL)
                 (size,) = HEAD.unpack(await reader.readexactly(HEAD.size))
                 if size > MAX_REQUEST:
                     return
                 writer.write(self._answer(await reader.readexactly(size)))
                 await writer.drain()
+        except HandshakeRefused as error:
+            self.refused += 1
+            writer.write(framed({"error": str(error)}))
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             return
         finally:
@@ -126,9 +141,17 @@ class Control:
             "pid": os.getpid(),
             "ready": node.ready,
             "view": {"lineage": view.lineage, "number": view.number},
+            "secret": {"signs": self._trust.signing, "accepts": list(self._trust.accepted)},
+            "time": time.time(),
+            "versions": {
+                "ringcast": ringcast.__version__,
+                "protocol": list(PROTOCOL),
+                "python": platform.python_version(),
+            },
             "members": [
                 {
                     "id": member.id,
+                    "incarnation": member.incarnation,
                     "address": member.address,
                     "labels": dict(member.labels),
                     "hosts": sorted(member.hosts),

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Mapping
 from typing import Any, cast
 
+from ringcast.errors import HandshakeRefused
+
 from ..discovery.address import split_address
 from ..discovery.preamble import preamble
-from ..security.trust import Trust
+from ..security.channels import CONTROL
+from ..security.streams import dialled
+from ..security.trust import Trust, explained
 from .browse import heard
-from .control import CHANNEL, framed, opened
+from .control import framed, opened
 from .wire import HEAD
 
 MAX_ANSWER = 64 << 20
@@ -28,24 +33,32 @@ class NoAnswerError(Exception):
     """A node, or the whole cluster, has no answer; the text says why, and what to do."""
 
 
-async def ask(address: str, limit: float, request: Mapping[str, Any]) -> Answer:
+async def ask(
+    trust: Trust, address: str, limit: float, request: Mapping[str, Any], expected: str | None = None
+) -> Answer:
     """Ask one node.
 
     Args:
+        trust: Who asks, and whom it believes.
         address: ``"host:port"``.
         limit: Seconds for all of it.
         request: See `control`.
+        expected: The id of the node that is to answer; None if any of the cluster may.
 
     Raises:
         NoAnswerError: If it is not there, hangs, is something else, or refuses the request.
     """
     try:
         async with asyncio.timeout(limit):
-            answer = await _converse(address, framed(dict(request)))
+            answer = await _converse(trust, address, framed(dict(request)), expected)
     except TimeoutError:
         raise NoAnswerError(f"no answer within {limit:g} s: the node hangs, or is stopped") from None
     except asyncio.IncompleteReadError:
         raise NoAnswerError("closed the connection: it is no ringcast node, or is just leaving") from None
+    except HandshakeRefused as error:
+        raise NoAnswerError(str(error)) from None
+    except (ssl.SSLError, ConnectionAbortedError) as error:
+        raise NoAnswerError(explained(error)) from None
     except OSError as error:
         raise NoAnswerError(f"cannot be reached ({error.strerror or error})") from None
     except ValueError as error:
@@ -55,10 +68,12 @@ async def ask(address: str, limit: float, request: Mapping[str, Any]) -> Answer:
     return answer
 
 
-async def _converse(address: str, request: bytes) -> Answer:
-    reader, writer = await asyncio.open_connection(*split_address(address))
+async def _converse(trust: Trust, address: str, request: bytes, expected: str | None) -> Answer:
+    reader, writer = await dialled(*split_address(address), trust.dialling(CONTROL), preamble(CONTROL))
     try:
-        writer.write(preamble(CHANNEL) + request)
+        if trust.is_encrypted:
+            trust.peer(writer.get_extra_info("ssl_object"), CONTROL, expected)
+        writer.write(request)
         (size,) = HEAD.unpack(await reader.readexactly(HEAD.size))
         if size > MAX_ANSWER:
             raise ValueError(f"{size} bytes")
@@ -72,15 +87,15 @@ async def _converse(address: str, request: bytes) -> Answer:
 class Inquiry:
     """One look at a cluster."""
 
-    def __init__(self, cluster: str, node: str | None, limit: float) -> None:
-        """Begin at `node`, or at whoever of the cluster is found; `limit` is seconds for each answer."""
-        self._cluster = cluster
+    def __init__(self, trust: Trust, node: str | None, limit: float) -> None:
+        """Look as `trust`, beginning at `node` or at whoever is found; `limit` is seconds for each answer."""
+        self._trust = trust
         self._node = node
         self._limit = limit
 
-    async def ask(self, address: str, what: str, **details: object) -> Answer:
+    async def ask(self, address: str, what: str, *, expected: str | None = None, **details: object) -> Answer:
         """Ask one node; see `ask`."""
-        return await ask(address, self._limit, {"what": what, **details})
+        return await ask(self._trust, address, self._limit, {"what": what, **details}, expected)
 
     async def first(self) -> Answer:
         """Return the status of the first node that answers.
@@ -110,7 +125,7 @@ class Inquiry:
         """
         members = await self.members()
         answers = await asyncio.gather(
-            *(self.ask(member["address"], what, **details) for member in members.values()),
+            *(self.ask(who["address"], what, expected=who["id"], **details) for who in members.values()),
             return_exceptions=True,
         )
         told: list[tuple[Answer, Answer | NoAnswerError]] = []
@@ -149,7 +164,7 @@ class Inquiry:
 
     async def _found(self) -> list[Answer]:
         try:
-            addresses = await heard(Trust.found(None, self._cluster).tags)
+            addresses = await heard(self._trust.tags)
         except OSError as error:
             raise NoAnswerError(
                 f"no multicast on this machine ({error}), so no node can be found: name one with --node host:port"
@@ -160,7 +175,8 @@ class Inquiry:
         if not statuses:
             silent = "".join(f"; {at}: {why}" for at, why in zip(addresses, answers, strict=True))
             raise NoAnswerError(
-                f"no node of cluster {self._cluster!r} answers on this machine{silent}. Start one with "
-                "`ringcast up`, give the cluster's name with --cluster, or name a node with --node host:port"
+                f"no node of cluster {self._trust.cluster!r} answers on this machine{silent}. Start one with "
+                "`ringcast up`, give the cluster's name with --cluster and its secret with --secret, or name a node "
+                "with --node host:port"
             )
         return statuses
