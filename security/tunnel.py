@@ -52,6 +52,7 @@ class Tunnel(asyncio.Protocol, asyncio.Transport):
         self._prologue = prologue
         self._raw: asyncio.Transport | None = None
         self._is_open = False
+        self._is_closing = False
         self._has_ended = False
         self._linger: asyncio.TimerHandle | None = None
 
@@ -145,7 +146,7 @@ class Tunnel(asyncio.Protocol, asyncio.Transport):
             self._raw.write(self._outgoing.read())
 
     def _end(self, error: Exception | None) -> None:
-        self._is_open = False
+        self._is_open, self._is_closing = False, True
         if not self._has_ended:
             self._has_ended = True
             self._inside.connection_lost(error)
@@ -154,13 +155,13 @@ class Tunnel(asyncio.Protocol, asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send it, in records of its own."""
-        if self._raw is not None and not self._has_ended:
+        if self._raw is not None and not self._is_closing:
             self._seal(data)
             self._raw.write(self._outgoing.read())
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         """Send all of it, with one write to the socket."""
-        if self._raw is not None and not self._has_ended:
+        if self._raw is not None and not self._is_closing:
             for data in list_of_data:
                 self._seal(data)
             self._raw.write(self._outgoing.read())
@@ -172,23 +173,24 @@ class Tunnel(asyncio.Protocol, asyncio.Transport):
 
     def close(self) -> None:
         """Say goodbye and close, once what was written has left."""
-        raw = self._raw
-        if raw is None or raw.is_closing():
+        if self._raw is None or self._is_closing:
             return
-        if self._is_open and not self._has_ended:
+        self._is_closing = True
+        if self._is_open:
             with contextlib.suppress(ssl.SSLError):  # it wants the other end's goodbye, which we do not wait for
                 self._tls.unwrap()
             self._flush()
-        raw.close()
+        self._raw.close()
 
     def abort(self) -> None:
         """Close at once."""
+        self._is_closing = True
         if self._raw is not None:
             self._raw.abort()
 
     def is_closing(self) -> bool:
         """Return whether it is closed, or about to be."""
-        return self._raw is None or self._has_ended or self._raw.is_closing()
+        return self._is_closing
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return ``ssl_object``, or what the socket's transport knows."""
