@@ -8,8 +8,8 @@ loopback nothing leaves the machine: only 127.0.0.1 is announced on and browsed.
 Anyone on the segment can announce anything, with a tag that was overheard, and withdraw what others
 have announced. So nothing is believed: an address is a place to dial, where TLS then shows who is
 there. What a flood of announcements can cost is bounded: `_SHOWN_MAX` addresses are remembered (the
-oldest gives way), a new one is dialled each `_PAUSE` seconds at most, and an address of the loopback is
-only taken by nodes that listen there.
+oldest gives way), after `_BURST` of them a new one is shown each `_PAUSE` seconds only, and an address of
+the loopback is taken by nodes that listen there, and no other.
 
 References:
     RFC 6762 (multicast DNS), RFC 6763 (service discovery).
@@ -48,8 +48,11 @@ _SHOWN_MAX = 256
 _ASKING_MAX = 32
 """Announcements that came without their address, and are asked for it at a time."""
 
-_PAUSE = 0.02
-"""Seconds between two announced addresses that are dialled."""
+_PAUSE = 0.1
+"""Seconds from one announced address to the next in the long run: each is dialled at once, and again."""
+
+_BURST = 32
+"""Announced addresses that are shown without a pause, after there were none for a while."""
 
 _NAME = re.compile(rf"[0-9a-f]{{16}}-([0-9a-f]{{2,32}})\.{re.escape(SERVICE_TYPE)}")
 
@@ -227,6 +230,7 @@ class Zeroconf:
         self._has_waiting.set()
 
     async def _show_in_turn(self) -> None:
+        loop, due = asyncio.get_running_loop(), float("-inf")
         while True:
             while not self._waiting:
                 self._has_waiting.clear()
@@ -240,7 +244,8 @@ class Zeroconf:
                 self._withdraw(next(iter(self._shown)))
             self._shown[name] = address
             self._found(address)
-            await asyncio.sleep(_PAUSE)
+            due = max(due, loop.time() - _BURST * _PAUSE) + _PAUSE
+            await asyncio.sleep(max(0.0, due - loop.time()))
 
     def _withdraw(self, name: str) -> None:
         self._waiting.pop(name, None)
