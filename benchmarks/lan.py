@@ -169,11 +169,19 @@ class Process:
         """Return whom it saw last."""
         return self.lines[-1].get("members", []) if self.lines else []
 
-    def end(self) -> dict[str, Any]:
-        """Wait for its end; return its last words."""
+    def close(self) -> None:
+        """Wait for its end, and let its pipes go."""
         self.process.wait(LIMIT)
         self._reader.join(LIMIT)
         self._complainer.join(LIMIT)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    def end(self) -> dict[str, Any]:
+        """Wait for its end; return its last words."""
+        self.close()
         if self.process.returncode or not self.lines:
             raise RuntimeError(f"a host ended with {self.process.returncode}: {self.errors[-2000:]}")
         return self.lines[-1]
@@ -189,7 +197,7 @@ def started(hosts: Sequence[Host], role: str, secret: Path, until: float = 0.0) 
         for process in processes:
             if process.process.poll() is None:
                 process.process.kill()
-                process.process.wait()
+            process.close()
 
 
 def measured() -> Found:
