@@ -25,6 +25,7 @@ import structlog
 
 from ringcast.errors import ConfigError, HandshakeRefused
 
+from ..security.trust import Trust
 from .address import is_loopback
 from .codec import ID_BYTES_MAX
 from .driver import Callbacks, Driver
@@ -43,61 +44,51 @@ class Membership:
     def __init__(
         self,
         *,
-        member_id: str,
-        cluster: str,
+        trust: Trust,
         listen: str,
         advertise: str | None,
         labels: Mapping[str, str],
         hosts: frozenset[str],
         hosts_by_value: bool,
         discovery: Sequence[Source],
-        gossip_keys: Sequence[tuple[bytes, bytes]],
-        tags: Sequence[str],
         profile: Profile,
         on_view: Callable[[View], None],
         on_event: Callable[[Event], None],
         on_connection: Callable[[socket.socket, bytes], None],
         on_failure: Callable[[BaseException], None] | None = None,
-        key: bytes = b"",
     ) -> None:
         """Keep the settings; nothing is bound or started yet.
 
         Args:
-            member_id: The node's id, unique in the cluster, at most 100 bytes.
-            cluster: Nodes of other clusters are not seen.
+            trust: Who this node is, in which cluster, and whom it believes; its id has at most 100 bytes.
             listen: ``"host:port"`` (0: any free one) or ``"host:first-last"``; TCP and UDP.
             advertise: The address that others dial; None to find it out.
             labels: What the node says of itself.
             hosts: Names of the actor classes that it hosts.
             hosts_by_value: Whether it takes classes shipped by value.
             discovery: Where to look for others; none means alone.
-            gossip_keys: Ids (4 bytes) and keys (32 bytes) for datagrams: the first seals, all open.
-            tags: What discovery shows to others (the first) and looks for (all).
             profile: The protocol's numbers.
             on_view: Is told of each view, this node in it, in order of their numbers.
             on_event: Is told what a view changed (after it was installed) and who is suspect.
             on_connection: Takes a non-blocking socket and the channel that its preamble named.
             on_failure: Is told once why the membership ended without `stop`.
-            key: Fingerprint of the public key that this node proves over TLS; empty without TLS.
 
         Raises:
             ConfigError: If the id cannot travel.
-            ValueError: If a gossip key has another length, or there is none.
         """
-        if not 0 < len(member_id.encode()) <= ID_BYTES_MAX:
-            raise ConfigError(f"a node's id takes 1 to {ID_BYTES_MAX} bytes, not {member_id!r}")
+        if not 0 < len(trust.node_id.encode()) <= ID_BYTES_MAX:
+            raise ConfigError(f"a node's id takes 1 to {ID_BYTES_MAX} bytes, not {trust.node_id!r}")
         self._record = Member(
-            member_id,
+            trust.node_id,
             address="",
             labels=dict(labels),
             incarnation=time.time_ns() // 1_000_000,
             hosts=hosts,
             hosts_by_value=hosts_by_value,
-            key=key,
+            key=trust.key if trust.is_encrypted else b"",
         )
-        self._seal = Seal(gossip_keys, start_of(self._record.incarnation, os.urandom(START_RANDOM_BYTES)))
-        self._tags = tags
-        self._cluster = cluster
+        self._trust = trust
+        self._seal = Seal(trust.gossip_keys, start_of(self._record.incarnation, os.urandom(START_RANDOM_BYTES)))
         self._listen = listen
         self._advertise = advertise
         self._sources = discovery
@@ -106,7 +97,7 @@ class Membership:
         self._tell_event = on_event
         self._tell_connection = on_connection
         self._tell_failure = on_failure
-        self._log = structlog.get_logger("ringcast.discovery").bind(node=member_id, cluster=cluster)
+        self._log = structlog.get_logger("ringcast.discovery").bind(node=trust.node_id, cluster=trust.cluster)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._driver: Driver | None = None
@@ -144,7 +135,8 @@ class Membership:
 
         Raises:
             ConfigError: If the port is in use, or an address is wrong.
-            HandshakeRefused: If a node that `Seeds` names is of another cluster or protocol.
+            HandshakeRefused: If what is at an address that `Seeds` names is of another cluster or protocol,
+                has another secret, or is no node.
         """
         assert self._thread is None, "a membership starts once"
         # Not by the policy: uvloop, if the application has it, stays on the application's thread.
@@ -173,12 +165,16 @@ class Membership:
         else:
             self._call(self._change, change)
 
-    def rekey(self, gossip_keys: Sequence[tuple[bytes, bytes]], tags: Sequence[str]) -> None:
-        """Use other keys and tags from now on, as the constructor's; from any thread."""
+    def refresh(self) -> None:
+        """Go by what `Trust.refresh` has changed; from any thread.
+
+        Datagrams are sealed with the new first key and opened with all, discovery shows the new first tag,
+        and links of those who are not believed any more are closed.
+        """
         if self._thread is None:
-            self._rekey(gossip_keys, tags)
+            self._refresh()
         else:
-            self._call(self._rekey, gossip_keys, tags)
+            self._call(self._refresh)
 
     async def announce_leaving(self) -> None:
         """Return when a view is installed in which this node is leaving, or after the drain time."""
@@ -235,10 +231,9 @@ class Membership:
             driver = self._driver = Driver(
                 bound,
                 self._record,
-                self._cluster,
+                self._trust,
                 self._profile,
                 self._seal,
-                self._tags,
                 self._sources,
                 callbacks,
                 is_loopback=is_loopback(bound.host),
@@ -269,12 +264,11 @@ class Membership:
         else:
             self._driver.change(change)
 
-    def _rekey(self, gossip_keys: Sequence[tuple[bytes, bytes]], tags: Sequence[str]) -> None:
+    def _refresh(self) -> None:
         if self._driver is None:
-            self._seal.use(gossip_keys)
-            self._tags = tags
+            self._seal.use(self._trust.gossip_keys)
         else:
-            self._driver.rekey(gossip_keys, tags)
+            self._driver.refresh()
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._fail(context.get("exception") or RuntimeError(context["message"]))

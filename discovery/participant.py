@@ -109,9 +109,9 @@ class Participant:
         """A connection to the address was refused."""
         return self._digest(self._swim.refused(address, now), now)
 
-    def disconnected(self, address: str, now: float) -> list[Effect]:
-        """A connection with the address was lost."""
-        return self._digest(self._swim.disconnected(address, now), now)
+    def disconnected(self, identity: tuple[str, int], now: float) -> list[Effect]:
+        """A connection with this run of a node was lost; it had proved to be its own."""
+        return self._digest(self._swim.disconnected(identity, now), now)
 
     def send_failed(self) -> None:
         """This machine could not send a datagram."""

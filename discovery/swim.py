@@ -176,9 +176,10 @@ class Swim:
                 peer.ask_again_at = now + self._profile.probe_timeout
         return effects
 
-    def disconnected(self, address: str, now: float) -> list[Effect]:
-        """A TCP connection with the address was lost: ask at once whether anyone is there."""
-        for peer in self._alive_at(address):
+    def disconnected(self, identity: tuple[str, int], now: float) -> list[Effect]:
+        """A TCP connection with this run of a node was lost: ask at once whether it is still there."""
+        peer = self._peers.get(identity[0])
+        if peer is not None and peer.claim.identity == identity and not peer.claim.status.is_final:
             peer.ask_again_at = now
         return []
 

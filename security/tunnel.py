@@ -27,6 +27,11 @@ __all__ = ["LINGER", "Tunnel"]
 LINGER = 1.0
 """Seconds for which the other end may take in why its handshake was refused."""
 
+_IN_CLEAR = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+_TLS_ONLY = bytes.fromhex("15030300020228")
+"""The alert ``handshake_failure``. OpenSSL has none for who does not speak TLS at all, and a node with
+tls=False is to learn why it was refused."""
+
 _READ = 64 * 1024
 """Bytes for one record, of which none is longer than 16 KiB."""
 
@@ -136,6 +141,8 @@ class Tunnel(asyncio.Protocol, asyncio.Transport):
         self._flush()
         raw = self._raw
         if raw is not None:
+            if error.reason in _IN_CLEAR:
+                raw.write(_TLS_ONLY)
             if raw.can_write_eof():
                 raw.write_eof()
             self._linger = asyncio.get_running_loop().call_later(LINGER, raw.abort)

@@ -369,7 +369,11 @@ def test_a_word_between_two_refusals_clears_them() -> None:
 
 def test_a_lost_connection_is_looked_into_at_once() -> None:
     bench = Bench("a", "b")
-    assert bench.swim.disconnected("a:1", bench.now) == []
+    before = bench.swim.next_deadline()
+    for of_nobody_here in [("a", 0), ("c", 1)]:
+        assert bench.swim.disconnected(of_nobody_here, bench.now) == []
+        assert bench.swim.next_deadline() == before
+    assert bench.swim.disconnected(claim("a").identity, bench.now) == []
     assert bench.swim.next_deadline() == bench.now
     [ping] = [tell for tell in said(bench.swim.tick(bench.now), Ping) if isinstance(tell, Send)]
     assert ping.address == "a:1"

@@ -329,7 +329,7 @@ def test_what_the_shell_notices_reaches_the_core() -> None:
     core.receive(Envelope(claim(YOUNG), Gossip()), START, by_tcp=False)
     core.send_failed()
     assert core.stats()["health"] == 1
-    core.disconnected("young:1", START)
+    core.disconnected(claim(YOUNG).identity, START)
     assert core.next_deadline() == START
     core.refused("young:1", START)
     core.refused("young:1", START)
