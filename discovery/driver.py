@@ -26,6 +26,7 @@ from .claim import Claim
 from .codec import PROTOCOL, Codec, Rejected
 from .datagrams import Datagrams
 from .effects import Effect, InstallView, Notify, Send, SendUdp, Warn
+from .knock import Knocks, knock, knocker, token_in
 from .link import Ending, Link
 from .links import Links
 from .member import Event, Member, View
@@ -98,6 +99,7 @@ class Driver:
         self._codec = Codec(trust.cluster)
         self._log = structlog.get_logger("ringcast.discovery").bind(node=me.id, cluster=trust.cluster)
         self._counts: Counter[str] = Counter()
+        self._knocks = Knocks()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started_sources: list[Source] = []
         self._explicit: set[str] = set()
@@ -173,6 +175,16 @@ class Driver:
             self._perform(self._participant.change(change(self._participant.me), boot_time()))
             self._set_timer()
 
+    def has_heard(self, token: bytes) -> bool:
+        """Return whether a knock with that token has come; may be asked from any thread."""
+        return token in self._knocks
+
+    def knock(self, address: str, token: bytes, times: int) -> None:
+        """Knock at the address of whoever has that token."""
+        if self._datagrams is not None:
+            for _ in range(times):
+                self._datagrams.send(address, self._seal.seal(knock(token), *knocker(token)))
+
     def refresh(self) -> None:
         """Go by what the trust says now: keys, tags, and who is believed."""
         self._seal.use(self._trust.gossip_keys)
@@ -207,6 +219,10 @@ class Driver:
         opened = self._seal.open(data, *self._participant.sender.identity)
         if isinstance(opened, Unopened):
             self._counts[opened.name.lower()] += 1
+            return
+        token = token_in(opened)
+        if token is not None:
+            self._knocks.hear(token)
             return
         envelope = self._decoded(opened)
         if isinstance(envelope, Envelope):

@@ -165,6 +165,14 @@ class Membership:
         else:
             self._call(self._change, change)
 
+    def has_heard(self, token: bytes) -> bool:
+        """Return whether a knock with that token has come by datagram; from any thread."""
+        return self._driver is not None and self._driver.has_heard(token)
+
+    def knock(self, address: str, token: bytes, times: int) -> None:
+        """Send so many knocks, which only the owner of that token can open; from any thread, once started."""
+        self._call(self._knock, address, token, times)
+
     def refresh(self) -> None:
         """Go by what `Trust.refresh` has changed; from any thread.
 
@@ -269,6 +277,10 @@ class Membership:
             self._seal.use(self._trust.gossip_keys)
         else:
             self._driver.refresh()
+
+    def _knock(self, address: str, token: bytes, times: int) -> None:
+        if self._driver is not None:
+            self._driver.knock(address, token, times)
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._fail(context.get("exception") or RuntimeError(context["message"]))

@@ -1,5 +1,7 @@
 """The command line: `ringcast up` runs nodes; `status`, `members`, `actors`, `locate` look at them.
 
+`ringcast secret` makes and changes what lets nodes be members; `doctor` says why they do not see each other.
+
 Exit codes: 0 all is well, 1 something is wrong with the cluster or it cannot be reached, 2 the
 command was not understood. With ``--json`` a listing is one JSON document on stdout; what there is
 to say about failing goes to stderr.
@@ -18,6 +20,7 @@ import click
 
 import ringcast
 
+from .cli_doctor import doctor
 from .cli_secret import secret
 from .cli_up import up
 from .control import KEY_KINDS, MAX_LISTED
@@ -37,6 +40,7 @@ def cli() -> None:
 
 cli.add_command(up)
 cli.add_command(secret)
+cli.add_command(doctor)
 
 
 @cli.command()
@@ -68,7 +72,7 @@ def _status(told: list[tuple[Answer, Answer | NoAnswerError]]) -> Answer:
         if isinstance(answer, NoAnswerError):
             entry |= {"answers": False, "reason": str(answer)}
         else:
-            shown = {name: answer[name] for name in ("cluster", "pid", "ready", "view", "stats")}
+            shown = {name: answer[name] for name in ("cluster", "pid", "ready", "view", "secret", "versions", "stats")}
             entry |= {"answers": True, **shown, "members": len(answer["members"])}
         nodes.append(entry)
     answering = [entry for entry in nodes if entry["answers"]]

@@ -21,7 +21,7 @@ from ringcast.errors import ConfigError
 
 from ..security.credential import Credential, is_credential, issue
 from ..security.identity import CLIENT, NODE, Role
-from ..security.material import FromCertificates, FromSecret
+from ..security.material import Certificates, FromCertificates, FromSecret
 from ..security.private import create_private, read_private, user_data, write_private
 from ..security.secret import Secret, new_key
 from ..security.trust import Trust
@@ -87,9 +87,7 @@ def new(file: str | None) -> None:
     with _refusing():
         if not create_private(path, Secret((key,)).render()):
             raise ConfigError(f"{path} is there already; `ringcast secret rotate {path}` changes its key")
-    say(
-        f"{path} holds the new key {key.id}. Copy the file to all machines of the cluster, readable there for the nodes' user only"
-    )
+    say(f"{path} holds the new key {key.id}. Copy it to all machines of the cluster, readable for the nodes' user only")
 
 
 @secret.command("show")
@@ -312,6 +310,7 @@ class _Rotation:
             order = Secret((first, *(key for key in self.secret.keys if key != first)))
             origin = FromSecret(order.render().encode(), None)
             tls = self.look.tls
-            yield Trust(origin if tls is None else FromCertificates(tls, origin), self.look.cluster)
-            if tls is not None:
+            if isinstance(tls, Certificates):
+                yield Trust(FromCertificates(tls, origin), self.look.cluster)
                 return  # the certificate is the same under each key
+            yield Trust(origin, self.look.cluster, is_encrypted=tls is not False)

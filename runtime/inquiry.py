@@ -50,7 +50,7 @@ async def ask(
     """
     try:
         async with asyncio.timeout(limit):
-            answer = await _converse(trust, address, framed(dict(request)), expected)
+            answer = await converse(trust, address, request, expected)
     except TimeoutError:
         raise NoAnswerError(f"no answer within {limit:g} s: the node hangs, or is stopped") from None
     except asyncio.IncompleteReadError:
@@ -68,12 +68,20 @@ async def ask(
     return answer
 
 
-async def _converse(trust: Trust, address: str, request: bytes, expected: str | None) -> Answer:
+async def converse(trust: Trust, address: str, request: Mapping[str, Any], expected: str | None = None) -> Answer:
+    """Ask one node, without a limit of time; see `ask`.
+
+    Raises:
+        OSError: If it cannot be reached, or the handshake fails.
+        HandshakeRefused: If it is not of this cluster, or not the one that is expected.
+        EOFError: If it closes without an answer.
+        ValueError: If it answers what no node does.
+    """
     reader, writer = await dialled(*split_address(address), trust.dialling(CONTROL), preamble(CONTROL))
     try:
         if trust.is_encrypted:
             trust.peer(writer.get_extra_info("ssl_object"), CONTROL, expected)
-        writer.write(request)
+        writer.write(framed(dict(request)))
         (size,) = HEAD.unpack(await reader.readexactly(HEAD.size))
         if size > MAX_ANSWER:
             raise ValueError(f"{size} bytes")

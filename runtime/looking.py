@@ -34,7 +34,7 @@ class Look:
         timeout: Seconds for each node to answer.
         as_json: Whether the answer is to be JSON.
         secret: The path of the secret, if one is named.
-        tls: The certificates of an authority of one's own, if there are.
+        tls: The certificates of an authority of one's own, if there are; False for connections in clear.
     """
 
     node: str | None
@@ -42,7 +42,7 @@ class Look:
     timeout: float
     as_json: bool
     secret: str | None
-    tls: Certificates | None
+    tls: Certificates | bool | None
 
     def trust(self) -> Trust:
         """Return what the command presents to nodes, and whom it believes: the same as a node would.
@@ -62,12 +62,16 @@ class Look:
 
 
 def looking(command: Callable[Concatenate[Look, P], R]) -> Callable[..., R]:
-    """Give a command the options that say at which cluster to look."""
+    """Give a command the options that say at which cluster to look, and where to begin."""
+    return NODE(looking_around(command))
+
+
+def looking_around(command: Callable[Concatenate[Look, P], R]) -> Callable[..., R]:
+    """Give a command the options that say at which cluster to look; where to begin it says itself."""
 
     @functools.wraps(command)
     def taking(
         *args: Any,
-        node: str | None,
         cluster: str,
         timeout: float,
         as_json: bool,
@@ -75,13 +79,17 @@ def looking(command: Callable[Concatenate[Look, P], R]) -> Callable[..., R]:
         tls_ca: str | None,
         tls_cert: str | None,
         tls_key: str | None,
+        in_clear: bool,
+        node: str | None = None,
         **rest: Any,
     ) -> R:
         tls = certificates(tls_ca, tls_cert, tls_key)
-        return command(Look(node, cluster, timeout, as_json, secret, tls), *args, **rest)
+        if in_clear and tls is not None:
+            raise click.UsageError("--no-tls goes without certificates")
+        return command(Look(node, cluster, timeout, as_json, secret, False if in_clear else tls), *args, **rest)
 
     decorated: Callable[..., R] = taking
-    for option in reversed((NODE, CLUSTER, SECRET, *TLS, TIMEOUT, AS_JSON)):
+    for option in reversed((CLUSTER, SECRET, *TLS, IN_CLEAR, TIMEOUT, AS_JSON)):
         decorated = option(decorated)
     return decorated
 
@@ -116,10 +124,13 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document, ensure_ascii=False))
 
 
-def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+def checked_address(
+    context: click.Context, option: click.Parameter, value: str | tuple[str, ...] | None
+) -> str | tuple[str, ...] | None:
+    """Take the address of a node, or several."""
     try:
-        if value is not None:
-            split_address(value)
+        for address in (value,) if isinstance(value, str) else value or ():
+            split_address(address)
     except ValueError as error:
         raise click.BadParameter(str(error), context, option) from None
     return value
@@ -130,7 +141,7 @@ def _tls(name: str, what: str) -> Option:
     return click.option(f"--tls-{name}", metavar="FILE", envvar=variable, show_envvar=True, help=what)
 
 
-NODE: Option = click.option("--node", metavar="HOST:PORT", callback=_address, help="Ask this node.")
+NODE: Option = click.option("--node", metavar="HOST:PORT", callback=checked_address, help="Ask this node.")
 CLUSTER: Option = click.option(
     "--cluster",
     envvar="RINGCAST_CLUSTER",
@@ -151,6 +162,7 @@ TLS: tuple[Option, ...] = (
     _tls("cert", "A certificate that one of them has signed."),
     _tls("key", "The certificate's private key."),
 )
+IN_CLEAR: Option = click.option("--no-tls", "in_clear", is_flag=True, help="Ask nodes with tls=False, on this machine.")
 TIMEOUT: Option = click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),

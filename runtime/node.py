@@ -140,7 +140,6 @@ class Node:
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
         host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()))
         host.watches = Watches(host, system)
-        self._control = Control(self, host, self._trust)
         self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
         self._membership = Membership(
             trust=self._trust,
@@ -156,6 +155,7 @@ class Node:
             on_connection=lambda sock, channel: self._from_thread(self._take, sock, channel),
             on_failure=lambda error: self._from_thread(self._membership_failed, error),
         )
+        self._control = Control(self, host, self._trust, self._membership)
 
     def _make_codec(self, allow_pickle: bool) -> Codec:
         return Codec(

@@ -144,7 +144,8 @@ class Tunnel(asyncio.Protocol, asyncio.Transport):
             if error.reason in _IN_CLEAR:
                 raw.write(_TLS_ONLY)
             if raw.can_write_eof():
-                raw.write_eof()
+                with contextlib.suppress(OSError):  # the other end has gone already
+                    raw.write_eof()
             self._linger = asyncio.get_running_loop().call_later(LINGER, raw.abort)
         self._end(error)
 
