@@ -152,7 +152,11 @@ class Zeroconf:
         if self._browser is not None:
             await self._browser.async_cancel()
         if self._own is not None:
-            await (await multicast.async_unregister_service(self._own))
+            withdraw = cast(
+                "Callable[..., Awaitable[Awaitable[object]]]",
+                multicast.async_unregister_service,  # pyright: ignore[reportUnknownMemberType]
+            )
+            await (await withdraw(self._own))
         self._tags = announcement.tags
         host, port = split_address(announcement.address)
         name = os.urandom(8).hex()  # tells nothing of the node, not even that it is the one of yesterday
@@ -275,5 +279,9 @@ async def _literal(host: str) -> IPv4Address | IPv6Address:
     try:
         return ip_address(host)
     except ValueError:
+        pass
+    try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
-        return ip_address(found[0][4][0])
+    except UnicodeError as error:
+        raise OSError(f"{host!r} is no name that can be resolved") from error
+    return ip_address(found[0][4][0])
