@@ -251,5 +251,6 @@ def _node_id(value: object) -> str:
 
 def _address(value: object) -> str:
     text = _text(value)
-    split_address(text)
+    if split_address(text)[1] == 0:
+        raise ValueError("nobody can be dialled at port 0")
     return text

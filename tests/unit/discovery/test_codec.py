@@ -28,7 +28,7 @@ pack = cast("Callable[[object], bytes]", msgpack.packb)  # pyright: ignore[repor
 
 ids = st.text(min_size=1, max_size=25)
 counts = st.integers(0, 2**63 - 1)
-addresses = st.from_regex(r"[a-z]{1,9}:[0-5]?[0-9]{1,4}", fullmatch=True)
+addresses = st.from_regex(r"[a-z]{1,9}:[1-5]?[0-9]{0,3}[1-9]", fullmatch=True)
 claims = st.builds(Claim, ids, addresses, counts, counts, st.sampled_from(Status), st.just("") | ids)
 senders = st.builds(Claim, ids, addresses, counts, counts)
 members = st.builds(
@@ -111,6 +111,8 @@ WRONG: list[object] = [
     [PROTOCOL, cluster_tag("shop"), 4, ["x" * 101, "h:1", 5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, ["me", "nowhere", 5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, ["me", "h:99999", 5, 0], [], []],
+    [PROTOCOL, cluster_tag("shop"), 4, ["me", "h:0", 5, 0], [], []],
+    [PROTOCOL, cluster_tag("shop"), 4, ["me", "h\0:1", 5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, ["me", "h:1", -5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, [7, "h:1", 5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, SENDER, [], [["a", "h:1", 1, 0, 9, ""]]],

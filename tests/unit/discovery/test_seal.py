@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringcast.discovery import seal as module
@@ -19,10 +19,12 @@ def seal(number: int = 1, keys: Sequence[tuple[bytes, bytes]] = (OLD,)) -> Seal:
     return Seal(keys, start_of(number, number.to_bytes(START_RANDOM_BYTES, "big")))
 
 
+unhurried = settings(deadline=None)  # whoever comes first waits until the cryptographic library is loaded
 payloads = st.binary(max_size=1100)
 recipients = st.tuples(st.text(min_size=1, max_size=25), st.integers(0, 2**63 - 1))
 
 
+@unhurried
 @given(payloads, recipients)
 def test_the_recipient_opens_it_once(data: bytes, recipient: tuple[str, int]) -> None:
     sealed = seal().seal(data, *recipient)
@@ -32,6 +34,7 @@ def test_the_recipient_opens_it_once(data: bytes, recipient: tuple[str, int]) ->
     assert receiver.open(sealed, *recipient) is Unopened.REPLAYED
 
 
+@unhurried
 @given(st.lists(payloads, min_size=1, max_size=30), st.data())
 def test_any_order_with_repetitions_is_accepted_exactly_once(messages: list[bytes], data: st.DataObject) -> None:
     sender, receiver = seal(), seal(2)
@@ -43,6 +46,7 @@ def test_any_order_with_repetitions_is_accepted_exactly_once(messages: list[byte
     assert opened.count(Unopened.REPLAYED) == len(repeated)
 
 
+@unhurried
 @given(payloads, st.data())
 def test_any_damage_is_refused_and_leaves_nothing_behind(message: bytes, data: st.DataObject) -> None:
     sealed = seal().seal(message, *ME)
@@ -57,6 +61,7 @@ def test_any_damage_is_refused_and_leaves_nothing_behind(message: bytes, data: s
     assert receiver.open(sealed, *ME) == message
 
 
+@unhurried
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused(data: bytes) -> None:
     assert isinstance(seal().open(data, *ME), Unopened)
@@ -65,6 +70,7 @@ def test_random_bytes_are_refused(data: bytes) -> None:
     assert isinstance(seal(2).open(sealed[:HEADER_BYTES] + data, *ME), Unopened)
 
 
+@unhurried
 @given(recipients, recipients)
 def test_nobody_else_can_open_it(recipient: tuple[str, int], other: tuple[str, int]) -> None:
     opened = seal(2).open(seal().seal(b"hello", *recipient), *other)
