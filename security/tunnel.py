@@ -32,8 +32,8 @@ _TLS_ONLY = bytes.fromhex("15030300020228")
 """The alert ``handshake_failure``. OpenSSL has none for who does not speak TLS at all, and a node with
 tls=False is to learn why it was refused."""
 
-_READ = 64 * 1024
-"""Bytes for one record, of which none is longer than 16 KiB."""
+_RECORD = 16 * 1024
+"""Bytes of the longest record."""
 
 
 class Tunnel(asyncio.Protocol, asyncio.Transport):
@@ -53,6 +53,7 @@ class Tunnel(asyncio.Protocol, asyncio.Transport):
         super().__init__()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=is_server)
+        self._seal, self._unseal = self._tls.write, self._tls.read
         self._inside = inside
         self._prologue = prologue
         self._raw: asyncio.Transport | None = None
@@ -114,27 +115,25 @@ class Tunnel(asyncio.Protocol, asyncio.Transport):
         return not self.is_closing()
 
     def _read(self) -> None:
-        read, incoming = self._tls.read, self._incoming
+        """Pass on all that can be opened, at once."""
+        incoming = self._incoming
         records: list[bytes] = []
-        error: ssl.SSLError | None = None
-        is_over = False
+        end: ssl.SSLError | None = None
         try:
             while incoming.pending:
-                records.append(read(_READ))
+                records.append(self._unseal(_RECORD))
         except ssl.SSLWantReadError:
             pass  # half a record
-        except ssl.SSLZeroReturnError:
-            is_over = True
-        except ssl.SSLError as caught:
-            error = caught
+        except ssl.SSLError as error:
+            end = error
         if self._outgoing.pending:
             self._flush()
         if records:
             self._inside.data_received(records[0] if len(records) == 1 else b"".join(records))
-        if error is not None:
-            self._refuse(error)
-        elif is_over:
+        if isinstance(end, ssl.SSLZeroReturnError):
             self.close()
+        elif end is not None:
+            self._refuse(end)
 
     def _refuse(self, error: ssl.SSLError) -> None:
         """Let the alert out, and end."""
@@ -164,20 +163,20 @@ class Tunnel(asyncio.Protocol, asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send it, in records of its own."""
         if self._raw is not None and not self._is_closing:
-            self._seal(data)
+            self._seal_all(data)
             self._raw.write(self._outgoing.read())
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         """Send all of it, with one write to the socket."""
         if self._raw is not None and not self._is_closing:
             for data in list_of_data:
-                self._seal(data)
+                self._seal_all(data)
             self._raw.write(self._outgoing.read())
 
-    def _seal(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        sent = self._tls.write(data)
+    def _seal_all(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        sent = self._seal(data)
         while sent < len(data):
-            sent += self._tls.write(memoryview(data)[sent:])
+            sent += self._seal(memoryview(data)[sent:])
 
     def close(self) -> None:
         """Say goodbye and close, once what was written has left."""

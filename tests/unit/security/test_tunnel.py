@@ -210,23 +210,27 @@ async def the_acceptor_hears_why_it_was_refused() -> None:
         assert not pair.acceptor.opened.is_set()
 
 
+async def refused_after(sent: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    end = End()
+    tunnel = Tunnel(contexts()[1], end, is_server=True)
+    raw, _ = await loop.connect_accepted_socket(lambda: tunnel, other)
+    with one:
+        await loop.sock_sendall(one, sent)
+        async with asyncio.timeout(PATIENCE):
+            assert isinstance(await end.ended, ssl.SSLError)
+            while await loop.sock_recv(one, 1000):  # the alert, then the end
+                pass
+        assert not end.opened.is_set()
+        raw.abort()
+
+
 @scenario
 async def what_is_no_tls_ends_it() -> None:
-    loop = asyncio.get_running_loop()
     for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, b"\x16\x03\x01\xff\xff" + b"x" * 70_000):
-        one, other = socket.socketpair()
-        one.setblocking(False)
-        end = End()
-        tunnel = Tunnel(contexts()[1], end, is_server=True)
-        raw, _ = await loop.connect_accepted_socket(lambda tunnel=tunnel: tunnel, other)
-        with one:
-            await loop.sock_sendall(one, sent)
-            async with asyncio.timeout(PATIENCE):
-                assert isinstance(await end.ended, ssl.SSLError)
-                while await loop.sock_recv(one, 1000):  # the alert, then the end
-                    pass
-            assert not end.opened.is_set()
-            raw.abort()
+        await refused_after(sent)
 
 
 @scenario
