@@ -101,9 +101,9 @@ class Inquiry:
         self._node = node
         self._limit = limit
 
-    async def ask(self, address: str, what: str, *, expected: str | None = None, **details: object) -> Answer:
+    async def ask(self, address: str, what: str, **details: object) -> Answer:
         """Ask one node; see `ask`."""
-        return await ask(self._trust, address, self._limit, {"what": what, **details}, expected)
+        return await ask(self._trust, address, self._limit, {"what": what, **details})
 
     async def first(self) -> Answer:
         """Return the status of the first node that answers.
@@ -132,10 +132,9 @@ class Inquiry:
             NoAnswerError: If there is no node to ask.
         """
         members = await self.members()
-        answers = await asyncio.gather(
-            *(self.ask(who["address"], what, expected=who["id"], **details) for who in members.values()),
-            return_exceptions=True,
-        )
+        request = {"what": what, **details}
+        asked = (ask(self._trust, who["address"], self._limit, request, who["id"]) for who in members.values())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
         told: list[tuple[Answer, Answer | NoAnswerError]] = []
         for member, answer in zip(members.values(), answers, strict=True):
             if not isinstance(answer, dict | NoAnswerError):

@@ -191,7 +191,7 @@ async def test_a_running_cluster_can_be_looked_at(shop: Shop) -> None:
     assert (status["cluster"], status["healthy"], status["agreed"]) == (shop.cluster, True, True)
     by_id = {entry["id"]: entry for entry in status["nodes"]}
     assert set(by_id) == {ready["node"], node.id}
-    assert by_id[ready["node"]] | {"view": None, "stats": None} == {
+    assert by_id[ready["node"]] | {"view": None, "stats": None, "secret": None, "versions": None} == {
         "id": ready["node"],
         "address": ready["address"],
         "leaving": False,
@@ -201,8 +201,11 @@ async def test_a_running_cluster_can_be_looked_at(shop: Shop) -> None:
         "ready": True,
         "view": None,
         "stats": None,
+        "secret": None,
+        "versions": None,
         "members": 2,
     }
+    assert by_id[ready["node"]]["secret"] == by_id[node.id]["secret"]
     assert by_id[ready["node"]]["stats"]["actors"] == 4
 
     first = members["members"][0]
