@@ -21,6 +21,8 @@ _LEAST = {
     "local_handshake_rate": 1,
     "control_connections": 1,
     "client_connections": 0,
+    "client_connections_each": 1,
+    "client_calls": 1,
     "client_max_message_bytes": 1024,
     "client_decoded_bytes": 65536,
     "client_max_depth": 8,
@@ -66,6 +68,9 @@ class NodeConfig:
         local_handshake_rate: The same for this machine's own addresses, where all its nodes start from.
         control_connections: How many commands may ask this node at a time.
         client_connections: How many clients may be connected.
+        client_connections_each: How many of them with credentials of the same name.
+        client_calls: How many calls of one client may be under way; more are refused.
+        client_tracebacks: Whether errors that handlers raise take their traceback's text along to clients.
         client_max_message_bytes: The largest message of a client.
         client_decoded_bytes: How much memory one message of a client may take when it is decoded.
         client_max_depth: How deep lists, dicts and other values of a client may stand inside one another.
@@ -96,6 +101,9 @@ class NodeConfig:
     local_handshake_rate: int = 500
     control_connections: int = 8
     client_connections: int = 64
+    client_connections_each: int = 16
+    client_calls: int = 10_000
+    client_tracebacks: bool = True
     client_max_message_bytes: int = 16 << 20
     client_decoded_bytes: int = 64 << 20
     client_max_depth: int = 64

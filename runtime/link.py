@@ -28,13 +28,14 @@ from .calls import PLAIN, Call, Parcel, unencodable
 from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
 from .codec import OUT_OF_BAND, Codec
 from .envelope import Envelope
-from .failures import error_from_wire, error_to_wire
+from .failures import error_to_wire
 from .routes import Route
 from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals
     from .connection import Connection
+    from .guard import Sieve
     from .kinds import Kind
     from .router import Router
 
@@ -71,6 +72,8 @@ class Link:
         self.is_up = False
         self.identity: Identity | None = None
         """Who the peer has proved to be when the link came up last; None without TLS."""
+        self.sieve: Sieve | None = None
+        """What the peer's frames have to pass, where not all are allowed; see `Guard`."""
         self.connection: Connection | None = None
         self.routes: set[Route] = set()
         self.backlog: list[Parcel] = []
@@ -107,6 +110,7 @@ class Link:
         self.max_message = max_message
         self.connection = connection
         self.identity = connection.identity
+        self.sieve = self.arrivals.guard.sieve(self, self.arrivals.seals)
         connection.link = self
         connection.unpacker = codec.unpacker(wire.MAX_BATCH * 2)
         self._defined.clear()
@@ -280,7 +284,11 @@ class Link:
 
     def fail(self, number: int, error: BaseException) -> None:
         """Answer a call of the peer with an error."""
-        self._send_next(number, self.pack([wire.ERROR, number, error_to_wire(error, self.node_id, self.codec)]), [])
+        self.refuse(number, error_to_wire(error, self.node_id, self.codec))
+
+    def refuse(self, number: int, error: list[Any]) -> None:
+        """Answer a call of the peer with an error as it stands on the wire."""
+        self._send_next(number, self.pack([wire.ERROR, number, error]), [])
 
     def item(self, number: int, value: Any) -> None:
         """Send an item of a stream."""
@@ -319,6 +327,8 @@ class Link:
         calls = self.router.calls
         messages = self.messages
         codec = self.codec
+        if self.sieve is not None:
+            frames = self.sieve(frames)
         now = monotonic()
         self._inline_until = now + SLICE
         count = 0
@@ -396,7 +406,7 @@ class Link:
             case wire.ERROR:
                 call = calls.pop(frame[1], None)
                 if call is not None:
-                    call.fail(self.arrivals.blamed(call, error_from_wire(frame[2], self.codec)))
+                    call.refuse(frame[2], self)
             case wire.ITEM:
                 call = calls.get(frame[1])
                 if call is not None and (stream := call.reader()) is not None:
@@ -423,6 +433,8 @@ class Link:
                 self.arrivals.lost(kind, message, frame[2], frame[3])
             case wire.SYSTEM:
                 self.arrivals.system(self, frame[1], frame[2], frame[3:])
+            case wire.FOR_CLIENT:
+                self.arrivals.for_client(self, frame)
             case wire.BULK:
                 assert self.connection is not None
                 self.connection.expect(frame[1], frame[2])

@@ -20,6 +20,7 @@ from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, CallError, NodeStopped, Un
 
 from ..actors.ref import display
 from . import wire
+from .behalf import PASSING, Behalf
 from .calls import Call, Parcel
 from .envelope import Envelope, Sink
 from .once import Remembered
@@ -141,17 +142,20 @@ class Routes:
         if parcel.number and (call := self._calls.pop(parcel.number, None)) is not None:
             call.fail(error)
 
-    def _tidy(self) -> None:
-        """Forget routes that are not in use; a ref that still has one aims anew."""
+    def forget_idle(self, seconds: float) -> None:
+        """Forget routes that have not been used for so long; a ref that still has one aims anew."""
         now = monotonic()
         in_use = {call.route for call in self._calls.values()}
         for name, route in list(self._routes.items()):
-            if route.waiting or route.held or now - route.used < IDLE or route in in_use:
+            if route.waiting or route.held or now - route.used < seconds or route in in_use:
                 continue
             route.version = -1
             if route.link is not None:
                 route.link.routes.discard(route)
             del self._routes[name]
+
+    def _tidy(self) -> None:
+        self.forget_idle(IDLE)
         self._tidier = self.loop.call_later(IDLE, self._tidy) if self._routes else None
 
     # ---- sending -----------------------------------------------------------------------------
@@ -295,9 +299,16 @@ class Routes:
             ]
         else:
             origin = sink.peer
-            meta = [list(args), kwargs or {}, [list(entry) for entry in chain], trace, origin, hops + 1, once]
-            head = [wire.REQUEST_X, number, message.number, key, ttl, self.view_number, meta]
-            if sink is self.sink:
+            if isinstance(sink, Behalf):
+                sealed = args if type(args) is bytes else sink.seals.seal([list(args), kwargs or {}])
+                meta = [sealed, sink.packed, sink.is_told, trace, origin, hops + 1, once]
+                names = kind.name, message.name
+                head = [wire.FOR_CLIENT, number, *names, key, ttl, self.view_number, meta]
+                message = PASSING
+            else:
+                meta = [list(args), kwargs or {}, [list(entry) for entry in chain], trace, origin, hops + 1, once]
+                head = [wire.REQUEST_X, number, message.number, key, ttl, self.view_number, meta]
+            if sink == self.sink:
                 if number in self._calls:
                     self._calls[number].link = link
             elif owner != origin:
