@@ -30,14 +30,18 @@ from ..discovery.member import Event, Member, View
 from ..discovery.membership import Membership
 from ..discovery.profile import LAN, LOCAL
 from ..discovery.source import Source
-from ..security.channels import CONTROL, LINKS
+from ..security.channels import CLIENTS, CONTROL, LINKS
 from ..security.material import Certificates
 from ..security.secret import Where
+from .allowance import client_bounds
 from .arrivals import Arrivals
+from .behalf import Seals
 from .codec import Codec
 from .config import NodeConfig
 from .control import Control
 from .dead import DeadLetters
+from .gateway import Gateway
+from .guard import Authorize, Guard
 from .host import Host
 from .kinds import Kinds
 from .lives import Lives
@@ -85,6 +89,7 @@ class Node:
         config: NodeConfig | None = None,
         secret: Where | None = None,
         tls: Certificates | bool | None = None,
+        authorize: Authorize | None = None,
         **unknown: Any,
     ) -> None:
         """Describe a node; it starts with `start`, or by ``async with``.
@@ -102,6 +107,8 @@ class Node:
                 Default is what ``RINGCAST_SECRET_FILE`` names, and on the loopback one that is made for this user.
             tls: `Certificates` of an authority of your own; default is what the secret makes. False, on the
                 loopback only, is connections in clear that anybody on this machine may open.
+            authorize: ``authorize(caller, actor, method)`` is asked about each message that comes from clients and
+                from other nodes: True lets it pass, False or a reason refuses it; see `Authorize`.
             unknown: The options of `LATER`, with their defaults only; anything else is refused.
 
         Raises:
@@ -109,13 +116,16 @@ class Node:
         """
         for option, value in unknown.items():
             if option not in LATER:
-                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls"
+                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls, authorize"
                 raise ConfigError(f"Node has no option {option!r}; it takes {known}")
             if value != LATER[option]:
                 raise ConfigError(f"{option}={value!r}: this version has nothing but {LATER[option]!r} for it yet")
         if config is not None and not isinstance(config, NodeConfig):
             raise ConfigError(f"config={config!r}: it takes a NodeConfig(…)")
+        if authorize is not None and not callable(authorize):
+            raise ConfigError(f"authorize={authorize!r}: it takes a function of the caller, the actor and the method")
         set_up_logs()
+        self._authorize = authorize
         self._options = options(cluster, listen, advertise, discovery, hosts, labels, secret, tls)
         self._trust = self._options.trust
         self._config = config if config is not None else NodeConfig()
@@ -141,6 +151,9 @@ class Node:
         router.host = routes.host = host
         routes.peers, routes.arrivals = self._peers, arrivals
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
+        arrivals.seals = seals = self._make_seals()
+        arrivals.guard = guard = Guard(self.id, self._options.cluster, self._authorize)
+        self._gateway = Gateway(self._trust, config, plain, router, host, arrivals, guard, seals)
         host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()))
         host.watches = Watches(host, system)
         self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
@@ -168,6 +181,17 @@ class Node:
             ref_from_wire=lambda parts: self._host.kinds.ref_by_name(*parts),
             actor_type=Actor,
         )
+
+    def _make_seals(self) -> Seals:
+        codec = Codec(
+            allow_pickle=False,
+            ref_type=ActorRef,
+            ref_to_wire=lambda ref: [ref._type_name, ref._key, ref._node],
+            ref_from_wire=lambda parts: self._host.kinds.known_ref(*parts),
+            actor_type=Actor,
+            bounds=client_bounds(self._config),
+        )
+        return Seals(codec, self.id, self._options.cluster, has_tracebacks=self._config.client_tracebacks)
 
     # ---- beginning and end -------------------------------------------------------------------------
 
@@ -230,6 +254,7 @@ class Node:
         await self._system.posted(GOODBYES)
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")
+        self._gateway.stop()
         await self._peers.stop()
         await self._host.stop_background()
         await self._membership.stop()
@@ -377,6 +402,7 @@ class Node:
             **self._host.stats(),
             **self._router.stats(),
             **self._peers.stats(),
+            **self._gateway.stats(),
             **{f"membership_{name}": value for name, value in self._membership.stats().items()},
             "dead_letters": self.dead_letters.total,
             "forwarded": self._arrivals.forwarded,
@@ -422,6 +448,8 @@ class Node:
             self._host.background(self._peers.accept(sock))
         elif channel == CONTROL:
             self._host.background(self._control.serve(sock))
+        elif channel == CLIENTS:
+            self._host.background(self._gateway.accept(sock))
         else:
             self._log.warning("closed a connection for an unknown channel", channel=channel)
             sock.close()
@@ -445,6 +473,7 @@ class Node:
             await asyncio.sleep(REFRESH)
             if self._trust.refresh():
                 self._membership.refresh()
+                self._gateway.trust_changed()
 
     # ---- odds --------------------------------------------------------------------------------
 
