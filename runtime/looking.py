@@ -89,7 +89,7 @@ def looking_around(command: Callable[Concatenate[Look, P], R]) -> Callable[..., 
         return command(Look(node, cluster, timeout, as_json, secret, False if in_clear else tls), *args, **rest)
 
     decorated: Callable[..., R] = taking
-    for option in reversed((CLUSTER, SECRET, *TLS, IN_CLEAR, TIMEOUT, AS_JSON)):
+    for option in reversed((CLUSTER, SECRET, TLS_CA, TLS_CERT, TLS_KEY, IN_CLEAR, TIMEOUT, AS_JSON)):
         decorated = option(decorated)
     return decorated
 
@@ -157,11 +157,9 @@ SECRET: Option = click.option(
     show_envvar=True,
     help="The cluster's secret, or a credential.  [default: this user's own]",
 )
-TLS: tuple[Option, ...] = (
-    _tls("ca", "Authorities of your own that are believed."),
-    _tls("cert", "A certificate that one of them has signed."),
-    _tls("key", "The certificate's private key."),
-)
+TLS_CA = _tls("ca", "Authorities of your own that are believed.")
+TLS_CERT = _tls("cert", "A certificate that one of them has signed.")
+TLS_KEY = _tls("key", "The certificate's private key.")
 IN_CLEAR: Option = click.option("--no-tls", "in_clear", is_flag=True, help="Ask nodes with tls=False, on this machine.")
 TIMEOUT: Option = click.option(
     "--timeout",
