@@ -48,7 +48,7 @@ __all__ = ["OVERHEAD_BYTES_MAX", "STARTS_MAX", "START_RANDOM_BYTES", "Seal", "Un
 
 VERSION = 1
 STARTS_MAX = 4096
-"""How many senders' windows are kept: about a kilobyte each."""
+"""How many senders' windows are kept, at three kilobytes each."""
 
 START_RANDOM_BYTES = 10
 _CLOCK_BYTES = 6
