@@ -74,10 +74,11 @@ async def member(secret: str, until: str) -> None:
         decoded.add(envelope.sender.id if isinstance(envelope, Envelope) else f"undecodable: {data[:40]!r}")
         return envelope
 
-    def greeting(connection: Connection, batch: memoryview) -> None:
+    def greeting(connection: Connection, data: bytes, view: memoryview, start: int, size: int) -> None:
         if connection.link is None:
-            decoded.add(cast(str, getattr(connection.identity, "name", None) or f"nobody: {bytes(batch[:40])!r}"))
-        hello(connection, batch)
+            begins = data[start : start + 40]
+            decoded.add(cast(str, getattr(connection.identity, "name", None) or f"nobody: {begins!r}"))
+        hello(connection, data, view, start, size)
 
     mock.patch.object(Codec, "decode", decoding).start()
     mock.patch.object(Connection, "_batch", greeting).start()

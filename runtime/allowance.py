@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 CLIENT_BATCH: Final = 256 * 1024
 """Bytes of a client's batch: what it sends at once of small messages."""
 
-BULKS: Final = 16
-"""Large messages that may be under way to one node at a time; later ones wait at their sender."""
-
 
 @dataclass(frozen=True, slots=True)
 class Bounds:

@@ -19,7 +19,8 @@ from ..actors.ref import display, is_spawned
 from . import wire
 from .behalf import Behalf, ErrorSink, Seals, check_exposed, named_message
 from .envelope import Envelope
-from .link import CANCELLED_KEPT
+from .link import CANCELLED_KEPT, CANCELLED_MAX
+from .mailbox import burden, lighten
 from .streams import StreamDeadline
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Arrivals:
         deadline = math.inf if ttl is None else monotonic() + ttl * 0.001
         if message.streams and ttl is not None:
             deadline = StreamDeadline(ttl * 0.001)
+        if link is not None:
+            chain = link.weigh(chain)
         envelope: Envelope = (message, args, kwargs or None, sink, number, deadline, chain, trace)
         if link is not None and number and link.cancelled and self._was_cancelled(link, number):
             link.grant(message, key, 1)
@@ -102,7 +105,8 @@ class Arrivals:
         if link is not None and link.cancelled and self._was_cancelled(link, number):
             link.grant(message, key, 1)
             return
-        self._place(link, kind, key, (message, sealed, None, sink, number, deadline, (), trace), version, hops, once)
+        chain = () if link is None else link.weigh(())
+        self._place(link, kind, key, (message, sealed, None, sink, number, deadline, chain, trace), version, hops, once)
 
     def _opened(self, envelope: Envelope, key: Any) -> Envelope:
         """Return a client's call with its arguments, if it is allowed.
@@ -131,10 +135,13 @@ class Arrivals:
         try:
             if cell is None and not is_spawned(key) and self.host.kinds.owner(kind, key, None) != self.node_id:
                 if version > self.router.routes.view_number and hops < wire.MAX_HOPS:
-                    waiting = self.host.wait_for_view(HOLD)
-                    waiting.add_done_callback(
-                        lambda _: self._place(link, kind, key, envelope, self.router.routes.view_number, hops, once)
-                    )
+                    burden(envelope)
+
+                    def again(_: object) -> None:
+                        lighten(envelope)
+                        self._place(link, kind, key, envelope, self.router.routes.view_number, hops, once)
+
+                    self.host.wait_for_view(HOLD).add_done_callback(again)
                     return
                 if link is not None:
                     link.grant(message, key, 1)
@@ -246,6 +253,8 @@ class Arrivals:
         now = monotonic()
         self._forget_old_cancels(link, now)
         link.cancelled[number] = now + CANCELLED_KEPT
+        if len(link.cancelled) > CANCELLED_MAX:
+            del link.cancelled[next(iter(link.cancelled))]
 
     def _was_cancelled(self, link: Link, number: int) -> bool:
         now = monotonic()

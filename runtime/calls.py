@@ -45,7 +45,7 @@ class Reader(Protocol):
 class Parcel:
     """A packed message: what is sent, or waits in a route to be sent."""
 
-    __slots__ = ("buffers", "frame", "is_sent", "message", "number", "taken")
+    __slots__ = ("buffers", "frame", "is_nested", "is_sent", "message", "number", "taken")
 
     def __init__(
         self,
@@ -62,6 +62,8 @@ class Parcel:
         self.buffers = buffers
         self.taken = taken
         self.is_sent = False
+        self.is_nested = False
+        """Whether a running turn sends it: then it is not held back."""
 
     @property
     def size(self) -> int:

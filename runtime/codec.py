@@ -305,7 +305,7 @@ class Codec:
         finally:
             self._received = ()
 
-    def unpacker(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> FrameUnpacker:
+    def unpacker(self, max_frame_bytes: int = MAX_FRAME_BYTES, max_list: int | None = None) -> FrameUnpacker:
         """Return a streaming unpacker with this codec's hooks; one for each link.
 
         An exception out of it means that the peer does not speak msgpack: close the link. After
@@ -313,6 +313,8 @@ class Codec:
 
         Args:
             max_frame_bytes: What it holds of frames that are not decoded yet, at most.
+            max_list: Elements of the longest list; None for any. Bytes that are fed to an unpacker without
+                such a limit have to be looked through before.
         """
         return cast(
             "FrameUnpacker",
@@ -321,6 +323,7 @@ class Codec:
                 strict_map_key=False,
                 use_list=True,
                 max_buffer_size=max_frame_bytes,
+                max_array_len=max_frame_bytes if max_list is None else max_list,
                 object_pairs_hook=self._pairs_hook,
             ),
         )

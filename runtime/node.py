@@ -141,7 +141,9 @@ class Node:
 
     def _put_together(self) -> None:
         config = self._config
-        self._router = router = Router(self.id, config.ask_timeout, config.copy_local)
+        self._router = router = Router(
+            self.id, config.ask_timeout, config.copy_local, config.in_flight_bytes, config.link_in_flight_bytes
+        )
         self._codec, plain = self._make_codec(config.pickle), self._make_codec(False)
         self._host = host = Host(self.id, router, Kinds(self.id, router, config.pickle), self._codec, self.dead_letters)
         self._arrivals = arrivals = Arrivals(self.id, host, router)

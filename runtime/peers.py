@@ -35,6 +35,7 @@ from ..discovery.preamble import preamble
 from ..security.channels import LINKS
 from ..security.identity import Identity
 from ..security.tunnel import Tunnel
+from .allowance import Allowance
 from .codec import Codec
 from .connection import Connection
 from .link import Link
@@ -76,6 +77,7 @@ class Peers:
         self.router = router
         self.host = host
         self.arrivals = arrivals
+        self.allowance = Allowance.for_nodes(config)
         self.incarnation = 0
         self.address = ""
         self.links: dict[str, Link] = {}
@@ -305,7 +307,7 @@ class Peers:
     # ---- the handshake ---------------------------------------------------------------------------
 
     def _connection(self, opened: Any, greet: Any, closed: Any) -> Connection:
-        return Connection(opened, greet, closed, self.config.bulk_window_bytes, self.config.max_message_bytes)
+        return Connection(opened, greet, closed, self.config.bulk_window_bytes, self.allowance)
 
     def _hello(self, to: str) -> dict[str, Any]:
         member = self.host.kinds.members.get(to)
@@ -319,6 +321,7 @@ class Peers:
             "to_incarnation": 0 if member is None else member.incarnation,
             "pickle": self.config.pickle,
             "max_message": self.config.max_message_bytes,
+            "in_flight": self.config.link_in_flight_bytes,
             "dials": self._last_dial,
         }
 
@@ -392,6 +395,8 @@ class Peers:
             )
 
     def _up(self, link: Link, connection: Connection, hello: dict[str, Any]) -> None:
+        room = hello.get("in_flight")
+        connection.room = room if isinstance(room, int) else 0
         theirs = hello.get("max_message")
         ours = self.config.max_message_bytes
         link.up(connection, self._codec_for(hello), min(theirs, ours) if isinstance(theirs, int) else ours)
