@@ -108,7 +108,7 @@ class Driver:
         self._participant: Participant | None = None
         self._last_view: View | None = None
         self._links = Links(trust, self._spawn, self._on_frame, self._on_refused, self._on_lost, self._on_stranger)
-        self._port = Port(bound.tcp, self._spawn, self._on_connection)
+        self._port = Port(bound.tcp, self._on_connection)
         self._datagrams: Datagrams | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._snapshot: dict[str, int | float] = {}
@@ -125,7 +125,7 @@ class Driver:
         for address in self._found_early:
             self._participant.found(address, now)
         self._datagrams = Datagrams(self._bound.udp, self._spawn, self._on_datagram, self._on_send_failed)
-        self._spawn(self._port.serve())
+        self._port.open()
         self._on_time()
 
     async def close(self) -> None:
@@ -143,6 +143,7 @@ class Driver:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE_LIMIT):
                 await self._links.close()
+        self._port.close()
         if self._datagrams is not None:
             self._datagrams.close()
         for source in self._started_sources:
