@@ -129,6 +129,11 @@ async def _refused(trust: Trust, address: str, limit: float, error: Exception) -
             return Unfit(f"{explained(error)}{await _said_of_itself(trust, address, limit)}", _other_secret(trust))
         case ssl.SSLError() if "EXPIRED" in str(error):
             return Unfit(explained(error), f"{clocks}; a credential that has ended is issued anew")
+        case ssl.SSLError() if "BAD_CERTIFICATE" in str(error):
+            return Unfit(
+                f"{explained(error)}: this machine's clock may be ahead of its by more than an hour",
+                f"{clocks}; what the node's log says is the whole reason",
+            )
         case ssl.SSLError() if "UNKNOWN_CA" in str(error):
             return Unfit(
                 f"it does not accept the key {trust.signing} with which this side signs",
