@@ -30,11 +30,13 @@ from .behalf import PASSING, check_exposed, named_message, packed_caller
 from .callframe import CallFrame, frame_of, unpacker
 from .calls import Call, Parcel, Reader
 from .connection import Connection
+from .inflight import LIGHT
 from .link import Link
 
 if TYPE_CHECKING:
     from .codec import Codec
     from .gateway import Gateway
+    from .guard import Sieve
     from .routes import Route
 
 SLICE = 0.002
@@ -77,7 +79,7 @@ class Relayed(Call):
     """The number that the client knows it by; 0 for a told message."""
     receipt: Receipt
     size: int
-    """Bytes of its arguments."""
+    """What it counts in its client's account: bytes of its arguments, and of what is kept for it."""
 
     def set_result(self, result: Any) -> None:
         """Pass the sealed answer on."""
@@ -150,8 +152,8 @@ class ClientLink(Link):
         )
         self.gateway = gateway
         self.client = client
+        self.account.limit = gateway.config.client_in_flight_bytes
         self.under_way: set[Relayed] = set()
-        self.bytes_under_way = 0
         self._packed = packed_caller(client)
         self._asked: dict[int, Relayed] = {}
         self._pending: deque[list[Any]] = deque()
@@ -163,7 +165,10 @@ class ClientLink(Link):
     def up(self, connection: Connection, codec: Codec, max_message: int) -> None:
         """Take the connection; what it says is decoded by an unpacker that builds names, numbers and keys."""
         super().up(connection, codec, max_message)
-        connection.unpacker = unpacker(wire.MAX_BATCH * 2)
+        connection.unpacker = connection.small_unpacker = unpacker(wire.MAX_BATCH)
+
+    def _make_sieve(self) -> Sieve | None:
+        return None
 
     def down(self, connection: Connection, why: str) -> None:
         """Note the end: nobody waits for what is under way."""
@@ -195,9 +200,11 @@ class ClientLink(Link):
 
     def over(self, call: Relayed) -> None:
         """A call has ended, one way or another."""
+        if call not in self.under_way:
+            return
         self.under_way.discard(call)
         self._asked.pop(call.asked, None)
-        self.bytes_under_way -= call.size
+        self.account.remove(call.size)
         call.receipt.set_result(None)
 
     def grant_one(self, class_name: str, key: Any) -> None:
@@ -282,8 +289,8 @@ class ClientLink(Link):
                 self.connection.expect(number, cast("list[int]", lengths))
             case [wire.ACK, int() as count] if self.connection is not None and count > 0:
                 self.connection.acknowledged(count)
-            case [wire.BYE, *_]:
-                pass
+            case [wire.HOLD | wire.BYE, *_]:
+                pass  # answers are not held back, and it will close
             case _:
                 raise CodecError(f"a client has no business with {frame!r:.100}")
 
@@ -310,11 +317,11 @@ class ClientLink(Link):
         call.parcel = None
         call.client = self
         call.asked = asked
-        call.size = len(frame.sealed)
+        call.size = len(frame.sealed) + LIGHT
         call.receipt = Receipt(call)
         router.calls[number] = call
         self.under_way.add(call)
-        self.bytes_under_way += call.size
+        self.account.add(call.size)
         if asked:
             self._asked[asked] = call
         # A client's idempotency keys are its own: nobody else gets the reply that one remembers.
@@ -358,10 +365,10 @@ class ClientLink(Link):
         return named_message(frame.class_name, frame.method)
 
     def _check_room(self, frame: CallFrame) -> None:
-        config, count, size = self.gateway.config, len(self.under_way), self.bytes_under_way
-        if count and (count >= config.client_calls or size + len(frame.sealed) > config.client_in_flight_bytes):
+        config, count = self.gateway.config, len(self.under_way)
+        if count >= config.client_calls or self.account.is_refusing:
             raise MailboxFull(
-                f"{frame}: client {self.client.name} has {count} calls with {size} bytes under way, and "
+                f"{frame}: client {self.client.name} has {count} calls with {self.account.bytes} bytes under way, and "
                 f"NodeConfig(client_calls={config.client_calls}, client_in_flight_bytes="
                 f"{config.client_in_flight_bytes}) allows no more: send less at once",
                 certainty=NOT_SENT,

@@ -16,9 +16,8 @@ import asyncio
 import socket
 import ssl
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import msgpack
 import structlog
 
 from ringcast.errors import HandshakeRefused
@@ -27,8 +26,10 @@ from ..security.channels import CLIENTS
 from ..security.identity import Identity
 from ..security.tunnel import Tunnel
 from . import wire
+from .allowance import Allowance
 from .clientlink import ClientLink
 from .connection import Connection
+from .uplink import check_protocol, framed
 
 if TYPE_CHECKING:
     from ..security.trust import Trust
@@ -95,7 +96,7 @@ class Gateway:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = self.config
         connection = Connection(
-            self._opened, self._greeted, self._ended, config.bulk_window_bytes, config.client_max_message_bytes
+            self._opened, self._greeted, self._ended, config.bulk_window_bytes, Allowance.for_clients(config)
         )
         self._greeting.add(connection)
         try:
@@ -157,8 +158,11 @@ class Gateway:
             "cluster": self.trust.cluster,
             "node": self.trust.node_id,
             "max_message": limit,
+            "in_flight": self.config.client_in_flight_bytes,
         }
         transport.write(framed(answer))
+        room = hello.get("in_flight")
+        connection.room = room if isinstance(room, int) else 0
         link = ClientLink(self, identity)
         self.links.add(link)
         link.up(connection, self.codec, limit)
@@ -215,25 +219,3 @@ def _end_of(tls: ssl.SSLObject) -> float:
     certificate = tls.getpeercert()
     assert certificate
     return ssl.cert_time_to_seconds(str(certificate["notAfter"]))
-
-
-def framed(hello: dict[str, Any]) -> bytes:
-    """Return a hello, its length first."""
-    body = cast("bytes", cast(Any, msgpack).packb(hello))
-    return wire.HEAD.pack(len(body)) + body
-
-
-def check_protocol(hello: dict[str, Any], peer: str, me: str) -> None:
-    """Refuse a hello of other versions.
-
-    Raises:
-        HandshakeRefused: Naming both sides' values.
-    """
-    match hello.get("protocol"):
-        case [int() as lowest, int() as highest] if lowest <= wire.PROTOCOL[1] and highest >= wire.PROTOCOL[0]:
-            return
-        case versions:
-            raise HandshakeRefused(
-                f"{peer} speaks protocol versions {versions!r:.100}, {me} speaks {list(wire.PROTOCOL)}: upgrade the "
-                f"older one"
-            )
