@@ -51,8 +51,6 @@ if TYPE_CHECKING:
     from .host import Host
     from .router import Router
 
-HANDSHAKE = 3.0
-"""Seconds that a connection may take to be up: TCP, TLS and both hellos."""
 FIRST_RETRY = 0.05
 LAST_RETRY = 2.0
 LAST_WORDS = 1.0
@@ -229,7 +227,7 @@ class Peers:
         protocol = connection if context is None else Tunnel(context, connection, prologue=preamble(LINKS))
         raw: asyncio.Transport | None = None
         try:
-            async with asyncio.timeout(HANDSHAKE):
+            async with asyncio.timeout(self.config.handshake_timeout):
                 raw, _ = await loop.create_connection(lambda: protocol, hostname.strip("[]"), int(port))
                 await answer
         finally:
