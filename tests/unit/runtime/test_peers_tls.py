@@ -119,7 +119,7 @@ async def test_who_never_answers_a_dial_is_given_up_in_time() -> None:
             assert time.monotonic() - started < 2 * HANDSHAKE
 
 
-@pytest.mark.parametrize("spoken", [b"", b"RCST\x01A\0\0", b"RCST\x01A\0\0\x16\x03\x01\x00\xf0"])
+@pytest.mark.parametrize("spoken", [b"RCST\x01A\0\0", b"RCST\x01A\0\0\x16\x03\x01\x00\xf0"])
 async def test_who_dials_and_stops_is_closed_in_time(spoken: bytes) -> None:
     async with a_place(LOCAL, handshake_timeout=HANDSHAKE) as place:
         reader, writer = await dial(place.node)
