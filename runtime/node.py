@@ -253,7 +253,9 @@ class Node:
         self._forget_definitions()
         with contextlib.suppress(Exception):
             await self._membership.announce_leaving()
-        await self._host.drain(self._config.drain_timeout)
+        await asyncio.gather(
+            self._host.drain(self._config.drain_timeout), self._gateway.leave(self._config.drain_timeout)
+        )
         await self._system.posted(GOODBYES)
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")
