@@ -30,6 +30,7 @@ from . import wire
 from .allowance import Allowance
 from .clientlink import ClientLink
 from .connection import Connection
+from .greeting import Greeting
 from .uplink import check_protocol, framed
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Gateway:
         self.seals = seals
         self.links: set[ClientLink] = set()
         self._authorities = trust.node_authorities
-        self._greeting: set[Connection] = set()
+        self._greeting = Greeting(config, lambda: host.kinds.members)
         self._routes_made = 0
         self._is_leaving = False
         self._gone = asyncio.Event()
@@ -99,7 +100,7 @@ class Gateway:
         connection = Connection(
             self._opened, self._greeted, self._ended, config.bulk_window_bytes, Allowance.for_clients(config)
         )
-        self._greeting.add(connection)
+        self._greeting.add(connection, sock)
         try:
             protocol = Tunnel(context, connection, is_server=True)
             raw, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)

@@ -41,6 +41,7 @@ from .config import NodeConfig
 from .control import Control
 from .dead import DeadLetters
 from .gateway import Gateway
+from .greeting import admission_of
 from .guard import Authorize, Guard
 from .host import Host
 from .kinds import Kinds
@@ -173,8 +174,9 @@ class Node:
             on_event=lambda event: self._from_thread(self._tell, event),
             on_connection=lambda sock, channel: self._from_thread(self._take, sock, channel),
             on_failure=lambda error: self._from_thread(self._membership_failed, error),
+            admission=admission_of(config),
         )
-        self._control = Control(self, host, self._trust, self._membership)
+        self._control = Control(self, host, self._trust, self._membership, config)
 
     def _make_codec(self, allow_pickle: bool) -> Codec:
         return Codec(
