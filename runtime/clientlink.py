@@ -60,7 +60,7 @@ class Receipt(asyncio.Future[None]):
         """There is room."""
         if not self.done():
             super().set_result(result)
-            self._call.client.grant_one(self._call.route.kind.name, self._call.route.key)
+            self._call.client.grant_one(self._call.route.kind.name, self._call.route.key, self._call.route.node)
 
     def set_exception(self, exception: type[BaseException] | BaseException) -> None:
         """The message was refused."""
@@ -157,7 +157,7 @@ class ClientLink(Link):
         self._packed = packed_caller(client)
         self._asked: dict[int, Relayed] = {}
         self._pending: deque[list[Any]] = deque()
-        self._owed: dict[tuple[str, Any], int] = {}
+        self._owed: dict[tuple[str, Any, str | None], int] = {}
         self._is_held = False
         """Whether the connection is not read for now."""
         self._end: asyncio.TimerHandle | None = None
@@ -224,17 +224,17 @@ class ClientLink(Link):
         if self._has_left and not self._asked:
             self.loop.call_soon(self.close, self._farewell)  # the answer leaves first
 
-    def grant_one(self, class_name: str, key: Any) -> None:
+    def grant_one(self, class_name: str, key: Any, node: str | None) -> None:
         """Give back the credit for one message; all of a tick leave together."""
         owed = self._owed
         if not owed:
             self.loop.call_soon(self._grant_all)
-        owed[class_name, key] = owed.get((class_name, key), 0) + 1
+        owed[class_name, key, node] = owed.get((class_name, key, node), 0) + 1
 
     def _grant_all(self) -> None:
         owed, self._owed = self._owed, {}
-        for (class_name, key), count in owed.items():
-            self.send_frame([wire.GRANT, class_name, key, count])
+        for (class_name, key, node), count in owed.items():
+            self.send_frame([wire.GRANT, class_name, key, node, count])
 
     def _abandon(self, call: Relayed) -> None:
         """Cancel a call whose client is gone, or has cancelled it."""
@@ -409,7 +409,7 @@ class ClientLink(Link):
         if isinstance(error, NotAllowed):
             self.gateway.guard.refused += 1
             self.log.debug("a call was refused", client=self.client.name, reason=str(error))
-        self.grant_one(frame.class_name, frame.key)
+        self.grant_one(frame.class_name, frame.key, frame.node)
         if frame.number:
             self.refuse(frame.number, self.gateway.seals.error(error))
         else:

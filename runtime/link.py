@@ -21,7 +21,7 @@ import structlog
 from ringcast.errors import NOT_SENT, CallError, CodecError
 
 from ..actors.messages import Message
-from ..actors.ref import unknown_messages
+from ..actors.ref import is_spawned, unknown_messages
 from ..discovery.packed import SMALL, look_through
 from ..security.identity import Identity
 from . import wire
@@ -503,7 +503,8 @@ class Link:
         match code:
             case wire.GRANT:
                 kind, _ = self.messages[frame[1]]
-                self.router.routes.granted(kind.name, frame[2], self, frame[3])
+                node = self.peer if is_spawned(frame[2]) else None
+                self.router.routes.granted(kind.name, frame[2], node, self, frame[3])
             case wire.REQUEST_X | wire.TELL_X:
                 kind, message = self.messages[frame[2] if code == wire.REQUEST_X else frame[1]]
                 self.arrivals.message(self, kind, message, frame)

@@ -85,7 +85,7 @@ class Routes:
         self.view_number = 0
         self._node_id = node_id
         self._calls = calls
-        self._routes: dict[tuple[str, Any], Route] = {}
+        self._routes: dict[tuple[str, Any, str | None], Route] = {}
         self._tidier: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -100,9 +100,10 @@ class Routes:
         Raises:
             Unreachable: If no member hosts the actor; certainty NOT_SENT.
         """
-        route = self._routes.get((type_name, key))
+        # By node, too: a client may name any, and must not lead others' calls there.
+        route = self._routes.get((type_name, key, node))
         if route is None:
-            route = self._routes[type_name, key] = Route(self.host.kinds.named(type_name), key, node)
+            route = self._routes[type_name, key, node] = Route(self.host.kinds.named(type_name), key, node)
             if self._tidier is None:
                 self._tidier = self.loop.call_later(IDLE, self._tidy)
         self._aim(route)
@@ -247,9 +248,9 @@ class Routes:
             route.held -= 1
             self._flush(route)
 
-    def granted(self, kind_name: str, key: Any, link: Link, count: int) -> None:
-        """A peer has found room for `count` messages to an actor."""
-        route = self._routes.get((kind_name, key))
+    def granted(self, kind_name: str, key: Any, node: str | None, link: Link, count: int) -> None:
+        """A peer has found room for `count` messages to an actor; `node` is where a spawned one runs."""
+        route = self._routes.get((kind_name, key, node))
         if route is not None and route.link is link:
             self._credit(route, min(route.credit + route.kept + count, wire.WINDOW))
             if route.waiting:

@@ -34,7 +34,7 @@ makes up. Arguments and answers are *sealed*: packed by themselves, they pass th
 as bytes, and are decoded by nobody but the actor's owner, once it has found the call allowed.
 
     CALL        number, class, method, key, node, ttl_ms, sealed, idempotency     client to node
-    GRANT       class, key, count                                                 node to client
+    GRANT       class, key, node, count                                           node to client
     LOST        class, method, key, reason                                        node to client
     CANCEL      number, expired                                                   client to node
     AUTHORITIES certificates                                                      node to client
