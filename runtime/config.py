@@ -71,7 +71,8 @@ class NodeConfig:
         client_connections: How many clients may be connected.
         client_connections_each: How many of them with credentials of the same name.
         client_calls: How many calls of one client may be under way; more are refused.
-        client_tracebacks: Whether errors that handlers raise take their traceback's text along to clients.
+        client_tracebacks: Whether errors that handlers raise take their traceback's text along to clients, who
+            then see paths and lines of the code.
         client_max_message_bytes: The largest message of a client.
         client_decoded_bytes: How much memory one message of a client may take when it is decoded.
         client_max_depth: How deep lists, dicts and other values of a client may stand inside one another.
@@ -104,7 +105,7 @@ class NodeConfig:
     client_connections: int = 64
     client_connections_each: int = 16
     client_calls: int = 10_000
-    client_tracebacks: bool = True
+    client_tracebacks: bool = False
     client_max_message_bytes: int = 16 << 20
     client_decoded_bytes: int = 64 << 20
     client_max_depth: int = 64

@@ -195,6 +195,7 @@ class Node:
             ref_from_wire=lambda parts: self._host.kinds.known_ref(*parts),
             actor_type=Actor,
             bounds=client_bounds(self._config),
+            has_tracebacks=self._config.client_tracebacks,
         )
         return Seals(codec, self.id, self._options.cluster, has_tracebacks=self._config.client_tracebacks)
 

@@ -55,6 +55,16 @@ class Cart(Actor, expose=True):
     async def fail(self) -> None:
         raise KeyError("no such line")
 
+    async def fail_of(self, other: Cart) -> None:
+        await other.fail()
+
+    async def error_of(self, other: Cart) -> list[BaseException]:
+        try:
+            await other.fail()
+        except KeyError as error:
+            return [error]
+        return []
+
     async def wait(self, gate: str) -> str:
         await gates.passing(gate)
         return gate
