@@ -92,7 +92,7 @@ class Seals:
         """Return an error for the wire."""
         wire = error_to_wire(error, self._node_id, self._codec)
         if not self._has_tracebacks:
-            wire[2] = f"(node {self._node_id} keeps tracebacks to itself: NodeConfig(client_tracebacks=True) shows them)"
+            wire[2] = f"(node {self._node_id} keeps tracebacks to itself: client_tracebacks=True shows them)"
         return wire
 
     def caller(self, packed: bytes) -> Identity:

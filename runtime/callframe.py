@@ -16,7 +16,7 @@ import msgpack
 
 from ringcast.errors import CodecError
 
-from ..actors.ref import display
+from ..actors.ref import display, is_spawned
 from .extensions import Code
 from .ring import check_key
 
@@ -84,6 +84,7 @@ class CallFrame:
                 0 <= number < 1 << 63
                 and max(len(class_name), len(method), len(node or ""), len(once or "")) <= NAME_MAX
                 and (number == 0 if ttl_ms is None else 0 < ttl_ms <= TTL_MAX_MS)
+                and is_spawned(key) == (node is not None)
             ):
                 check_key(key)
                 if _size_of(key) <= KEY_MAX:

@@ -152,20 +152,25 @@ class Routes:
         if parcel.number and (call := self._calls.pop(parcel.number, None)) is not None:
             call.fail(error)
 
-    def forget_idle(self, seconds: float) -> None:
-        """Forget routes that have not been used for so long; a ref that still has one aims anew."""
-        now = monotonic()
-        in_use = {call.route for call in self._calls.values()}
-        for name, route in list(self._routes.items()):
-            if route.waiting or route.held or now - route.used < seconds or route in in_use:
-                continue
+    def forget(self, route: Route) -> bool:
+        """Forget a route unless something waits in it; a ref that still has it aims anew."""
+        if route.waiting or route.held:
+            return False
+        name = (route.kind.name, route.key, route.node)
+        if self._routes.get(name) is route:
             route.version = -1
             if route.link is not None:
                 route.link.routes.discard(route)
             del self._routes[name]
+        return True
 
     def _tidy(self) -> None:
-        self.forget_idle(IDLE)
+        """Forget routes that are not in use."""
+        now = monotonic()
+        in_use = {call.route for call in self._calls.values()}
+        for route in list(self._routes.values()):
+            if now - route.used >= IDLE and route not in in_use:
+                self.forget(route)
         self._tidier = self.loop.call_later(IDLE, self._tidy) if self._routes else None
 
     # ---- sending -----------------------------------------------------------------------------
