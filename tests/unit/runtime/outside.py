@@ -116,8 +116,8 @@ class Outside:
         return issue(self.secret, self.cluster, "client", name, now=time.time(), ttl=ttl, allow=allow)
 
     def client(self, **options: Any) -> Client:
-        """Return a client of the gateway."""
-        return Client([self.gateway.address], **({"credential": self.credential()} | options))
+        """Return a client of the gateway, unless options say otherwise."""
+        return Client(**({"nodes": [self.gateway.address], "credential": self.credential()} | options))
 
 
 @asynccontextmanager
