@@ -21,6 +21,7 @@ import structlog
 from ringcast.errors import NOT_SENT, CallError, CodecError
 
 from ..actors.messages import Message
+from ..actors.naming import NAME_MAX
 from ..actors.ref import is_spawned, unknown_messages
 from ..discovery.packed import SMALL, look_through
 from ..security.identity import Identity
@@ -33,7 +34,7 @@ from .failures import error_to_wire
 from .inflight import LIGHT, SMALL_BATCH, Account, Weighed
 from .limits import not_held_back
 from .routes import Route
-from .wire import NAME_MAX, REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
+from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals

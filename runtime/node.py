@@ -26,6 +26,7 @@ from ..actors.placement import Labels, Placement
 from ..actors.props import Props
 from ..actors.ref import ActorRef, require_ref
 from ..actors.supervision import PERMANENT, Restart
+from ..discovery.codec import HOSTS_MAX
 from ..discovery.member import Event, Member, View
 from ..discovery.membership import Membership
 from ..discovery.profile import LAN, LOCAL
@@ -183,7 +184,7 @@ class Node:
             allow_pickle=allow_pickle,
             ref_type=ActorRef,
             ref_to_wire=lambda ref: [ref._type_name, ref._key, ref._node],
-            ref_from_wire=lambda parts: self._host.kinds.ref_by_name(*parts),
+            ref_from_wire=lambda parts: self._host.kinds.ref_from_wire(parts),
             actor_type=Actor,
         )
 
@@ -488,7 +489,7 @@ class Node:
     def _hosted(self) -> frozenset[str]:
         """Return the names of the classes that this node hosts: imported, wanted, and its labels match."""
         modules = self._options.hosts
-        return frozenset(
+        hosted = frozenset(
             actor.name
             for actor in imported_types()
             if (modules is None or _within(actor.cls.__module__, modules))
@@ -497,6 +498,11 @@ class Node:
                 or all(self._options.labels.get(name) == value for name, value in actor.options.placement.wanted)
             )
         )
+        if len(hosted) > HOSTS_MAX:
+            raise ConfigError(
+                f"{len(hosted)} actor classes are imported, and a node hosts at most {HOSTS_MAX}: Node(hosts=…)"
+            )
+        return hosted
 
     def _class_defined(self) -> None:
         """A class was defined, maybe on another thread: tell the others soon."""

@@ -63,8 +63,6 @@ BULKS: Final = 16
 """Large messages that may be under way to one node at a time; later ones wait at their sender."""
 DEFINITIONS: Final = 65_536
 """Messages that one node may have defined on one connection."""
-NAME_MAX: Final = 256
-"""Characters of a class's, or of a method's, name on the wire."""
 PIECE_BYTES: Final = 64 * 1024
 WINDOW: Final = 128
 """Messages that one node may have ungranted at one actor."""

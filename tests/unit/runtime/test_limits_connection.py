@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ from tests.unit.runtime.places import LOCAL, Place, a_place, eventually
 
 _msgpack: Any = msgpack  # it has no types
 PEER = "stranger"
+_dials = itertools.count(1)
 
 
 class Echo(Actor):
@@ -92,7 +94,7 @@ async def rogue(node: Node) -> AsyncIterator[Rogue]:
     """Shake hands as a member would; this is the one place that knows how."""
     reader, writer = await dial_as(trust_like(node, PEER), node, LINKS)
     hello = node._peers._hello(node.id)
-    writer.write(batch(packed({**hello, "node": PEER, "to_incarnation": 0, "dials": 1})))
+    writer.write(batch(packed({**hello, "node": PEER, "to_incarnation": 0, "dials": next(_dials)})))
     (size,) = struct.unpack("!I", await reader.readexactly(4))
     assert _msgpack.unpackb(await reader.readexactly(size))["node"] == node.id
     try:
