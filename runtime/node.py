@@ -480,7 +480,12 @@ class Node:
         """Use what the secret's file, or a certificate's, holds now; connections that are there stay."""
         while True:
             await asyncio.sleep(REFRESH)
-            if self._trust.refresh():
+            try:
+                has_changed = self._trust.refresh()
+            except Exception as error:  # whatever is in a file, the node goes on with what it has
+                self._log.error("a file of the secret or of a certificate could not be followed", exc_info=error)
+                continue
+            if has_changed:
                 self._membership.refresh()
                 self._gateway.trust_changed()
 
