@@ -117,7 +117,8 @@ class Outside:
 
     def client(self, **options: Any) -> Client:
         """Return a client of the gateway, unless options say otherwise."""
-        return Client(**({"nodes": [self.gateway.address], "credential": self.credential()} | options))
+        defaults: dict[str, Any] = {"nodes": [self.gateway.address], "credential": self.credential()}
+        return Client(**(defaults | options))
 
 
 @asynccontextmanager

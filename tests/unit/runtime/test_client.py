@@ -169,7 +169,7 @@ async def test_limits_say_where_the_call_was(client: Client) -> None:
 
 
 async def test_cancelling_cancels_the_handler(client: Client) -> None:
-    task = asyncio.create_task(client.ref(Cart, "ann").wait_or_not("gate"))  # type: ignore[arg-type]
+    task = asyncio.create_task(client.ref(Cart, "ann").wait_or_not("gate"))
     await gates.entered("gate")
     task.cancel()
     await gates.entered("gate ended")

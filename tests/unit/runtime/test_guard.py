@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 import pytest
@@ -40,6 +40,8 @@ from ringcast.security.credential import issue
 from ringcast.security.secret import Secret, new_key
 from tests.unit.runtime.outside import Cart, Closed, Outside, outside
 from tests.unit.runtime.places import eventually, gates, raised
+
+_msgpack = cast(Any, msgpack)  # it has no types
 
 # ---- the hook --------------------------------------------------------------------------------------
 
@@ -187,7 +189,7 @@ async def test_a_limited_node_answers_no_calls_but_those_made_to_it(out: Outside
         [number] = [number for number, call in out.gateway._router.calls.items() if call.route.key == "bob"]
         link.send_frame([wire.REPLY, number, b"\xa6forged"])
         link.send_frame([wire.MOVED, number, edge.id, 1])
-        meta = [[], {}, [], None, out.gateway.id, 0, None]
+        meta: list[Any] = [[], {}, [], None, out.gateway.id, 0, None]
         [sent] = link._defined  # the number of Cart.add
         link.send_frame([wire.REQUEST_X, number, sent, "eve", 5000, 0, meta])
         assert await edge.ref(Cart, "ann").lines() == ["tea"]  # all that was sent before has arrived
@@ -302,12 +304,16 @@ class Raw:
     async def said(self) -> list[Any]:
         """Return the frames of the next batch; the hello is one, in its way."""
         size: int = wire.HEAD.unpack(await self.reader.readexactly(4))[0]
-        unpacker = msgpack.Unpacker()
+        unpacker = _msgpack.Unpacker()
         unpacker.feed(await self.reader.readexactly(size))
         return list(unpacker)
 
+    async def frames(self) -> list[list[Any]]:
+        """Return those of the next batch; none if it is the hello."""
+        return [frame for frame in await self.said() if isinstance(frame, list)]
+
     def say(self, *frames: Any) -> None:
-        body = b"".join(msgpack.packb(frame) for frame in frames)
+        body = b"".join(_msgpack.packb(frame) for frame in frames)
         self.writer.write(wire.HEAD.pack(len(body)) + body)
 
     async def ended(self) -> None:
@@ -323,49 +329,49 @@ EMPTY = b"\x92\x90\x80"
 CART = f"{Cart.__module__}:Cart"
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [
-        "text",
-        7,
-        [],
-        [99],
-        [wire.CALL],
-        [wire.CALL, -1, CART, "add", "ann", None, 1000, EMPTY, None],
-        [wire.CALL, 1, CART, "add", "ann", None, 0, EMPTY, None],
-        [wire.CALL, 1, CART, "add", "ann", None, None, EMPTY, None],
-        [wire.CALL, 1, "c" * 600, "add", "ann", None, 1000, EMPTY, None],
-        [wire.CALL, 1, CART, "add", "k" * 2000, None, 1000, EMPTY, None],
-        [wire.CALL, 1, CART, "add", 1.5, None, 1000, EMPTY, None],
-        [wire.CALL, 1, CART, "add", "ann", "a node", 1000, EMPTY, None],
-        [wire.CALL, 1, CART, "add", "ann", None, 1000, "text", None],
-        [wire.CALL, 1, CART, "add", msgpack.ExtType(65, b"\xc4\x01."), None, 1000, EMPTY, None],
-        [wire.CALL, 1, CART, "add", msgpack.ExtType(1, b"\x91\xc7\x02\x01\x91\xc0"), None, 1000, EMPTY, None],
-        [wire.REQUEST, 1, 1, "ann", 1000, 0],
-        [wire.REQUEST_X, 1, 1, "ann", 1000, 0, [[], {}, [], None, None, 0, None]],
-        [wire.TELL, 1, "ann", 0],
-        [wire.FOR_CLIENT, 1, CART, "wipe", "ann", 1000, 0, [EMPTY, b"", False, None, None, 0, None]],
-        [wire.REPLY, 1, b"\xc0"],
-        [wire.ERROR, 1, ["a", "b", "c", None]],
-        [wire.ITEM, 1, b"\xc0"],
-        [wire.END, 1],
-        [wire.PULL, 1, -1],
-        [wire.PULL, 1, 1 << 40],
-        [wire.CANCEL, 1, 1, "ann", True],
-        [wire.GRANT, CART, "ann", None, 1],
-        [wire.DEFINE, 1, CART, "add", False, None],
-        [wire.MOVED, 1, "node", 1],
-        [wire.LOST, 1, "ann", "reason"],
-        [wire.SYSTEM, 1, "stop", CART, "ann"],
-        [wire.BULK, 1, [1 << 40]],
-        [wire.BULK, 1, []],
-        [wire.BULK, 1, [-1, 10]],
-        [wire.ACK, -1],
-        [wire.ACK, 1 << 40],
-        [wire.AUTHORITIES, b""],
-        {"a": 1},
-    ],
-)
+STRANGE: list[Any] = [
+    "text",
+    7,
+    [],
+    [99],
+    [wire.CALL],
+    [wire.CALL, -1, CART, "add", "ann", None, 1000, EMPTY, None],
+    [wire.CALL, 1, CART, "add", "ann", None, 0, EMPTY, None],
+    [wire.CALL, 1, CART, "add", "ann", None, None, EMPTY, None],
+    [wire.CALL, 1, "c" * 600, "add", "ann", None, 1000, EMPTY, None],
+    [wire.CALL, 1, CART, "add", "k" * 2000, None, 1000, EMPTY, None],
+    [wire.CALL, 1, CART, "add", 1.5, None, 1000, EMPTY, None],
+    [wire.CALL, 1, CART, "add", "ann", "a node", 1000, EMPTY, None],
+    [wire.CALL, 1, CART, "add", "ann", None, 1000, "text", None],
+    [wire.CALL, 1, CART, "add", _msgpack.ExtType(65, b"\xc4\x01."), None, 1000, EMPTY, None],
+    [wire.CALL, 1, CART, "add", _msgpack.ExtType(1, b"\x91\xc7\x02\x01\x91\xc0"), None, 1000, EMPTY, None],
+    [wire.REQUEST, 1, 1, "ann", 1000, 0],
+    [wire.REQUEST_X, 1, 1, "ann", 1000, 0, [[], {}, [], None, None, 0, None]],
+    [wire.TELL, 1, "ann", 0],
+    [wire.FOR_CLIENT, 1, CART, "wipe", "ann", 1000, 0, [EMPTY, b"", False, None, None, 0, None]],
+    [wire.REPLY, 1, b"\xc0"],
+    [wire.ERROR, 1, ["a", "b", "c", None]],
+    [wire.ITEM, 1, b"\xc0"],
+    [wire.END, 1],
+    [wire.PULL, 1, -1],
+    [wire.PULL, 1, 1 << 40],
+    [wire.CANCEL, 1, 1, "ann", True],
+    [wire.GRANT, CART, "ann", None, 1],
+    [wire.DEFINE, 1, CART, "add", False, None],
+    [wire.MOVED, 1, "node", 1],
+    [wire.LOST, 1, "ann", "reason"],
+    [wire.SYSTEM, 1, "stop", CART, "ann"],
+    [wire.BULK, 1, [1 << 40]],
+    [wire.BULK, 1, []],
+    [wire.BULK, 1, [-1, 10]],
+    [wire.ACK, -1],
+    [wire.ACK, 1 << 40],
+    [wire.AUTHORITIES, b""],
+    {"a": 1},
+]
+
+
+@pytest.mark.parametrize("frame", STRANGE)
 async def test_frames_that_no_client_sends_end_the_connection_and_nothing_else(frame: Any, out: Outside) -> None:
     await out.gateway.ref(Cart, "ann").add("tea")
     raw = await Raw.dial(out)
@@ -384,14 +390,12 @@ async def test_names_that_a_client_makes_up_are_not_remembered(out: Outside) -> 
     await raw.said()
     raw.say(*([wire.CALL, n, f"no:C{n}", "m", n, None, 1000, EMPTY, None] for n in range(1, 500)))
     raw.say(*([wire.CALL, n, CART, f"no_{n}", n, None, 1000, EMPTY, None] for n in range(500, 1000)))
-    ref = msgpack.ExtType(64, msgpack.packb(["no:Ref", "k", None]))
-    raw.say([wire.CALL, 1000, CART, "add", "ann", None, 1000, msgpack.packb([[ref], {}]), None])
+    ref = _msgpack.ExtType(64, _msgpack.packb(["no:Ref", "k", None]))
+    raw.say([wire.CALL, 1000, CART, "add", "ann", None, 1000, _msgpack.packb([[ref], {}]), None])
     answered = set[int]()
     async with asyncio.timeout(5):
         while len(answered) < 1000:
-            answered.update(
-                frame[1] for frame in await raw.said() if isinstance(frame, list) and frame[0] == wire.ERROR
-            )
+            answered.update({frame[1] for frame in await raw.frames() if frame[0] == wire.ERROR})
     assert not any(name.startswith("no:") for name in kinds.by_name)
     assert len(routes) < 10
     assert await out.gateway.ref(Cart, "ann").lines() == []
@@ -407,7 +411,7 @@ async def test_arguments_that_are_none_are_refused_and_the_connection_goes_on(ou
     answers = dict[int, int]()
     async with asyncio.timeout(5):
         while len(answers) < len(wrong) + 1:
-            frames = [frame for frame in await raw.said() if isinstance(frame, list)]
+            frames = await raw.frames()
             answers.update({frame[1]: frame[0] for frame in frames if frame[0] in (wire.ERROR, wire.REPLY)})
     assert answers.pop(99) == wire.REPLY
     assert set(answers.values()) == {wire.ERROR}
