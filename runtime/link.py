@@ -482,7 +482,9 @@ class Link:
                 self._lose(frame[1], frame[2], not_held_back(self.node_id, self.peer))
             else:
                 self.fail(frame[1], not_held_back(self.node_id, self.peer))
-                if code != wire.FOR_CLIENT:
+                if code == wire.FOR_CLIENT:
+                    self.grant(unknown_messages(frame[2], "?"), frame[4], 1)
+                else:
                     self._grant_one(frame[2], frame[3])
 
     def receive_bulk(self, head: bytes, buffers: list[bytes]) -> None:

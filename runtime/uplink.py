@@ -136,7 +136,8 @@ class GatewayLink(Link):
             case [wire.ACK, count] if self.connection is not None:
                 self.connection.acknowledged(count)
             case [wire.AUTHORITIES, bytes() as nodes]:
-                self._uplink.papers.learn(nodes)
+                if self.identity is not None and self.identity.allow is None:  # a limited node has no say in that
+                    self._uplink.papers.learn(nodes)
             case [wire.HOLD, bool() as held]:
                 self.hold_back("peer", held)
             case [wire.BYE, *reason]:
