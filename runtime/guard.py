@@ -217,7 +217,9 @@ class Limited(Asked):
         if code == wire.DEFINE and frame[5] is not None:
             raise CodecError(f"{self._whose} is limited, and sent a class by value")
         if code == wire.FOR_CLIENT:  # whom it names could be anybody
-            self._refuse(frame, NotAllowed(f"{self._whose} is limited: it may not call for clients, who can dial others"))
+            self._refuse(
+                frame, NotAllowed(f"{self._whose} is limited: it may not call for clients, who can dial others")
+            )
             return False
         if code == wire.REQUEST_X:
             meta = frame[6]
