@@ -61,8 +61,8 @@ def options(
         ConfigError: Naming the option that is wrong and what it takes.
     """
     cluster = cluster if cluster is not None else environment.get("RINGCAST_CLUSTER", "default")
-    if not isinstance(cluster, str) or not 0 < len(cluster) <= 100:
-        raise ConfigError(f"cluster={cluster!r}: it takes a name of 1 to 100 characters")
+    if not isinstance(cluster, str) or not 0 < len(cluster) <= 100 or not cluster.isprintable():
+        raise ConfigError(f"cluster={cluster!r}: it takes a name of 1 to 100 characters that can be read")
     listen = listen if listen is not None else environment.get("RINGCAST_LISTEN", "127.0.0.1:0")
     if not isinstance(listen, str) or ":" not in listen:
         raise ConfigError(f'listen={listen!r}: it takes "host:port" or "host:first-last", such as "127.0.0.1:0"')

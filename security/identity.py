@@ -4,6 +4,7 @@ A certificate names its holder with a URI: ``ringcast://shop/node/3f2a…`` is t
 cluster shop, ``ringcast://shop/client/web`` a client. A name speaks for itself and for whatever
 follows it after a dot, so that a certificate from an authority of your own, made once for a
 machine, serves each process there: ``web-1`` speaks for ``web-1.3f2a``. The name ``*`` speaks for any.
+There is one way to write an identity, and others are refused: what an authority has read is what nodes read.
 
 A certificate may be limited: an extension lists what its holder may call, as patterns of
 ``Class.method``. Others may do everything that their role may.
@@ -17,7 +18,7 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -119,15 +120,18 @@ def identity_of(der: bytes) -> Identity:
 
 
 def _parts(uri: str) -> tuple[Role, str, str]:
-    try:
-        split = urlsplit(uri)
-        _, role, name = split.path.split("/")
-        cluster, name = unquote(split.netloc, errors="strict"), unquote(name, errors="strict")
-    except ValueError:
-        role, cluster, name = "", "", ""
-    if role not in (NODE, CLIENT) or not cluster or not 0 < len(name) <= NAME_MAX:
+    match = re.fullmatch(r"ringcast://([^/]+)/(node|client)/([^/]+)", uri)
+    if match is None:
         raise HandshakeRefused(f"its certificate names {uri[:200]!r}, not ringcast://CLUSTER/node/NAME")
-    return NODE if role == NODE else CLIENT, cluster, name
+    role: Role = NODE if match[2] == NODE else CLIENT
+    cluster, name = unquote(match[1]), unquote(match[3])
+    if len(name) > NAME_MAX or not (cluster + name).isprintable():
+        raise HandshakeRefused(f"its certificate names {uri[:200]!r}: a name has {NAME_MAX} characters to read at most")
+    if identity_uri(cluster, role, name) != uri:
+        raise HandshakeRefused(
+            f"its certificate names {uri[:200]!r}, which is written {identity_uri(cluster, role, name)[:200]!r}"
+        )
+    return role, cluster, name
 
 
 def _allowed(certificate: x509.Certificate) -> tuple[str, ...] | None:
