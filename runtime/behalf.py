@@ -116,12 +116,12 @@ class Seals:
     def _identity(self, packed: bytes) -> Identity:
         try:
             look_through(packed, depth=2)
-            parts: object = cast("Any", msgpack).unpackb(packed)
+            parts: Any = cast("Any", msgpack).unpackb(packed)
         except ValueError as error:
             raise CodecError(f"a node has sent a call for a client whom it does not name: {error}") from None
         match parts:
-            case [str() as name, bytes() as key, None | list() as allow, None | str() as signed_by]:
-                patterns = cast("list[object] | None", allow)
+            case [str() as name, bytes() as key, None | list(), None | str() as signed_by]:
+                patterns: list[object] | None = parts[2]
                 allowed = None if patterns is None else tuple(one for one in patterns if isinstance(one, str))
                 return Identity(CLIENT, self._cluster, name, key, allowed, signed_by)
             case _:

@@ -77,6 +77,9 @@ MAX_FRAME_BYTES = 1 << 27
 _NESTED = 511
 """Levels of any kind that a value may have below `_UNGUARDED` extensions."""
 
+_READ = 1 << 14
+"""Bytes that an unpacker has room for from the start; msgpack's own number is a MiB."""
+
 _ARRAY_16, _ARRAY_32 = b"\xdc", b"\xdd"
 """First bytes of the lists that claim more than 15 elements."""
 
@@ -326,6 +329,7 @@ class Codec:
                 strict_map_key=False,
                 use_list=True,
                 max_buffer_size=max_frame_bytes,
+                read_size=min(max_frame_bytes, _READ),
                 max_array_len=max_frame_bytes if max_list is None else max_list,
                 object_pairs_hook=self._pairs_hook,
             ),

@@ -386,6 +386,7 @@ class Link:
             frames = self._refusing(frames)
         if self.sieve is not None:
             frames = self.sieve(frames)
+        codec.failure = None  # of a frame that never came whole, perhaps of another link
         now = monotonic()
         self._inline_until = now + SLICE
         count = told = 0

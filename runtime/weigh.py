@@ -110,9 +110,9 @@ def weigh_slowly(data: bytes, limit: int) -> Generator[None, None, int]:
         if step:
             position += step
             continue
-        if (length := _FIXED_EXTENSIONS.get(first, 0)) != 0:
+        if (length := _FIXED_EXTENSIONS.get(first, 0)) != 0 and position + 2 <= end:
             header = 2
-        elif position + _LENGTHS[first].size <= end:
+        elif first in _LENGTHS and position + _LENGTHS[first].size <= end:
             (length,), header = _LENGTHS[first].unpack_from(data, position), _LENGTHS[first].size
         else:
             raise ValueError("an extension ends in the middle of a value")

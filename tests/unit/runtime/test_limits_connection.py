@@ -202,6 +202,17 @@ async def test_messages_that_a_peer_defines_are_bounded(here: Place, monkeypatch
         assert "defined 3 messages" in await peer.cut_off()
 
 
+async def test_a_frame_that_never_came_whole_spoils_no_other_peers(there: Place) -> None:
+    async with rogue(there.owner) as peer:
+        peer.define()
+        undecodable = _msgpack.packb(_msgpack.ExtType(2, b"\x00"))
+        peer.writer.write(batch(b"\x97\x01\x07\x01\xa1k\xcd\x13\x88\x01" + undecodable[:-1]))
+        peer.writer.write(batch(b"\x98\x01\x07\x01\xa1k\xcd\x13\x88\x01" + undecodable))
+        await peer.cut_off()
+        assert await there.node.ref(Echo, "e").say(1) == 1
+        assert there.node.stats()["links_up"] == 1
+
+
 # ---- large messages --------------------------------------------------------------------------------
 
 
