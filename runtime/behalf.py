@@ -120,8 +120,10 @@ class Seals:
         except ValueError as error:
             raise CodecError(f"a node has sent a call for a client whom it does not name: {error}") from None
         match parts:
-            case [str() as name, bytes() as key, None | list(), None | str() as signed_by]:
-                patterns: list[object] | None = parts[2]
+            case [str(), bytes(), None | list(), None | str()]:
+                name, key, patterns, signed_by = cast(
+                    "tuple[str, bytes, list[object] | None, str | None]", tuple(cast("list[Any]", parts))
+                )
                 allowed = None if patterns is None else tuple(one for one in patterns if isinstance(one, str))
                 return Identity(CLIENT, self._cluster, name, key, allowed, signed_by)
             case _:
