@@ -480,6 +480,7 @@ class Node:
         """Use what the secret's file, or a certificate's, holds now; connections that are there stay."""
         while True:
             await asyncio.sleep(REFRESH)
+            self._peers.recheck()
             try:
                 has_changed = self._trust.refresh()
             except Exception as error:  # whatever is in a file, the node goes on with what it has

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal, cast
 from urllib.parse import quote, unquote
@@ -52,6 +52,7 @@ class Identity:
             of your own, which may renew keys as it likes, SHA-256 of the URI.
         allow: Patterns of ``Class.method`` that it may call; None: all that its role may.
         signed_by: The id of the secret's key whose authority signed; None for an authority of your own.
+        until: When the certificate ends, in seconds since 1970, as far as that is known.
     """
 
     role: Role
@@ -60,6 +61,7 @@ class Identity:
     key: bytes
     allow: tuple[str, ...] | None = None
     signed_by: str | None = None
+    until: float = field(default=float("inf"), compare=False, repr=False)
 
     def __str__(self) -> str:
         """Return what errors call it."""
@@ -103,7 +105,7 @@ def identity_of(der: bytes) -> Identity:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         ours = [uri for uri in names.get_values_for_type(x509.UniformResourceIdentifier) if uri.startswith("ringcast:")]
-        key = certificate.public_key()
+        key, until = certificate.public_key(), certificate.not_valid_after_utc.timestamp()
         allow = _allowed(certificate)
         signer = [str(part.value) for part in certificate.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     except Exception as error:  # the parser's errors are of many kinds, and all mean the same
@@ -115,8 +117,8 @@ def identity_of(der: bytes) -> Identity:
     role, cluster, name = _parts(ours[0])
     match = _SIGNER.fullmatch(signer[0]) if len(signer) == 1 else None
     if match is None:
-        return Identity(role, cluster, name, hashlib.sha256(ours[0].encode()).digest(), allow)
-    return Identity(role, cluster, name, fingerprint(key), allow, match[2])
+        return Identity(role, cluster, name, hashlib.sha256(ours[0].encode()).digest(), allow, until=until)
+    return Identity(role, cluster, name, fingerprint(key), allow, match[2], until)
 
 
 def _parts(uri: str) -> tuple[Role, str, str]:

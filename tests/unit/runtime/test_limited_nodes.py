@@ -24,7 +24,7 @@ from ringcast.security.identity import NODE
 from ringcast.security.private import write_private
 from ringcast.security.secret import Secret, new_key
 from ringcast.security.trust import Trust
-from tests.unit.runtime.dials import dial_as, rest_of
+from tests.unit.runtime.dials import Streams, dial_as, rest_of
 from tests.unit.runtime.places import eventually, new_cluster
 
 _msgpack = cast("Any", msgpack)
@@ -92,6 +92,20 @@ def key_of(owner: Node) -> str:
     return next(key for key in map(str, range(1000)) if kinds.owner(kinds.named(SHOP), key, None) == owner.id)
 
 
+def say_hello(trust: Trust, node: Node, writer: asyncio.StreamWriter) -> None:
+    data = _msgpack.packb({**node._peers._hello(node.id), "node": trust.node_id, "to_incarnation": 0, "dials": 1})
+    writer.write(struct.pack("!I", len(data)) + data)
+
+
+async def greeted(trust: Trust, node: Node) -> Streams:
+    """Connect as a peer, and exchange hellos."""
+    reader, writer = await dial_as(trust, node, LINKS)
+    say_hello(trust, node, writer)
+    (size,) = struct.unpack("!I", await reader.readexactly(4))
+    assert _msgpack.unpackb(await reader.readexactly(size))["node"] == node.id
+    return reader, writer
+
+
 @pytest_asyncio.fixture
 async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     async with an_edge(tmp_path) as found:
@@ -99,23 +113,18 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
 
 
 @asynccontextmanager
-async def an_edge(folder: Path, **options: Any) -> AsyncIterator[Edge]:
+async def an_edge(folder: Path, ttl: float = 600) -> AsyncIterator[Edge]:
     path, cluster = folder / "credential", new_cluster()
     allow = ["Shop.say", "Shop.caller"]
-    write_private(path, issue(SECRET, cluster, NODE, "edge", now=time.time(), ttl=600, allow=allow).render())
+    write_private(path, issue(SECRET, cluster, NODE, "edge", now=time.time(), ttl=ttl, allow=allow).render())
     common: dict[str, Any] = {"cluster": cluster, "secret": SECRET.render().encode()}
-    common |= {"config": NodeConfig(drain_timeout=0.2), **options}
+    common |= {"config": NodeConfig(drain_timeout=0.2)}
     async with Node(**common, discovery=[]) as node, Node(**common, discovery=[Seeds([node.address])]) as other:
         await node.wait_for_members(2, 5)
         await other.wait_for_members(2, 5)
         assert await node.ref(Shop, key_of(other)).say(1) == 1
         trust = Trust.found(path, cluster)
-        reader, writer = await dial_as(trust, node, LINKS)
-        hello = {**node._peers._hello(node.id), "node": trust.node_id, "to_incarnation": 0, "dials": 1}
-        data = _msgpack.packb(hello)
-        writer.write(struct.pack("!I", len(data)) + data)
-        (size,) = struct.unpack("!I", await reader.readexactly(4))
-        assert _msgpack.unpackb(await reader.readexactly(size))["node"] == node.id
+        reader, writer = await greeted(trust, node)
         try:
             yield Edge(trust, node, other, reader, writer)
         finally:
@@ -206,3 +215,28 @@ async def test_it_gets_no_reply_that_an_idempotency_key_of_others_remembers(edge
     turns = edge.node._host.kinds.named(SHOP).cells[key].number
     assert (await edge.call("say", key, "mine", meta=[["mine"], {}, [], None, None, 0, "once"]))[2] == "mine"
     assert edge.node._host.kinds.named(SHOP).cells[key].number == turns + 1, "the handler runs for it"
+
+
+async def test_its_connection_ends_with_its_credential(tmp_path: Path) -> None:
+    async with an_edge(tmp_path, ttl=2.0) as edge:
+        assert (await edge.call("say", key_of(edge.node), 1))[2] == 1
+        await rest_of(edge.reader)
+        assert not edge.is_connected
+        assert "has ended" in edge.node._peers.link(edge.trust.node_id).trouble
+
+
+async def test_who_is_in_no_view_loses_its_connection_with_the_key(tmp_path: Path) -> None:
+    new, file, cluster = new_key(1_800_000_000), tmp_path / "secret", new_cluster()
+    write_private(file, Secret((*SECRET.keys, new)).render())
+    async with Node(cluster=cluster, secret=file, discovery=[]) as node:
+        reader, writer = await greeted(Trust.found(SECRET.render().encode(), cluster, node_id="ghost"), node)
+        late = Trust.found(SECRET.render().encode(), cluster, node_id="late")
+        late_reader, late_writer = await dial_as(late, node, LINKS)
+        assert node._peers.link("ghost").is_up
+        write_private(file, Secret((new,)).render())
+        await rest_of(reader)
+        assert "was dropped" in node._peers.link("ghost").trouble
+        say_hello(late, node, late_writer)
+        assert b"was dropped" in await rest_of(late_reader)
+        for used in (writer, late_writer):
+            used.transport.abort()
