@@ -191,7 +191,6 @@ class Uplink:
         """By address: why it was not connected last."""
         self.changed = asyncio.Event()
         """Is set when a connection is there, or when all addresses have been tried in vain."""
-        self.rounds = 0
         self._make_connection = make_connection
         self._max_message = max_message_bytes
         self._dialling: asyncio.Task[None] | None = None
@@ -228,7 +227,7 @@ class Uplink:
 
     async def _dial(self) -> None:
         """Dial one node after the other, with growing pauses between the rounds."""
-        delay = FIRST_RETRY
+        delay, said = FIRST_RETRY, ""
         while not self._stopped:
             for address in self._rng.sample(self.addresses, len(self.addresses)):
                 try:
@@ -240,8 +239,10 @@ class Uplink:
                     self.troubles.clear()
                     self.changed.set()
                     return
-            self.rounds += 1
             self.changed.set()
+            if (why := self.explain()) != said:
+                said = why
+                self.log.warning("no node is connected; dialling goes on", reason=why)
             await asyncio.sleep(delay * (0.75 + self._rng.random() / 2))
             delay = min(delay * 2, LAST_RETRY)
 
