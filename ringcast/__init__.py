@@ -22,6 +22,7 @@ from .actors.supervision import (
     Restart,
     RestForOne,
 )
+from .actors.supervisor import ChildSpec, Supervisor
 from .actors.verbs import broadcast, submit, tell, using, watching
 from .discovery.dns import Dns
 from .discovery.member import (
@@ -81,6 +82,7 @@ __all__ = [
     "CallError",
     "CallTimeout",
     "Certainty",
+    "ChildSpec",
     "CodecError",
     "ConfigError",
     "Context",
@@ -117,6 +119,7 @@ __all__ = [
     "Seeds",
     "StaleActivation",
     "StoreError",
+    "Supervisor",
     "Timer",
     "Unreachable",
     "VersionConflict",
