@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ringcast.errors import ConfigError
 
-from ..actors.supervision import OneForOne, Strategy
+from ..actors.supervision import OneForAll, OneForOne, RestForOne, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,9 @@ class NodeConfig:
         Raises:
             ConfigError: Naming the option and what it takes.
         """
+        if not isinstance(self.root, Strategy) or isinstance(self.root, (OneForAll, RestForOne)):
+            what = "the root restarts each child by itself; give OneForOne(…)"
+            raise ConfigError(f"NodeConfig(root={self.root!r}): {what}")
         for name in ("ask_timeout", "drain_timeout", "stuck_after", "slow_turn"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:

@@ -71,6 +71,8 @@ class Code(enum.IntEnum):
 
     REF = 64
     PICKLE = 65
+    CLASS = 66
+    """A class, such as an actor's in its props."""
 
 
 _PATHS = {

@@ -21,7 +21,7 @@ from ringcast.errors import NOT_SENT, ActorStopped, CodecError, Unreachable
 
 from ..actors.actor import actor_type
 from ..actors.placement import Labels, LeastLoaded, Local, Near, Placement
-from ..actors.props import Props
+from ..actors.props import Props, props
 from ..actors.ref import SPAWNED, ActorRef, display, ref_class, require_ref, spawned_path
 from ..actors.supervision import PERMANENT, Restart, Strategy
 from ..actors.supervisor import ChildSpec, Supervisor, specs_of
@@ -94,12 +94,7 @@ class Lives:
             raise TypeError(
                 f"supervise takes a subclass of ringcast.Supervisor, not {cls!r}; for other actors use spawn"
             )
-        if required := actor_type(cls).required:
-            raise TypeError(
-                f"{cls.__qualname__} needs {', '.join(required)} to be made, and supervise gives no arguments: "
-                f"give the constructor defaults"
-            )
-        return await self.spawn(Props(cls, (), {}), name, PERMANENT, None, None)
+        return await self.spawn(props(cls), name, PERMANENT, None, None)
 
     async def declare(self, parent: Cell, supervisor: Supervisor) -> None:
         """Have the children that a supervisor declares, those that were kept and new ones, started in order."""

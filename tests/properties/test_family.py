@@ -236,7 +236,7 @@ class Interleaved(RuleBasedStateMachine):
         self.ready = 0
         declared: list[tuple[Hashable, Restart]] = [(self.fresh(), restart) for restart in restarts]
         self.restarts = dict(declared)
-        self.state = {child: "down" for child in self.restarts}
+        self.state = dict.fromkeys(self.restarts, "down")
         self.take(self.family.declare(declared))
 
     def fresh(self) -> int:
