@@ -45,6 +45,9 @@ class ClassOptions:
             ``on=`` for spawned ones.
         restart_on: Exceptions that fail the actor even when it was asked.
         name: The type's name on the wire, if given; not inherited.
+        expose: Whether clients, which are no members of the cluster, may call the messages that the body
+            of this very class defines; ``@handler(expose=…)`` says otherwise for one. Not inherited: what a
+            subclass adds or overrides is closed until it says so itself.
     """
 
     mailbox: int = 1000
@@ -53,6 +56,7 @@ class ClassOptions:
     placement: Placement = field(default_factory=Ring)
     restart_on: tuple[type[BaseException], ...] = ()
     name: str | None = None
+    expose: bool = False
 
 
 _defined: weakref.WeakSet[type[Actor]] = weakref.WeakSet()
@@ -62,8 +66,8 @@ _listeners: list[Callable[[], None]] = []
 class Actor:
     """Subclass it; public ``async def`` methods are messages, handled one at a time.
 
-    Class keywords: ``mailbox``, ``idle_after``, ``supervision``, ``placement``, ``restart_on``
-    and ``name``; see `ClassOptions`. Hooks: `on_start`, `on_stop`, `on_terminated`.
+    Class keywords: ``mailbox``, ``idle_after``, ``supervision``, ``placement``, ``restart_on``,
+    ``name`` and ``expose``; see `ClassOptions`. Hooks: `on_start`, `on_stop`, `on_terminated`.
 
     Attributes:
         context: The actor's door to the runtime; there before ``__init__`` runs.
@@ -104,7 +108,7 @@ def _checked_options(cls: type[Actor], keywords: dict[str, Any]) -> ClassOptions
             raise TypeError(
                 f"class {cls.__qualname__}: unknown option {keyword!r}; an actor class takes {', '.join(known)}"
             )
-    inherited = replace(cls.__class_options__, name=None)
+    inherited = replace(cls.__class_options__, name=None, expose=False)
     options = replace(inherited, **keywords)
 
     def refuse(option: str, what: str) -> TypeError:
@@ -128,6 +132,8 @@ def _checked_options(cls: type[Actor], keywords: dict[str, Any]) -> ClassOptions
         raise refuse("restart_on", "it takes a tuple of exception classes")
     if options.name is not None and (not isinstance(options.name, str) or not 0 < len(options.name) <= 200):
         raise refuse("name", "it takes a string of 1 to 200 characters")
+    if not isinstance(options.expose, bool):
+        raise refuse("expose", "it takes True, for clients to call its messages, or False")
     return options
 
 
@@ -208,13 +214,17 @@ def _read(cls: type[Actor]) -> ActorType:
     for base in reversed(cls.__mro__):
         if base in (Actor, object):
             continue
+        own: ClassOptions | None = vars(base).get("__class_options__")
+        opens = own is not None and own.expose
         for attribute, value in vars(base).items():
             messages.pop(attribute, None)
             if attribute.startswith("_") or attribute in HOOKS:
                 continue
             streams = inspect.isasyncgenfunction(value)
             if streams or inspect.iscoroutinefunction(value):
-                messages[attribute] = Message(name, attribute, value, streams, options_of(value))
+                said = options_of(value)
+                is_exposed = opens if said.expose is None else said.expose
+                messages[attribute] = Message(name, attribute, value, streams, said, is_exposed)
     required: tuple[str, ...] = ()
     if cls.__init__ is not object.__init__:
         required = tuple(

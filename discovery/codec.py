@@ -18,7 +18,7 @@ import msgpack
 
 from .address import split_address
 from .claim import Claim, Status
-from .member import Member, View
+from .member import KEY_BYTES, Member, View
 from .messages import (
     Ack,
     Envelope,
@@ -117,8 +117,8 @@ def _pack_message(message: Message) -> list[object]:
             return [seq, target]
         case Ack(seq) | Nack(seq):
             return [seq]
-        case PingRequest(seq, target, address):
-            return [seq, target, address]
+        case PingRequest(seq, target, incarnation, address):
+            return [seq, target, incarnation, address]
         case Gossip():
             return []
         case Exchange(wants_reply):
@@ -140,8 +140,8 @@ def _unpack_message(kind: type[Message], body: object) -> Message:
     if kind is Nack:
         return Nack(_number(_array(body, 1)[0]))
     if kind is PingRequest:
-        seq, target, address = _array(body, 3)
-        return PingRequest(_number(seq), _node_id(target), _address(address))
+        seq, target, incarnation, address = _array(body, 4)
+        return PingRequest(_number(seq), _node_id(target), _number(incarnation), _address(address))
     if kind is Gossip:
         _array(body, 0)
         return Gossip()
@@ -189,11 +189,12 @@ def _pack_member(member: Member) -> list[object]:
         sorted(member.hosts),
         member.hosts_by_value,
         member.leaving,
+        member.key,
     ]
 
 
 def _unpack_member(value: object) -> Member:
-    node_id, address, labels, incarnation, hosts, hosts_by_value, leaving = _array(value, 7)
+    node_id, address, labels, incarnation, hosts, hosts_by_value, leaving, key = _array(value, 8)
     if not isinstance(labels, dict):
         raise ValueError("labels are not a map")
     return Member(
@@ -204,6 +205,7 @@ def _unpack_member(value: object) -> Member:
         hosts=frozenset(map(_text, _array(hosts))),
         hosts_by_value=_flag(hosts_by_value),
         leaving=_flag(leaving),
+        key=_key(key),
     )
 
 
@@ -228,6 +230,12 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _key(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) not in (0, KEY_BYTES):
+        raise ValueError("not a key's fingerprint")
+    return value
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("not a text")
@@ -243,5 +251,6 @@ def _node_id(value: object) -> str:
 
 def _address(value: object) -> str:
     text = _text(value)
-    split_address(text)
+    if split_address(text)[1] == 0:
+        raise ValueError("nobody can be dialled at port 0")
     return text

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 from .claim import Claim, Status
 from .member import Event, View
-from .messages import Message
+from .messages import DatagramMessage, Message
 
 __all__ = ["Changed", "Dial", "Effect", "InstallView", "Notify", "Send", "SendUdp", "Warn"]
 
 
 @dataclass(frozen=True, slots=True)
 class SendUdp:
-    """Send one datagram."""
+    """Send one datagram, which only `recipient`, the `(id, incarnation)` of one run of a node, can open."""
 
     address: str
-    message: Message
+    recipient: tuple[str, int]
+    message: DatagramMessage
     claims: tuple[Claim, ...] = ()
 
 

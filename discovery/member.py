@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "KEY_BYTES",
     "Event",
     "Member",
     "MemberJoined",
@@ -30,6 +31,9 @@ __all__ = [
     "View",
     "ViewChanged",
 ]
+
+KEY_BYTES = 32
+"""The length of a public key's fingerprint, SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Member:
         hosts: Names of the actor classes that the node hosts.
         hosts_by_value: Whether it takes classes that are shipped by value.
         leaving: Whether it is handing its actors over and must get no new ones.
+        key: Fingerprint of the public key that it proves over TLS, `KEY_BYTES` long; empty without TLS.
     """
 
     id: str
@@ -56,6 +61,7 @@ class Member:
     hosts: frozenset[str] = frozenset()
     hosts_by_value: bool = False
     leaving: bool = False
+    key: bytes = b""
 
     def __hash__(self) -> int:
         """Hash by identity: labels are a mapping, and may change."""

@@ -3,7 +3,8 @@
 A node listens on one port. A connection begins with the magic ``RCST``, a version, a
 channel and two zero bytes; the channel says which part of the node takes over from there.
 Not a byte more is read before the connection is handed on, so the taker finds its stream
-whole.
+whole, and starts TLS on it. The eight bytes are in clear and prove nothing: a handshake that is
+for another channel than they said fails (`security.channels`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
-__all__ = ["MEMBERSHIP_CHANNEL", "PREAMBLE_BYTES", "channel_of", "preamble", "receive_exactly"]
+__all__ = ["PREAMBLE_BYTES", "channel_of", "preamble", "receive_exactly"]
 
 PREAMBLE_BYTES = 8
-MEMBERSHIP_CHANNEL = b"M"
 _MAGIC = b"RCST\x01"
 
 

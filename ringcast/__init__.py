@@ -62,9 +62,14 @@ from .errors import (
     VersionConflict,
     WrongArguments,
 )
+from .runtime.client import Client
 from .runtime.config import NodeConfig
 from .runtime.dead import DeadLetter
+from .runtime.guard import ActorName, Authorize
 from .runtime.node import Node, run
+from .security.credential import Credential
+from .security.identity import Identity
+from .security.material import Certificates
 
 __version__ = "0.1.0"
 
@@ -76,21 +81,27 @@ __all__ = [
     "TEMPORARY",
     "TRANSIENT",
     "Actor",
+    "ActorName",
     "ActorStopped",
+    "Authorize",
     "Backoff",
     "CallCycle",
     "CallError",
     "CallTimeout",
     "Certainty",
+    "Certificates",
     "ChildSpec",
+    "Client",
     "CodecError",
     "ConfigError",
     "Context",
+    "Credential",
     "DeadLetter",
     "Dns",
     "Event",
     "Fatal",
     "HandshakeRefused",
+    "Identity",
     "Labels",
     "LeastLoaded",
     "Local",

@@ -22,7 +22,7 @@ import contextlib
 import traceback
 from typing import TYPE_CHECKING, Any, cast
 
-from ringcast.errors import CodecError, RemoteError, RingcastError
+from ringcast.errors import MAYBE_EXECUTED, CallError, Certainty, CodecError, RemoteError, RingcastError
 
 from ..actors.naming import find_class, travels_by_value, wire_name
 from .extensions import Code, TakeApart
@@ -38,6 +38,11 @@ _STEERING = (
     StopIteration,
     SystemExit,
 )
+
+_KINDS = {"certainty": Certainty, **dict.fromkeys(("actor", "method", "node", "place"), str | None)}
+"""The fields of a `CallError`; without one of them it could not even be printed."""
+
+_FIELDS: dict[str, Any] = {"certainty": MAYBE_EXECUTED, **dict.fromkeys(("actor", "method", "node", "place"))}
 
 
 def error_to_wire(error: BaseException, node: str, codec: Codec) -> list[object]:
@@ -97,9 +102,17 @@ def put_together_error(cls: type, content: Any) -> BaseException:
     """Return the exception of a class that was found by its name."""
     if not issubclass(cls, BaseException):
         raise CodecError(f"{cls!r} is no exception here")
+    args: list[Any]
+    attributes: dict[str, Any]
     args, attributes = content
+    if type(args) is not list or type(attributes) is not dict:
+        raise CodecError("an exception came of something else than its arguments and attributes")
+    if issubclass(cls, CallError):
+        attributes = {**_FIELDS, **attributes}
+        if not all(isinstance(attributes[name], kind) for name, kind in _KINDS.items()):
+            raise CodecError("an error of ringcast came with fields that are none of its own")
     if issubclass(cls, RingcastError):
-        return cls.rebuilt(args[0], attributes)
+        return cls.rebuilt(str(args[0]), attributes)
     if _names_its_arguments(cls):
         error = cls(*args)
     else:

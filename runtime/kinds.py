@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ringcast.errors import NOT_SENT, Unreachable
+from ringcast.errors import NOT_SENT, CodecError, Unreachable
 
 from ..actors.actor import Actor, ActorType, actor_type, imported_types
 from ..actors.messages import HandlerOptions, Message
@@ -118,9 +118,28 @@ class Kinds:
     def learn(self, name: str, blob: bytes | None) -> Kind:
         """Return the record of a class that a peer speaks of, loading it if it came by value."""
         kind = self.named(name)
-        if blob is not None and not kind.is_here:
+        if blob is not None and not kind.is_here and self._allow_pickle:
             return self.of(actor_type(class_from_blob(name, blob)))
         return kind
+
+    def is_known(self, name: str) -> bool:
+        """Return whether a class is in this process or hosted by a member: what clients may speak of."""
+        kind = self.by_name.get(name)
+        return (kind is not None and kind.is_here) or any(name in member.hosts for member in self.members.values())
+
+    def known_ref(self, name: object, key: object, node: object) -> ActorRef:
+        """Return the ref that a client sent; nothing is remembered for names that it made up.
+
+        Raises:
+            CodecError: If it cannot be one.
+        """
+        if not isinstance(name, str) or not (node is None or isinstance(node, str)) or not self.is_known(name):
+            raise CodecError(f"a client sent a reference to an actor of class {name!r:.200}, which no member hosts")
+        try:
+            check_key(key)
+        except TypeError as error:
+            raise CodecError(f"a client sent a reference that is none: {error}") from None
+        return self.ref_by_name(name, key, node)
 
     def blob(self, name: str) -> bytes | None:
         """Return a class that travels by value; None for one that travels by name."""

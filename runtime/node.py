@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import socket
 import sys
-import uuid
 import weakref
+import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
@@ -30,18 +30,23 @@ from ..discovery.member import Event, Member, View
 from ..discovery.membership import Membership
 from ..discovery.profile import LAN, LOCAL
 from ..discovery.source import Source
+from ..security.channels import CLIENTS, CONTROL, LINKS
+from ..security.material import Certificates
+from ..security.secret import Where
+from .allowance import client_bounds
 from .arrivals import Arrivals
+from .behalf import Seals
 from .codec import Codec
 from .config import NodeConfig
-from .control import CHANNEL as CONTROL
 from .control import Control
 from .dead import DeadLetters
+from .gateway import Gateway
+from .guard import Authorize, Guard
 from .host import Host
 from .kinds import Kinds
 from .lives import Lives
 from .logs import set_up_logs
 from .options import options
-from .peers import CHANNEL as LINKS
 from .peers import Peers
 from .router import Router
 from .system import System
@@ -51,7 +56,6 @@ from .watches import Watches
 A = TypeVar("A")
 
 LATER: Final = {
-    "secret": None,
     "store": None,
     "data_dir": None,
     "expect": None,
@@ -62,6 +66,9 @@ LATER: Final = {
 
 GOODBYES = 1.0
 """Seconds that a leaving node waits until others have heard which of its actors have ended."""
+
+REFRESH = 1.0
+"""Seconds between two looks at the files of the secret and of certificates."""
 
 CLASSES_SETTLE = 0.02
 """Seconds to wait after a class was defined: a module defines several."""
@@ -80,6 +87,9 @@ class Node:
         hosts: Sequence[str | ModuleType] | None = None,
         labels: Mapping[str, str] | None = None,
         config: NodeConfig | None = None,
+        secret: Where | None = None,
+        tls: Certificates | bool | None = None,
+        authorize: Authorize | None = None,
         **unknown: Any,
     ) -> None:
         """Describe a node; it starts with `start`, or by ``async with``.
@@ -93,6 +103,12 @@ class Node:
             hosts: Modules whose actor classes this node hosts; default all that are imported; ``[]`` none.
             labels: What the node says of itself, for placement.
             config: Limits and switches.
+            secret: The cluster's secret, or a credential made from it: a file's path, or the secret's bytes.
+                Default is what ``RINGCAST_SECRET_FILE`` names, and on the loopback one that is made for this user.
+            tls: `Certificates` of an authority of your own; default is what the secret makes. False, on the
+                loopback only, is connections in clear that anybody on this machine may open.
+            authorize: ``authorize(caller, actor, method)`` is asked about each message that comes from clients and
+                from other nodes: True lets it pass, False or a reason refuses it; see `Authorize`.
             unknown: The options of `LATER`, with their defaults only; anything else is refused.
 
         Raises:
@@ -100,16 +116,20 @@ class Node:
         """
         for option, value in unknown.items():
             if option not in LATER:
-                known = "cluster, listen, advertise, discovery, hosts, labels, config"
+                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls, authorize"
                 raise ConfigError(f"Node has no option {option!r}; it takes {known}")
             if value != LATER[option]:
                 raise ConfigError(f"{option}={value!r}: this version has nothing but {LATER[option]!r} for it yet")
         if config is not None and not isinstance(config, NodeConfig):
             raise ConfigError(f"config={config!r}: it takes a NodeConfig(…)")
+        if authorize is not None and not callable(authorize):
+            raise ConfigError(f"authorize={authorize!r}: it takes a function of the caller, the actor and the method")
         set_up_logs()
-        self._options = options(cluster, listen, advertise, discovery, hosts, labels)
+        self._authorize = authorize
+        self._options = options(cluster, listen, advertise, discovery, hosts, labels, secret, tls)
+        self._trust = self._options.trust
         self._config = config if config is not None else NodeConfig()
-        self.id = uuid.uuid4().hex[:12]
+        self.id = self._trust.node_id
         self.dead_letters = DeadLetters(self._config.dead_letters, self.id)
         self._log = structlog.get_logger("ringcast").bind(node=self.id)
         self._events: weakref.WeakSet[asyncio.Queue[Event | None]] = weakref.WeakSet()
@@ -121,23 +141,26 @@ class Node:
 
     def _put_together(self) -> None:
         config = self._config
-        self._router = router = Router(self.id, config.ask_timeout, config.copy_local)
+        self._router = router = Router(
+            self.id, config.ask_timeout, config.copy_local, config.in_flight_bytes, config.link_in_flight_bytes
+        )
         self._codec, plain = self._make_codec(config.pickle), self._make_codec(False)
         self._host = host = Host(self.id, router, Kinds(self.id, router, config.pickle), self._codec, self.dead_letters)
         self._arrivals = arrivals = Arrivals(self.id, host, router)
-        self._peers = Peers(self.id, self._options.cluster, config, self._codec, plain, router, host, arrivals)
+        self._peers = Peers(self._trust, config, self._codec, plain, router, host, arrivals)
         self._system = system = System(self.id, router, host, config.ask_timeout)
         routes = router.routes
         router.host = routes.host = host
         routes.peers, routes.arrivals = self._peers, arrivals
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
-        host.lives = Lives(host, system, config.root, seed=int(self.id, 16), patience=config.drain_timeout)
+        arrivals.seals = seals = self._make_seals()
+        arrivals.guard = guard = Guard(self.id, self._options.cluster, self._authorize)
+        self._gateway = Gateway(self._trust, config, plain, router, host, arrivals, guard, seals)
+        host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()), patience=config.drain_timeout)
         host.watches = Watches(host, system)
-        self._control = Control(self, host)
         self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
         self._membership = Membership(
-            member_id=self.id,
-            cluster=self._options.cluster,
+            trust=self._trust,
             listen=self._options.listen,
             advertise=self._options.advertise,
             labels=self._options.labels,
@@ -150,6 +173,7 @@ class Node:
             on_connection=lambda sock, channel: self._from_thread(self._take, sock, channel),
             on_failure=lambda error: self._from_thread(self._membership_failed, error),
         )
+        self._control = Control(self, host, self._trust, self._membership)
 
     def _make_codec(self, allow_pickle: bool) -> Codec:
         return Codec(
@@ -159,6 +183,17 @@ class Node:
             ref_from_wire=lambda parts: self._host.kinds.ref_by_name(*parts),
             actor_type=Actor,
         )
+
+    def _make_seals(self) -> Seals:
+        codec = Codec(
+            allow_pickle=False,
+            ref_type=ActorRef,
+            ref_to_wire=lambda ref: [ref._type_name, ref._key, ref._node],
+            ref_from_wire=lambda parts: self._host.kinds.known_ref(*parts),
+            actor_type=Actor,
+            bounds=client_bounds(self._config),
+        )
+        return Seals(codec, self.id, self._options.cluster, has_tracebacks=self._config.client_tracebacks)
 
     # ---- beginning and end -------------------------------------------------------------------------
 
@@ -193,6 +228,7 @@ class Node:
         self._forget_definitions = on_defined(self._class_defined)
         self._class_defined()  # those that came while we joined
         self._watchdog.start(self._loop)
+        self._host.background(self._follow_trust())
         self._router.stopped = None
         self._state = "running"
         self._log.info("node has joined", cluster=self._options.cluster, address=self.address, view=self.view.number)
@@ -220,6 +256,7 @@ class Node:
         await self._system.posted(GOODBYES)
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")
+        self._gateway.stop()
         await self._peers.stop()
         await self._host.stop_background()
         await self._membership.stop()
@@ -381,9 +418,11 @@ class Node:
             **self._host.stats(),
             **self._router.stats(),
             **self._peers.stats(),
+            **self._gateway.stats(),
             **{f"membership_{name}": value for name, value in self._membership.stats().items()},
             "dead_letters": self.dead_letters.total,
             "forwarded": self._arrivals.forwarded,
+            "control_refused": self._control.refused,
             "loop_lag_s_max": self._watchdog.lag_max,
         }
 
@@ -425,6 +464,8 @@ class Node:
             self._host.background(self._peers.accept(sock))
         elif channel == CONTROL:
             self._host.background(self._control.serve(sock))
+        elif channel == CLIENTS:
+            self._host.background(self._gateway.accept(sock))
         else:
             self._log.warning("closed a connection for an unknown channel", channel=channel)
             sock.close()
@@ -439,6 +480,16 @@ class Node:
     def _give_up(self) -> None:
         """The loop has stood still for too long (called on the watchdog's thread): the others go on without us."""
         self._membership.give_up(f"the event loop of node {self.id} stood still for {self._config.stuck_after} s")
+
+    # ---- trust -------------------------------------------------------------------------------
+
+    async def _follow_trust(self) -> None:
+        """Use what the secret's file, or a certificate's, holds now; connections that are there stay."""
+        while True:
+            await asyncio.sleep(REFRESH)
+            if self._trust.refresh():
+                self._membership.refresh()
+                self._gateway.trust_changed()
 
     # ---- odds --------------------------------------------------------------------------------
 

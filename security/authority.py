@@ -101,7 +101,8 @@ class Authority:
         from_, until = datetime.fromtimestamp(now - _SKEW, UTC), datetime.fromtimestamp(now + ttl, UTC)
         from_ = min(from_, until - timedelta(seconds=1))
         uri = x509.UniformResourceIdentifier(identity_uri(cluster, self.role, name))
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{self.role} {name}"[:64])])
+        shown = f"{self.role} {name}".encode()[:64].decode(errors="ignore")  # X.509 counts bytes
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, shown)])
         builder = (
             x509.CertificateBuilder(self._name, subject, public, x509.random_serial_number(), from_, until)
             .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
