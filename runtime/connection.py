@@ -293,7 +293,7 @@ class Connection(asyncio.Protocol):
 
     def _whole(self, bulk: Bulk) -> None:
         assert self.link is not None
-        self.link.account.announce(-bulk.size)
+        self.link.account.arrived(bulk.size)
         head, *buffers = bulk.parts()
         self.batch_bytes = bulk.size
         self.link.receive_bulk(head, buffers)
