@@ -289,3 +289,19 @@ def test_one_that_is_stopped_by_somebody_is_waited_for_no_longer() -> None:
     assert one.gone("e") == []
     assert one.gone("a") == [Start("d", 0.0, "a", 1)]
     assert one.up("d", 2.0) == [Ready()]
+
+
+def test_a_newcomer_that_fails_does_not_call_off_stops_in_progress() -> None:
+    one = family(RestForOne(backoff=PLAIN), "a", "b", "c")
+    assert one.failed("a", 1.0) == [Stop("c", False)]
+    one.add("d", PERMANENT, is_up=True)
+    assert one.failed("d", 1.0) == []
+    assert one.halted("c") == [Stop("b", False)]
+    assert one.halted("b") == [Start("a", 1.0, "d", 2)]
+
+
+def test_what_ends_for_good_is_not_kept_after_all() -> None:
+    one = family(OneForOne(), "a", "b")
+    assert one.close(is_final=True) == [Stop("b", True)]
+    assert one.close(is_final=False) == []
+    assert one.gone("b") == [Stop("a", True)]
