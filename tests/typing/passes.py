@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import assert_type
 
 from ringcast import (
     PERMANENT,
     Actor,
+    ChildSpec,
     Fatal,
     Labels,
     Local,
@@ -17,6 +18,8 @@ from ringcast import (
     OneForOne,
     Props,
     Ref,
+    RestForOne,
+    Supervisor,
     Timer,
     broadcast,
     handler,
@@ -85,6 +88,14 @@ async def add_to(counter: Ref[Counter]) -> int:
     return await counter.add(1)
 
 
+class Shop(Supervisor, supervision=RestForOne(max_restarts=3)):
+    def children(self) -> Sequence[ChildSpec]:
+        return [ChildSpec(props(Worker, "queue"), name="w", restart=PERMANENT, on=Local())]
+
+    async def open_hours(self) -> int:
+        return len(self.context.children)
+
+
 async def main() -> None:
     async with Node(cluster="c", labels={"gpu": "1"}) as node:
         hits = node.ref(Counter, "hits")
@@ -113,6 +124,10 @@ async def main() -> None:
         assert_type(worker, Worker)
         assert_type(await worker.work(), int)
         assert_type(await node.locate(worker), Member)
+        shop = await node.supervise(Shop, name="shop")
+        assert_type(shop, Shop)
+        assert_type(await shop.open_hours(), int)
+        assert_type(await shop.remove_child("w"), bool)
         await node.stop(worker)
         async with watching(worker) as ended:
             assert_type(await ended, str)
