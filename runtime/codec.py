@@ -415,7 +415,7 @@ class Codec:
             known: TakeApart | None = (Code.REF, self._ref_to_wire)
         elif self._actor_type is not None and issubclass(kind, self._actor_type):
             raise CodecError(ACTOR_REFUSED)
-        elif issubclass(kind, type):
+        elif type in kind.__mro__:
             known = Code.CLASS, self._class_parts
         else:
             known = take_apart_buffer(kind, self._bulk) or take_apart_error(kind) or take_apart_record(kind)

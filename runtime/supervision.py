@@ -154,7 +154,8 @@ class Supervision:
         cell = self._host.kinds.named(parent._type_name).cells.get(parent._key)
         family = None if cell is None else cell.children
         if cell is None or family is None or child not in family:
-            return event == "gone"
+            is_declaring = cell is not None and cell.kind.supervises  # it holds children before it knows them all
+            return event == "gone" or (event == "known" and is_declaring)
         self._hear(cell, family, child, event, reason)
         return True
 
@@ -185,8 +186,9 @@ class Supervision:
                 case Start(child):
                     self._start(parent, family, cast("ActorRef", child), directive)
                 case Stop(child, is_final):
-                    reason = self._closing[family][1] if family in self._closing else "stopped"
                     ref = cast("ActorRef", child)
+                    is_closing_here = family in self._closing and ref._node == self._host.node_id
+                    reason = self._closing[family][1] if is_closing_here else "stopped"
                     self._host.background(self._halt(parent, family, ref, reason if is_final else None))
                 case End(child):
                     ref = cast("ActorRef", child)

@@ -526,6 +526,62 @@ async def test_a_name_is_free_again_once_its_bearer_has_gone(quick: Place) -> No
     assert gates.seen[-1] == "start q"
 
 
+# ---- families whose members live on several nodes --------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def two() -> AsyncIterator[tuple[Node, Node]]:
+    """Two nodes, labelled a and b."""
+    cluster = new_cluster()
+    config = NodeConfig(drain_timeout=0.5, root=OneForOne(backoff=FAST))
+    async with (
+        Node(cluster=cluster, discovery=[], config=config, labels={"at": "a"}) as a,
+        Node(cluster=cluster, discovery=[Seeds([a.address])], config=config, labels={"at": "b"}) as b,
+    ):
+        await a.wait_for_members(2, 5)
+        yield a, b
+
+
+async def test_siblings_on_two_nodes_restart_in_order(two: tuple[Node, Node]) -> None:
+    for name, at in zip("wxyz", "abab", strict=True):
+        plan.append(ChildSpec(props(Part, name), name=name, on=Labels(at=at)))
+    app = await two[0].supervise(All, name="app")
+    await seen("start app", *(f"start {name}" for name in "wxyz"))
+    w, x, y, z = [await app.child(name) for name in "wxyz"]
+    assert (await two[0].locate(w)).id != (await two[0].locate(x)).id
+    gates.seen.clear()
+    await tell(y.fail)
+    stops = [f"stop {name}: restarting" for name in "zxw"]
+    starts = [f"start {name}" for name in "wxyz"]
+    await seen("fail y", "stop y: failed", *stops, *starts)
+    gates.seen.clear()
+    await tell(y.fail)
+    await eventually(lambda: gates.seen[-1:] == ["start z"])
+    gates.seen.clear()
+    await tell(y.fail)
+    await seen("fail y", "stop y: failed", *stops, "stop app: failed", "start app", *starts)
+    assert [await part.get() for part in (w, x, y, z)] == [0, 0, 0, 0]
+    gates.seen.clear()
+    await two[1].stop(app)
+    await seen(*(f"stop {name}: stopped" for name in "zyxw"), "stop app: stopped")
+
+
+async def test_a_child_that_leaves_with_its_node_is_waited_for_no_longer(two: tuple[Node, Node]) -> None:
+    for name, at in zip("xyz", "aba", strict=True):
+        plan.append(ChildSpec(props(Part, name), name=name, on=Labels(at=at)))
+    app = await two[0].spawn(props(All), name="app", on=Labels(at="a"))
+    await seen("start app", *(f"start {name}" for name in "xyz"))
+    x = await app.child("x")
+    gates.seen.clear()
+    await two[1].leave()
+    await eventually(lambda: "stop y: leaving" in gates.seen)
+    await two[0].ref(Part, "k").get()
+    gates.seen.clear()
+    await tell(x.fail)
+    await seen("fail x", "stop x: failed", "stop z: restarting", "start x", "start z")
+    assert await app.names() == ["x", "z"]
+
+
 # ---- lost parents --------------------------------------------------------------------------------
 
 
