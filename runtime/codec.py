@@ -134,6 +134,7 @@ class Codec:
         ref_from_wire: Callable[[list[Any]], object],
         actor_type: type | None = None,
         bounds: Bounds = MEMBERS,
+        has_tracebacks: bool = True,
     ) -> None:
         """Make a codec.
 
@@ -144,6 +145,7 @@ class Codec:
             ref_from_wire: Makes a reference of its parts.
             actor_type: The class of actors, to tell who passes one where a reference was meant.
             bounds: What is built of bytes that come.
+            has_tracebacks: Whether exceptions take along the tracebacks that other nodes have sent with them.
         """
         self.failure: CodecError | None = None
         self._allow_pickle = allow_pickle
@@ -151,6 +153,7 @@ class Codec:
         self._ref_to_wire = ref_to_wire
         self._ref_from_wire = ref_from_wire
         self._actor_type = actor_type
+        self._has_tracebacks = has_tracebacks
         self._take_apart: dict[type, TakeApart] = dict(extensions.OF_TYPE)
         self._classes: dict[str, type] = {}
         self._pack = self._packer()
@@ -418,7 +421,11 @@ class Codec:
         elif type in kind.__mro__:
             known = Code.CLASS, self._class_parts
         else:
-            known = take_apart_buffer(kind, self._bulk) or take_apart_error(kind) or take_apart_record(kind)
+            known = (
+                take_apart_buffer(kind, self._bulk)
+                or take_apart_error(kind, self._has_tracebacks)
+                or take_apart_record(kind)
+            )
         if known is not None:
             self._take_apart[kind] = known
             return known

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -56,12 +56,19 @@ class ActorName:
         return display(self.class_name, self.key)
 
 
-Authorize = Callable[[Identity, ActorName, str], bool | str]
-"""``authorize(caller, actor, method)``: True allows; False, or a reason for people, refuses.
+class Authorize(Protocol):
+    """The hook of a node: ``Node(authorize=…)``.
 
-It is called in the node's event loop for each message from outside of the node, so it must be quick:
-look things up, do not ask anybody. Anything else than True refuses, an exception too.
-"""
+    It is called in the node's event loop for each message from outside of the node, so it must be quick:
+    look things up, do not ask anybody.
+    """
+
+    def __call__(self, caller: Identity, actor: ActorName, method: str, /) -> bool | str:
+        """Return True to allow a message; False, or a reason for people, refuses.
+
+        Anything else than True refuses, an exception too.
+        """
+        ...
 
 
 class Guard:

@@ -21,7 +21,8 @@ import structlog
 from ringcast.errors import NOT_SENT, CallError, CodecError
 
 from ..actors.messages import Message
-from ..actors.ref import unknown_messages
+from ..actors.naming import NAME_MAX
+from ..actors.ref import is_spawned, unknown_messages
 from ..discovery.packed import SMALL, look_through
 from ..security.identity import Identity
 from . import wire
@@ -33,7 +34,7 @@ from .failures import error_to_wire
 from .inflight import LIGHT, SMALL_BATCH, Account, Weighed
 from .limits import not_held_back
 from .routes import Route
-from .wire import NAME_MAX, REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
+from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals
@@ -376,43 +377,54 @@ class Link:
         messages = self.messages
         codec = self.codec
         account = self.account
+        light = account.light
         connection = self.connection
-        if connection is not None and connection.batch_bytes > SMALL_BATCH:
-            frames = self._measured(frames, connection.batch_bytes)
+        is_large = connection is not None and connection.batch_bytes > SMALL_BATCH
+        if is_large:
+            frames = self._measured(frames)
         if account.is_refusing:
             frames = self._refusing(frames)
         if self.sieve is not None:
             frames = self.sieve(frames)
         now = monotonic()
         self._inline_until = now + SLICE
-        count = 0
-        for frame in frames:
-            count += 1
-            code = frame[0]
-            if codec.failure is not None:
-                self._undecodable(frame)
-            elif code == REPLY:
-                call = calls.pop(frame[1], None)
-                if call is not None and not call.done():
-                    call.set_result(frame[2])
-            elif code == REQUEST:
-                kind, message = messages[frame[2]]
-                cell = kind.cells.get(frame[3])
-                if cell is None or message.function is None or self.cancelled:
-                    self.arrivals.message(self, kind, message, frame)
+        count = told = 0
+        try:
+            for frame in frames:
+                count += 1
+                code = frame[0]
+                if codec.failure is not None:
+                    self._undecodable(frame)
+                elif code == REPLY:
+                    call = calls.pop(frame[1], None)
+                    if call is not None and not call.done():
+                        call.set_result(frame[2])
+                elif code == REQUEST:
+                    kind, message = messages[frame[2]]
+                    cell = kind.cells.get(frame[3])
+                    if cell is None or message.function is None or self.cancelled:
+                        self.arrivals.message(self, kind, message, frame)
+                    else:
+                        self._request(cell, message, frame, now)
+                elif code == TELL:
+                    kind, message = messages[frame[1]]
+                    cell = kind.cells.get(frame[2])
+                    if cell is None or message.function is None:
+                        self.arrivals.message(self, kind, message, frame)
+                    else:
+                        chain = light
+                        if is_large and self._size:
+                            chain = account.chain((), self._size)
+                            account.add(chain.weight)
+                        else:
+                            told += 1
+                        cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, chain, None), self)
                 else:
-                    self._request(cell, message, frame, now)
-            elif code == TELL:
-                kind, message = messages[frame[1]]
-                cell = kind.cells.get(frame[2])
-                if cell is None or message.function is None:
-                    self.arrivals.message(self, kind, message, frame)
-                else:
-                    chain = account.chain((), self._size) if self._size else account.light
-                    cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, chain, None), self)
-            else:
-                self._receive_rare(code, frame)
-        self.received += count
+                    self._receive_rare(code, frame)
+        finally:
+            self.received += count
+            if told:
+                account.add(told * LIGHT)
 
     def _request(self, cell: Cell, message: Message, frame: list[Any], now: float) -> None:
         """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox.
@@ -435,14 +447,16 @@ class Link:
                 if value is not SUSPENDED:
                     self.reply(number, value)
                 return
+        chain.account.add(chain.weight)
         cell.accept_remote(envelope, self)
 
-    def _measured(self, frames: Iterable[list[Any]], size: int) -> Iterator[list[Any]]:
+    def _measured(self, frames: Iterable[list[Any]]) -> Iterator[list[Any]]:
         """Yield frames of a large batch, or one that came in pieces, and know the size of each."""
-        unpacker = self.connection.unpacker if self.connection is not None else None
+        assert self.connection is not None
+        unpacker = self.connection.unpacker
         try:
             if unpacker is None or frames is not unpacker:
-                self._size = size
+                self._size = self.connection.batch_bytes
                 yield from frames
                 return
             before = unpacker.tell()
@@ -490,7 +504,8 @@ class Link:
         match code:
             case wire.GRANT:
                 kind, _ = self.messages[frame[1]]
-                self.router.routes.granted(kind.name, frame[2], self, frame[3])
+                node = self.peer if is_spawned(frame[2]) else None
+                self.router.routes.granted(kind.name, frame[2], node, self, frame[3])
             case wire.REQUEST_X | wire.TELL_X:
                 kind, message = self.messages[frame[2] if code == wire.REQUEST_X else frame[1]]
                 self.arrivals.message(self, kind, message, frame)

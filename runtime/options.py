@@ -17,6 +17,7 @@ from types import ModuleType
 from ringcast.errors import ConfigError
 
 from ..discovery.address import is_loopback
+from ..discovery.codec import LABELS_MAX, TEXT_MAX
 from ..discovery.dns import Dns
 from ..discovery.multicast import Zeroconf
 from ..discovery.source import Seeds, Source
@@ -133,4 +134,6 @@ def _labels(given: Mapping[str, str] | None, named: str | None) -> dict[str, str
         given = {name: value for name, _, value in pairs}
     if not all(isinstance(part, str) for pair in given.items() for part in pair):
         raise ConfigError(f'labels={given!r}: it takes strings, such as {{"gpu": "1"}}')
+    if len(given) > LABELS_MAX or any(len(part) > TEXT_MAX for pair in given.items() for part in pair):
+        raise ConfigError(f"labels: a node has at most {LABELS_MAX}, of {TEXT_MAX} characters each")
     return dict(given)

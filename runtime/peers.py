@@ -41,6 +41,7 @@ from ..security.tunnel import Tunnel
 from .allowance import Allowance
 from .codec import Codec
 from .connection import Connection
+from .greeting import Greeting
 from .link import Link
 from .wire import BYE, HEAD, PROTOCOL
 
@@ -88,7 +89,7 @@ class Peers:
         self._refused = 0
         self._dials: dict[str, asyncio.Task[None]] = {}
         self._last_dial = 0
-        self._greeting: set[Connection] = set()
+        self._greeting = Greeting(config, lambda: host.kinds.members)
         self._known: set[str] = set()
         self._rng = random.Random(self.node_id)
         self._stopped = False
@@ -247,7 +248,7 @@ class Peers:
         connection = self._connection(self._accepted, self._greeted, self._ended)
         context = self.trust.serving(LINKS)
         protocol = connection if context is None else Tunnel(context, connection, is_server=True)
-        self._greeting.add(connection)
+        self._greeting.add(connection, sock)
         raw: asyncio.Transport | None = None
         try:
             raw, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)

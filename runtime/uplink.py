@@ -127,8 +127,8 @@ class GatewayLink(Link):
                     self.arrivals.streamed(self, call)
                 elif call is not None and (reader := call.reader()) is not None:
                     reader.end()
-            case [wire.GRANT, class_name, key, int() as count]:
-                routes.granted(class_name, key, self, count)
+            case [wire.GRANT, class_name, key, node, int() as count]:
+                routes.granted(class_name, key, node, self, count)
             case [wire.LOST, class_name, method, key, reason]:
                 self.router.host.dead.add(display(class_name, key), method, reason)
             case [wire.BULK, number, lengths] if self.connection is not None:

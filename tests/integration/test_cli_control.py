@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ringcast import Actor, Node
+from ringcast import Actor, Node, NodeConfig
 from ringcast.discovery.address import split_address
 from ringcast.discovery.preamble import preamble
 from ringcast.runtime import control
@@ -141,7 +141,7 @@ async def test_what_is_cut_off_or_too_long_is_closed_without_a_word(
 
 
 async def test_who_never_finishes_the_handshake_is_let_go(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "HANDSHAKE", 0.05)
+    monkeypatch.setattr(node._control, "_config", NodeConfig(handshake_timeout=0.05))
     reader, writer = await asyncio.open_connection(*split_address(node.address))
     writer.write(preamble(CONTROL) + b"\x16\x03\x01")
     async with asyncio.timeout(10):

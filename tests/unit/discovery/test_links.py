@@ -18,7 +18,8 @@ from ringcast.discovery.claim import Claim
 from ringcast.discovery.frames import framed
 from ringcast.discovery.link import FIRST_FRAME_BYTES_MAX, Ending, Link
 from ringcast.discovery.links import DIALS_MAX, LINKS_PER_PEER_MAX, PENDING_MAX, Links
-from ringcast.discovery.preamble import PREAMBLE_BYTES, preamble
+from ringcast.discovery.port import Port
+from ringcast.discovery.preamble import preamble
 from ringcast.discovery.sockets import connected
 from ringcast.security.channels import MEMBERSHIP
 from ringcast.security.private import write_private
@@ -48,22 +49,15 @@ class End:
         self.listener.listen(200)
         self.listener.setblocking(False)
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        self.accepting = asyncio.ensure_future(self.accept())
+        self.port = Port(self.listener, lambda connection, _: self.links.adopt(connection))
+        self.port.open()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
+        self._changed.set()
         task.add_done_callback(self.tasks.discard)
         return task
-
-    async def accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(self.listener)
-            if len(await loop.sock_recv(connection, PREAMBLE_BYTES)) == PREAMBLE_BYTES:
-                self.links.adopt(connection)
-            else:
-                connection.close()
 
     def claim(self) -> Claim:
         return Claim(self.name, self.address, 1)
@@ -101,13 +95,18 @@ class End:
                 self._changed.clear()
                 await self._changed.wait()
 
+    def deafen(self) -> None:
+        """Take no more connections, though the kernel does."""
+        if self.listener.fileno() != -1:
+            self.port.close()
+
     async def end(self) -> None:
-        self.accepting.cancel()
+        self.deafen()
         async with asyncio.timeout(LIMIT):
             await self.links.close()
         for task in tuple(self.tasks):
             task.cancel()
-        await asyncio.gather(self.accepting, *self.tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         self.listener.close()
 
 
@@ -168,7 +167,7 @@ async def test_frames_go_both_ways_over_one_link_and_each_end_is_known(is_encryp
 
 async def test_nobody_there_is_a_refused_address_and_no_stranger() -> None:
     async with ends(trust_of("a"), trust_of("b")) as [a, b]:
-        b.accepting.cancel()
+        b.deafen()
         b.listener.close()
         a.say(b)
         await a.until(lambda: a.refused == [b.address])
@@ -311,7 +310,7 @@ async def test_who_proves_nothing_in_time_is_closed(is_encrypted: bool, monkeypa
 async def test_a_dial_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "PROVING_LIMIT", 0.05)
     async with ends(trust_of("a"), trust_of("b")) as [a, b]:
-        b.accepting.cancel()
+        b.deafen()
         a.say(b)
         await a.until(lambda: [ending for _, ending in a.strangers] == [Ending.SILENT])
         assert len(a.links) == 0
@@ -475,3 +474,41 @@ async def test_links_of_a_key_that_is_dropped_are_closed_and_others_stay(tmp_pat
         await b.until(lambda: "it has another secret" in "".join(objections(b)))
         c.say(a, "again")
         await a.until(lambda: len(a.frames) == 3)
+
+
+async def test_a_handshake_that_was_begun_before_its_key_was_dropped_comes_too_late(tmp_path: Path) -> None:
+    old, new = new_key(1), new_key(2)
+    path = tmp_path / "secret"
+    write_private(path, Secret((new, old)).render())
+    watching, late = Trust.found(path, "test", node_id="a"), trust_of("b", "test", old, new)
+    async with ends(watching) as [a], raw(a) as connection:
+        await a.until(lambda: len(a.tasks) == 1)
+        [link] = a.links._links
+        await a.tasks.copy().pop()  # it has chosen what to believe
+        write_private(path, Secret((new,)).render())
+        assert watching.refresh()
+        a.links.recheck()
+        context = late.dialling(MEMBERSHIP)
+        reader, writer = await asyncio.open_connection(sock=connection, ssl=context, server_hostname="")
+        await a.until(lambda: len(objections(a)) == 1)
+        assert "key of the secret that was dropped" in objections(a)[0]
+        assert link.identity is None
+        assert await reader.read() == b""
+        writer.transport.abort()
+
+
+async def test_last_words_are_not_waited_for_beyond_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "UNSENT_BYTES_MAX", 1 << 30)
+    async with ends(trust_of("a"), trust_of("b")) as [a, b]:
+        a.say(b)
+        await b.until(lambda: len(b.frames) == 1)
+        link = b.by_link[0]
+        assert link._raw is not None
+        link._raw.pause_reading()
+        for _ in range(200):
+            a.say(b, "x" * 100_000)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await a.links.close()
+        assert not a.links._links or all(held._ending is not None for held in a.links._links)
+        link._raw.resume_reading()
