@@ -39,7 +39,8 @@ class ClassOptions:
     Attributes:
         mailbox: Messages that may wait at one actor before senders do; at least 1.
         idle_after: Seconds without a message after which a keyed actor is deactivated; None is never.
-        supervision: What this class does with the actors that it spawns, and its backoff.
+        supervision: What this class does with the actors that it spawns that fail; of a keyed actor's own
+            failures, the backoff.
         placement: Which members may run it: `Ring()` or `Labels(...)` for keyed actors; the default of
             ``on=`` for spawned ones.
         restart_on: Exceptions that fail the actor even when it was asked.
@@ -88,7 +89,13 @@ class Actor:
         """Run before the first message; a failure here fails the activation."""
 
     async def on_stop(self, reason: str) -> None:
-        """Run after the last message: ``idle``, ``moved``, ``stopped``, ``ended``, ``failed`` or ``leaving``."""
+        """Run after the last message of an activation.
+
+        Args:
+            reason: ``failed``, ``ended`` (it stopped itself), ``restarting`` (it is started again with a
+                sibling or its supervisor), ``stopped`` (by its parent or from outside), ``leaving`` or ``lost``
+                (its node); for keyed actors also ``idle`` and ``moved``.
+        """
 
     async def on_terminated(self, ref: Any, reason: str) -> None:
         """Run once when an actor that this one watches has ended."""

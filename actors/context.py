@@ -44,6 +44,8 @@ class Activation(Protocol):
     @property
     def parent(self) -> Any: ...  # noqa: D102
     @property
+    def children(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
     def log(self) -> Any: ...  # noqa: D102
     @property
     def caller(self) -> Identity | None: ...  # noqa: D102
@@ -77,6 +79,11 @@ class Context:
     def parent(self) -> Any:
         """The ref of the actor that spawned this one; None for others."""
         return self._activation.parent
+
+    @property
+    def children(self) -> dict[str, Any]:
+        """The refs of the actors that this one supervises, by name, in start order."""
+        return self._activation.children
 
     @property
     def epoch(self) -> int:

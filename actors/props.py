@@ -26,10 +26,13 @@ def props(cls: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> Props[A]:
     """Describe an actor to spawn: ``props(Worker, "queue", retries=3)``.
 
     Raises:
-        TypeError: If `cls` is no actor class, or its constructor does not take these arguments.
+        TypeError: If `cls` is no actor class or an abstract one, or its constructor does not take these arguments.
     """
     made = cast("type[Actor]", cls)
     actor_type(made)
+    if inspect.isabstract(made):
+        missing = ", ".join(sorted(getattr(made, "__abstractmethods__", ())))
+        raise TypeError(f"{made.__qualname__} cannot be made: it leaves {missing} open; write a subclass that has it")
     if made.__init__ is object.__init__:
         if args or kwargs:
             raise TypeError(f"{made.__qualname__} has no constructor of its own; it takes no arguments")

@@ -22,6 +22,7 @@ from .actors.supervision import (
     Restart,
     RestForOne,
 )
+from .actors.supervisor import ChildSpec, Supervisor
 from .actors.verbs import broadcast, submit, tell, using, watching
 from .discovery.dns import Dns
 from .discovery.member import (
@@ -89,6 +90,7 @@ __all__ = [
     "CallTimeout",
     "Certainty",
     "Certificates",
+    "ChildSpec",
     "Client",
     "CodecError",
     "ConfigError",
@@ -128,6 +130,7 @@ __all__ = [
     "Seeds",
     "StaleActivation",
     "StoreError",
+    "Supervisor",
     "Timer",
     "Unreachable",
     "VersionConflict",

@@ -32,20 +32,24 @@ from ..actors.actor import Actor
 from ..actors.context import Context, Timer
 from ..actors.messages import Message
 from ..actors.ref import ActorRef
+from ..actors.supervisor import Supervisor
 from ..actors.turn import current_turn
+from .blame import Blame, blame
 from .door import Door
 from .envelope import Envelope
 from .expiry import expire
 from .inflight import LIGHT, Weighed
 from .mailbox import Mailbox, lighten
+from .orders import PASSING
 from .runner import Runner, Suspended, first_step
 from .streams import serve_stream
 from .tasks import tasks_by_cell
 
 if TYPE_CHECKING:
+    from .family import Family
     from .host import Host
     from .kinds import Kind
-    from .lives import Life
+    from .life import Life
     from .once import Remembered
 
 SLICE = 0.003
@@ -54,6 +58,9 @@ INLINE_WINDOW = 0.004
 """Seconds of a tick in which calls of this node may begin their turns at once."""
 INLINE_DEPTH = 8
 """How deep turns that begin at once may stand inside one another."""
+
+_UNHURRIED = frozenset({"idle", "moved", "leaving"})
+"""Reasons of an end that lets streams come to theirs."""
 
 NOT_NOW = object()
 SUSPENDED = object()
@@ -76,6 +83,7 @@ class Cell(Mailbox):
         "life",
         "not_before",
         "number",
+        "pause",
         "remembered",
         "retiring",
         "side",
@@ -99,13 +107,15 @@ class Cell(Mailbox):
         self.side: dict[int, tuple[Envelope, asyncio.Task[None], float, bool]] | None = None
         self.timers: set[Timer] | None = None
         self.remembered: dict[tuple[str, str], Remembered] | None = None
-        self.children: list[ActorRef] | None = None
-        """What it spawned, in start order."""
+        self.children: Family | None = None
+        """What it supervises."""
         self.life: Life | None = None
         self.retiring: str | None = None
         self.fault: BaseException | None = None
         self.failures = 0
         self.not_before = 0.0
+        self.pause: asyncio.Future[None] | None = None
+        """What `_begin` waits for while it is too early to make the actor."""
         self.last_used = monotonic()
 
     # ---- turns -------------------------------------------------------------------------------
@@ -160,10 +170,12 @@ class Cell(Mailbox):
                 refusal = self.host.start_failed(self, error)
                 self._over(runner)
                 raise refusal(envelope) from error
-            if isinstance(error, self.kind.actor.failures):
+            misfit = self._fitting(message, error)
+            has_run = misfit is error
+            if blame(error, is_asked=True, has_run=has_run, failures=self.kind.actor.failures) & Blame.SUPERVISOR:
                 self.host.failed(self, error, envelope)
             self._over(runner)
-            if (misfit := self._fitting(message, error)) is not error:
+            if not has_run:
                 raise misfit from None
             raise
         else:
@@ -227,16 +239,23 @@ class Cell(Mailbox):
 
     async def _begin(self) -> bool:
         """Make the actor. Return False if that failed, or it is to go before it was made."""
-        while (wait := self.not_before - monotonic()) > 0 and self.retiring is None:  # noqa: ASYNC110
-            await asyncio.sleep(wait)
+        while (wait := self.not_before - monotonic()) > 0 and self.retiring is None:
+            await self._rest(wait)
         if self.retiring is not None:
             return True
         try:
             self._make()
             assert self.actor is not None
+            if self.children is not None:
+                self.children.reopen()  # they were kept for this start
             if not self.kind.begins_plainly:
                 await self.actor.on_start()
+            if isinstance(self.actor, Supervisor):
+                await self.host.lives.declare(self, self.actor)
         except asyncio.CancelledError:
+            if self.retiring is not None and not self.host.runners.is_closed and self.task is not None:
+                self.task.uncancel()  # it took too long to start; it goes in order
+                return True
             self.actor = None
             raise
         except Exception as error:
@@ -246,6 +265,21 @@ class Cell(Mailbox):
         self.current = None
         self.host.started(self)
         return True
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait until it may be time to make the actor; `_wake` ends that early."""
+        self.pause = asyncio.get_running_loop().create_future()
+        timer = None if seconds == math.inf else self.host.loop.call_later(seconds, self._wake)
+        try:
+            await self.pause
+        finally:
+            self.pause = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self.pause is not None and not self.pause.done():
+            self.pause.set_result(None)
 
     def _make(self) -> None:
         """Make the actor, in a turn of its own; `on_start` is still to come."""
@@ -406,14 +440,15 @@ class Cell(Mailbox):
     def _raised(self, envelope: Envelope, error: BaseException) -> bool:
         """Give an error to whom it belongs; return whether it is the actor's own failure."""
         sink, number = envelope[3], envelope[4]
+        is_misfit = isinstance(error, WrongArguments) and (error.actor, error.method) == (self.name, envelope[0].name)
+        whose = blame(error, is_asked=sink is not None, has_run=not is_misfit, failures=self.kind.actor.failures)
         if sink is not None:
             sink.fail(number, error)
-            if not isinstance(error, self.kind.actor.failures):
-                if not isinstance(error, (Exception, asyncio.CancelledError)):
-                    raise error
-                return False
-        elif isinstance(error, WrongArguments) and (error.actor, error.method) == (self.name, envelope[0].name):
-            self.host.dead_letter(self, envelope, str(error))  # the sender's mistake, and nothing has run
+            if not isinstance(error, (Exception, asyncio.CancelledError)) and not whose & Blame.SUPERVISOR:
+                raise error
+        elif not whose:
+            self.host.dead_letter(self, envelope, str(error))
+        if not whose & Blame.SUPERVISOR:
             return False
         self.host.failed(self, error, envelope)
         return True
@@ -500,15 +535,36 @@ class Cell(Mailbox):
     # ---- the end -----------------------------------------------------------------------------
 
     def retire(self, reason: str) -> None:
-        """See that the activation ends after its running turn; see `Host.retire`."""
-        if self.retiring is None:
-            self.retiring = reason
-            if self.task is None and not self.side:
+        """See that the activation ends after its running turn; see `Host.retire`.
+
+        A final reason takes the place of one after which the actor might be started again.
+        """
+        if self.is_going or (self.retiring is not None and reason in PASSING):
+            return
+        self.retiring = reason
+        self._wake()
+        if self.task is None and not (self.side if reason in _UNHURRIED else self._holders()):
+            self.start()
+
+    def fail(self, error: BaseException) -> None:
+        """Fail the actor for something that is not its own turn's: its children have failed too often."""
+        if self.retiring is None and self.fault is None:
+            self.fault = error
+            self.retiring = "failed"  # so that no further turn begins
+            if self.task is None and not self._holders():
                 self.start()
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it is to end for good; a spawned actor may come back from other ends."""
+        if self.life is None:
+            return self.retiring not in (None, "failed")
+        return self.retiring is not None and (self.life.is_over or self.retiring not in PASSING)
 
     def revive_at(self, when: float) -> None:
         """Make the actor again at a monotonic time without waiting for a message: it has a life of its own."""
         self.not_before = when
+        self._wake()
         if self.task is None:
             self.start()
 

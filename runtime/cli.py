@@ -159,7 +159,7 @@ def actors(look: Look, wanted: str | None, limit: int) -> None:
         print_json({"total": total, "actors": listed, "silent": silent})
     else:
         show(
-            ("actor", "class", "node", "state", "mailbox", "running", "failures"),
+            ("actor", "class", "node", "state", "mailbox", "running", "supervisor", "restarts", "failures"),
             (
                 (
                     actor["actor"],
@@ -168,6 +168,8 @@ def actors(look: Look, wanted: str | None, limit: int) -> None:
                     actor["state"],
                     actor["mailbox"],
                     ", ".join(f"{turn['method']} {turn['seconds']:.1f} s" for turn in actor["running"]),
+                    actor.get("supervisor") or "",
+                    actor.get("restarts", 0),
                     actor["failures"],
                 )
                 for actor in listed

@@ -41,7 +41,7 @@ import msgpack
 from ringcast.errors import CodecError
 
 from ..actors.actor import imported_types
-from ..actors.naming import find_class, import_class
+from ..actors.naming import find_class, import_class, travels_by_value, wire_name
 from ..discovery.packed import EXPANSION, LEVELS, SMALL, look_through
 from . import extensions, pickles
 from .allowance import Bounds
@@ -179,6 +179,7 @@ class Codec:
             Code.BYTES_APART: self._bytes_apart,
             Code.REF: ref_from_wire,
             Code.PICKLE: self._unpickle,
+            Code.CLASS: self._class_from,
         }
         if bounds.hashed is not None:
             for code in (Code.SET, Code.FROZENSET):
@@ -421,6 +422,8 @@ class Codec:
             known: TakeApart | None = (Code.REF, self._ref_to_wire)
         elif self._actor_type is not None and issubclass(kind, self._actor_type):
             raise CodecError(ACTOR_REFUSED)
+        elif type in kind.__mro__:
+            known = Code.CLASS, self._class_parts
         else:
             known = (
                 take_apart_buffer(kind, self._bulk)
@@ -480,6 +483,23 @@ class Codec:
         apart = cast("list[memoryview]", self._apart)
         apart.append(data)
         return _ExtType(int(code), _packb(len(apart) - 1))
+
+    def _class_parts(self, cls: type) -> str | bytes:
+        """Return an actor class's name, if the others can look it up; any other class is a matter for pickle."""
+        is_named = self._actor_type is not None and issubclass(cls, self._actor_type) and not travels_by_value(cls)
+        if is_named and find_class(name := wire_name(cls)) is cls:
+            return name
+        if not self._allow_pickle:
+            raise CodecError(f"of types, only actor classes of a module travel without pickle, and not {cls!r}")
+        return self._pickle(cls)
+
+    def _class_from(self, parts: str | bytes) -> object:
+        if not isinstance(parts, str):
+            return self._unpickle(parts)
+        cls = self._class(parts)
+        if self._actor_type is None or not issubclass(cls, self._actor_type):
+            raise CodecError(f"{cls!r} came as an actor class, and is none here")
+        return cls
 
     def _pickle(self, value: object) -> bytes:
         return pickles.dumps(value, self._ref_type, self._ref_to_wire, self._actor_type)

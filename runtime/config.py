@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ringcast.errors import ConfigError
 
-from ..actors.supervision import OneForOne, Strategy
+from ..actors.supervision import OneForAll, OneForOne, RestForOne, Strategy
 
 _DURATIONS = ("ask_timeout", "drain_timeout", "stuck_after", "slow_turn", "half_frame_timeout", "handshake_timeout")
 
@@ -126,6 +126,9 @@ class NodeConfig:
         Raises:
             ConfigError: Naming the option and what it takes.
         """
+        if not isinstance(self.root, Strategy) or isinstance(self.root, (OneForAll, RestForOne)):
+            what = "the root restarts each child by itself; give OneForOne(…)"
+            raise ConfigError(f"NodeConfig(root={self.root!r}): {what}")
         if self.pickle not in (True, False, None):
             raise ConfigError(f"NodeConfig(pickle={self.pickle!r}): it takes True, False or None")
         for name in _DURATIONS:

@@ -36,6 +36,7 @@ from ..discovery.knock import TOKEN_BYTES
 from ..discovery.packed import look_through
 from ..security.channels import CONTROL
 from ..security.streams import accepted
+from .orders import supervisor_of
 from .ring import Key
 from .wire import HEAD, PROTOCOL
 
@@ -255,14 +256,19 @@ def _shown(cell: Cell) -> dict[str, Any]:
         "state": _state(cell),
         "mailbox": len(cell.queue or ()) + len(cell.parked or ()),
         "running": [{"method": envelope[0].name, "seconds": round(now - since, 3)} for envelope, since in running],
+        "supervisor": supervisor_of(cell),
         "restart": None if cell.life is None else cell.life.restart.value,
+        "restarts": 0 if cell.life is None else cell.life.restarts,
         "failures": cell.failures,
     }
 
 
 def _state(cell: Cell) -> str:
-    if cell.retiring is not None:
+    life = cell.life
+    if cell.is_going:
         return "ending"
-    if cell.life is not None and cell.life.failing:
+    if cell.host.lives.supervision.is_failing(cell, monotonic()):
         return "failing"
-    return "active" if cell.actor is not None else "starting"
+    if cell.actor is not None and cell.retiring is None:
+        return "active"
+    return "restarting" if cell.failures or (life is not None and life.restarts) else "starting"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 from ..actors.context import Timer
-from ..actors.ref import ActorRef, spawned_path
+from ..actors.ref import ActorRef, is_ref, spawned_path
 from ..actors.turn import SINK, current_turn
 from .behalf import Behalf
 from .once import Remembered
+from .supervision import child_name
 from .timers import start_timer
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ class Door:
         return None if life is None else life.parent
 
     @property
+    def children(self) -> dict[str, Any]:
+        """The refs of the actors that this one supervises, by name."""
+        me = self._cell.me
+        return {child_name(me, child): child for child in cast("Iterable[ActorRef]", self._cell.children or ())}
+
+    @property
     def log(self) -> Any:
         """A logger bound to node, actor and trace."""
         return self._cell.host.log_of(self._cell)
@@ -75,11 +82,14 @@ class Door:
         return await self._cell.host.lives.spawn(props, name, restart, on, self._cell)
 
     async def stop(self, ref: Any) -> None:
-        """Stop an actor; this one itself ends after the running turn."""
-        if ref == self._cell.me:
-            self._cell.retire("ended")
+        """Stop an actor; this one itself, and those above it, end after the running turn."""
+        cell = self._cell
+        if ref == cell.me:
+            cell.retire("ended")
+        elif cell.life is not None and is_ref(ref) and cell.key[1].startswith(f"{spawned_path(ref)}/"):
+            cell.host.background(cell.host.lives.stop(ref))  # it waits for this very turn, as all above do
         else:
-            await self._cell.host.lives.stop(ref)
+            await cell.host.lives.stop(ref)
 
     async def watch(self, ref: Any) -> None:
         """Have `on_terminated` called when that actor has ended."""

@@ -72,6 +72,8 @@ class Code(enum.IntEnum):
 
     REF = 64
     PICKLE = 65
+    CLASS = 66
+    """A class, such as an actor's in its props."""
 
 
 INT_BYTES_MAX = 65536
@@ -208,6 +210,7 @@ PARTS: MappingProxyType[int, frozenset[type]] = MappingProxyType(
         **dict.fromkeys((Code.ZONE, Code.DECIMAL), _STR),
         **dict.fromkeys((Code.DATE, Code.APART, Code.BYTES_APART), _INT),
         Code.BYTEARRAY: frozenset({bytes, memoryview}),
+        Code.CLASS: _STR | _BYTES,
     }
 )
 """Of what each value is put together. Nothing else will do: a tuple of a range, say, or a bytearray of a

@@ -99,6 +99,7 @@ class Host:
             for key, cell in list(kind.cells.items()):
                 if cell.life is None and cell.retiring is None and self.kinds.owner_or_none(kind, key) != self.node_id:
                     self._retire_now(cell, "moved", tasks)
+        self.lives.supervision.view_changed()
         changed, self._view_changed = self._view_changed, asyncio.Event()
         changed.set()
 
@@ -227,9 +228,9 @@ class Host:
     # ---- failing, ending, going away -----------------------------------------------------------------
 
     def started(self, cell: Cell) -> None:
-        """Note that an actor has been made."""
-        if cell.life is not None and cell.failures:
-            self.restarts += 1
+        """Note that an actor has been made; a supervisor is up once its children are."""
+        if cell.life is not None and not cell.kind.supervises:
+            self.lives.supervision.started(cell)
 
     def start_failed(self, cell: Cell, error: BaseException) -> Callable[[Envelope], CallError]:
         """An actor could not be made: whoever waits is told why, and the next try waits.
@@ -261,21 +262,23 @@ class Host:
         cell.fault = error
 
     async def recover(self, cell: Cell) -> None:
-        """Drop a failed activation and say when the next may begin; a spawned actor's life decides."""
+        """End a failed activation; when the next begins is the backoff's, or the supervisor's, to say."""
+        fault = cell.fault
+        if cell.retiring == "failed":
+            cell.retiring = None
         await self._wind_up(cell, "failed")
-        strategy = cell.kind.actor.options.supervision if cell.life is None else cell.life.strategy
+        options = cell.kind.actor.options.supervision
         now = monotonic()
-        if now - cell.since > strategy.within:
+        if now - cell.not_before > options.within:
             cell.failures = 0
         cell.failures += 1
-        delay = strategy.backoff.delay(cell.failures, self.lives.rng)
-        if cell.life is not None:
-            if not self.lives.goes_on(cell, failed=True):
-                await self._release(cell, "failed")
-                return
-            if cell.life.failing:
-                delay = strategy.backoff.limit
-        cell.not_before = now + delay
+        if cell.life is None:
+            cell.not_before = now + options.backoff.delay(cell.failures, self.lives.rng)
+            if cell.retiring is None and self.kinds.owner_or_none(cell.kind, cell.key) != self.node_id:
+                cell.retire("moved")  # the view changed while its failure was on the way
+        elif cell.retiring in (None, "ended"):
+            cell.retiring = None
+            self.lives.supervision.is_down(cell, "failed", f"{type(fault).__name__}: {fault}")
 
     def _retire_now(self, cell: Cell, reason: str, tasks: Container[Cell]) -> None:
         """Let an activation go; at once, if nothing runs and nothing needs to be awaited.
@@ -298,26 +301,29 @@ class Host:
 
     async def retire(self, cell: Cell) -> None:
         """End an activation whose turns are over (called by the cell itself)."""
-        reason = cell.retiring or "stopped"
-        await self._wind_up(cell, reason)
-        if reason == "ended" and cell.life is not None and self.lives.goes_on(cell, failed=False):
-            cell.retiring = None
-            cell.task = None
-            cell.revive_at(monotonic())
+        await self._wind_up(cell, cell.retiring or "stopped")
+        reason = cell.retiring or "stopped"  # a stop for good may have come meanwhile
+        if cell.life is None or cell.is_going or cell.life.is_over:
+            await self._release(cell, reason)
             return
-        await self._release(cell, reason)
+        cell.retiring = None
+        cell.task = None
+        self.lives.supervision.is_down(cell, "halted" if reason == "restarting" else reason, reason)
+        if cell.task is None:
+            cell.start()
 
     async def _wind_up(self, cell: Cell, reason: str) -> None:
         """Stop children, run `on_stop`, end timers and tasks: the activation is over, the cell is not."""
         cell.cancel_timers()
-        if cell.children:
-            await self.lives.stop_children(cell)
+        supervision = self.lives.supervision
+        await supervision.close(cell, reason)
         actor = cell.actor
         if actor is not None and type(actor).on_stop is not Actor.on_stop:
             cell.number += 1
             current_turn.set((cell, cell.number, (cell.kind.hooks["on_stop"], (), None, None, 0, math.inf, (), None)))
             try:
-                await actor.on_stop(reason)
+                async with asyncio.timeout(supervision.patience):
+                    await actor.on_stop(reason)
             except Exception as error:
                 self.log.error("on_stop failed", actor=cell.name, reason=reason, exc_info=error)
         await cell.end_tasks()
@@ -325,10 +331,12 @@ class Host:
         cell.remembered = None
 
     async def _release(self, cell: Cell, reason: str) -> None:
+        await self.lives.supervision.close(cell, reason if cell.is_going else "stopped")  # who was kept until now
         cell.task = None
         self._remove(cell, reason)
         if cell.life is not None:
-            self.lives.ended(cell, reason)
+            self.lives.supervision.released(cell, reason)
+            self.watches.ended(cell.kind.name, cell.key, reason)
 
     def _remove(self, cell: Cell, reason: str) -> None:
         """Forget a cell, and see where what still waits in it belongs."""
@@ -342,7 +350,7 @@ class Host:
             for envelope in cell.take_rest():
                 self.redeliver(cell.kind, cell.key, envelope)
             self.watches.released(cell.kind.name, cell.key, reason)
-        self._retired.set()
+        self.note_retired()
 
     def redeliver(self, kind: Kind, key: Any, envelope: Envelope) -> None:
         """Deliver what waited in an activation that is gone: here again, or at the new owner."""
@@ -362,14 +370,14 @@ class Host:
         """End all activations: others may have begun them anew while this node was taken for lost."""
         tasks = tasks_by_cell(self)
         for cell in list(self.cells()):
-            if cell.retiring is None:
+            if not cell.is_going:
                 self._retire_now(cell, "moved" if cell.life is None else "lost", tasks)
 
     async def drain(self, seconds: float) -> None:
         """Wait until all activations are gone, then cancel what still runs."""
         tasks = tasks_by_cell(self)
         for cell in list(self.cells()):
-            if cell.retiring is None:
+            if not cell.is_going and not self.lives.supervision.stops_with_its_parent(cell):
                 self._retire_now(cell, "leaving", tasks)
         end = monotonic() + seconds
         while any(True for _ in self.cells()) and (left := end - monotonic()) > 0:
@@ -384,6 +392,10 @@ class Host:
             if not any(True for _ in self.cells()):
                 break
             await asyncio.sleep(0.02)
+
+    def note_retired(self) -> None:
+        """An activation has gone, or is over and its cell is kept."""
+        self._retired.set()
 
     async def next_retired(self) -> None:
         """Wait until some activation has gone."""

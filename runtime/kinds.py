@@ -17,6 +17,7 @@ from ..actors.messages import HandlerOptions, Message
 from ..actors.naming import NAME_MAX, class_blob, class_from_blob
 from ..actors.placement import Labels
 from ..actors.ref import ActorRef, Caller, UnknownRef, display, is_spawned, ref_class
+from ..actors.supervisor import Supervisor
 from ..discovery.member import Member, View
 from .ring import Ring, check_key, key_hash, partition_of
 
@@ -44,6 +45,7 @@ class Kind:
         "looked_for_until",
         "name",
         "owners",
+        "supervises",
         "version",
     )
 
@@ -64,7 +66,9 @@ class Kind:
         """Whether one member only hosts the class: then no key needs to be hashed."""
         self.version = 0
         self.hooks: dict[str, Message] = {}
-        self.begins_plainly = actor is not None and actor.cls.on_start is Actor.on_start
+        self.supervises = actor is not None and issubclass(actor.cls, Supervisor)
+        """Whether its actors declare children."""
+        self.begins_plainly = actor is not None and actor.cls.on_start is Actor.on_start and not self.supervises
         if actor is not None:
             for hook in ("on_start", "on_stop", "on_terminated"):
                 function = getattr(actor.cls, hook)

@@ -1,34 +1,35 @@
-"""What a spawned actor has and a keyed one has not: arguments, a parent, children, an end.
+"""Spawned actors: how one is placed, started, found again by its name, and stopped.
 
 A spawned actor is started by the node that `on=` chooses and stays there until that node leaves or
 is lost; its ref carries the node's id. `spawn(name=…)` asks the members for a living actor of that
 name first.
 
-When it fails, it is started again there after its supervisor's backoff, as `restart` says. Past
-the intensity it is retried at the backoff's limit and shown as failing. (Strategies that take
-siblings along, escalation, and restarts on another node come with supervision across nodes.)
+What is decided elsewhere: what happens when it fails or ends (family), and how that is carried out
+(supervision).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import uuid
-from collections import deque
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from ringcast.errors import NOT_SENT, CallError, CodecError, Unreachable
+from ringcast.errors import NOT_SENT, ActorStopped, CodecError, Unreachable
 
 from ..actors.actor import actor_type
 from ..actors.placement import Labels, LeastLoaded, Local, Near, Placement
-from ..actors.props import Props
+from ..actors.props import Props, props
 from ..actors.ref import SPAWNED, ActorRef, display, ref_class, require_ref, spawned_path
-from ..actors.supervision import PERMANENT, TEMPORARY, Restart, Strategy
+from ..actors.supervision import PERMANENT, Restart, Strategy
+from ..actors.supervisor import ChildSpec, Supervisor, specs_of
 from .cell import Cell
+from .life import Life
 from .ring import Ring as HashRing
 from .ring import key_hash, partition_of
+from .supervision import Supervision, child_name
 from .system import System
 
 if TYPE_CHECKING:
@@ -36,49 +37,25 @@ if TYPE_CHECKING:
     from .kinds import Kind
 
 
-@dataclass(slots=True, eq=False)
-class Life:
-    """The explicit life of a spawned actor.
-
-    Attributes:
-        args: The constructor's positional arguments.
-        kwargs: The constructor's keyword arguments.
-        restart: Whether it is started again after a failure or a normal end.
-        parent: The ref of the actor that spawned it; None for the cluster's root.
-        strategy: How its supervisor treats failures.
-        recent: Monotonic times of the latest restarts, for the intensity.
-        failing: Whether it is past its supervisor's intensity and retried at the backoff's limit.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    restart: Restart
-    parent: ActorRef | None
-    strategy: Strategy
-    recent: deque[float] = field(default_factory=lambda: deque[float]())
-    failing: bool = False
-
-    def intensity_exceeded(self, now: float) -> bool:
-        """Note a restart, and say whether there were too many of them within the strategy's window."""
-        recent = self.recent
-        recent.append(now)
-        while recent and recent[0] < now - self.strategy.within:
-            recent.popleft()
-        return len(recent) > self.strategy.max_restarts
-
-
 class Lives:
     """Starts and ends the spawned actors of one node."""
 
-    def __init__(self, host: Host, system: System, root: Strategy, seed: int) -> None:
-        """Belong to one node; `root` is how the cluster's root treats its children."""
+    def __init__(self, host: Host, system: System, root: Strategy, seed: int, patience: float) -> None:
+        """Belong to one node.
+
+        Args:
+            host: Has the activations.
+            system: Reaches other nodes.
+            root: How the cluster's root treats its children.
+            seed: Of the jitter of restarts.
+            patience: See `Supervision`.
+        """
         self._host = host
         self._system = system
-        self._root = root
         self.rng = random.Random(seed)
+        self.supervision = Supervision(host, system, root, self.rng, patience)
         system.verbs["spawn"] = self._on_spawn
         system.verbs["has"] = self._on_has
-        system.verbs["stop"] = self._on_stop
         system.verbs["load"] = self._on_load
 
     # ---- where the spawn was called --------------------------------------------------------------
@@ -93,52 +70,117 @@ class Lives:
             raise TypeError(f"restart={restart!r}: it takes PERMANENT, TRANSIENT or TEMPORARY")
         if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 200):
             raise TypeError(f"name={name!r}: a spawned actor's name is a string of 1 to 200 characters")
-        actor = actor_type(props.cls)
-        kind = self._host.kinds.of(actor)
-        above = spawned_path(None if parent is None else parent.me)
-        key = (SPAWNED, f"{above}/{name}" if name is not None else f"{above}/{uuid.uuid4().hex[:12]}")
-        placement = on if on is not None else actor.options.placement
-        parent_ref = None if parent is None else parent.me
-        strategy = self._root if parent is None else parent.kind.actor.options.supervision
+        kind = self._host.kinds.of(actor_type(props.cls))
+        key = _key_of(parent, name)
         if name is not None and (living := await self._living(kind, key)) is not None:
-            return self._child(parent, self._ref(kind, key, living))
-        life = [restart.value, parent_ref, strategy.max_restarts, strategy.within]
-        if isinstance(placement, Local):
-            if key not in kind.cells:
-                self._start(kind, key, Life(props.args, props.kwargs, restart, parent_ref, strategy))
-            where = self._host.node_id
-        else:
-            try:
-                self._host.codec.pack([list(props.args), props.kwargs])
-            except CodecError:
-                raise self._host.codec.explain([list(props.args), props.kwargs], "props") from None
-            where = await self._choose(kind, key, placement)
-            blob = self._host.kinds.blob(kind.name)
-            args, kwargs = list(props.args), props.kwargs
-            if where == self._host.node_id:
-                args, kwargs = cast("tuple[list[Any], dict[str, Any]]", self._host.codec.copy((args, kwargs)))
-            await self._system.call(where, "spawn", kind.name, blob, key, args, kwargs, life, strategy.backoff)
-        return self._child(parent, self._ref(kind, key, where))
-
-    def _child(self, parent: Cell | None, ref: ActorRef) -> ActorRef:
-        """Note a child with its parent, and return it."""
-        if parent is not None:
-            if parent.children is None:
-                parent.children = []
-            if ref not in parent.children:
-                parent.children.append(ref)
+            ref, is_up = self._ref(kind, key, living[0]), living[1]
+            self._take(parent, ref, restart, is_up=is_up)
+            return ref
+        where = await self._choose(kind, key, on if on is not None else kind.actor.options.placement)
+        ref = self._ref(kind, key, where)
+        self._take(parent, ref, restart, is_up=False)
+        try:
+            await self._create(ref, props, restart, on, parent, is_held=False)
+        except BaseException:
+            if parent is not None:
+                family = self.supervision.family_of(parent)
+                self.supervision.carry_out(parent, family, family.gone(ref))
+            raise
         return ref
 
-    async def _living(self, kind: Kind, key: Any) -> str | None:
-        """Return the id of the member where an actor of that name lives."""
+    async def supervise(self, cls: type[Any], name: str) -> ActorRef:
+        """Start a supervisor once for the cluster; see `Node.supervise`."""
+        if not (isinstance(cls, type) and issubclass(cls, Supervisor)):
+            raise TypeError(
+                f"supervise takes a subclass of ringcast.Supervisor, not {cls!r}; for other actors use spawn"
+            )
+        return await self.spawn(props(cls), name, PERMANENT, None, None)
+
+    async def declare(self, parent: Cell, supervisor: Supervisor) -> None:
+        """Have the children that a supervisor declares, those that were kept and new ones, started in order."""
+        family = self.supervision.family_of(parent)
+        removed = (None if parent.life is None else parent.life.removed) or set[str]()
+        kept = {cast("ActorRef", child): cast("ActorRef", child) for child in family}
+        declared: list[tuple[ActorRef, Restart]] = []
+        for spec in specs_of(supervisor):
+            if spec.name not in removed:
+                declared.append((await self._declared(parent, spec, kept), spec.restart))
+        self.supervision.carry_out(parent, family, family.declare(declared))
+
+    async def _declared(self, parent: Cell, spec: ChildSpec, kept: dict[ActorRef, ActorRef]) -> ActorRef:
+        kind = self._host.kinds.of(actor_type(spec.props.cls))
+        key = _key_of(parent, spec.name)
+        ref = kept.get(self._ref(kind, key, ""))
+        if ref is None:
+            if (living := await self._living(kind, key)) is not None:
+                ref = self._ref(kind, key, living[0])
+                self._take(parent, ref, spec.restart, is_up=living[1])
+                return ref
+            where = await self._choose(kind, key, spec.on if spec.on is not None else kind.actor.options.placement)
+            ref = self._ref(kind, key, where)
+        await self._create(ref, spec.props, spec.restart, spec.on, parent, is_held=True)
+        return ref
+
+    async def _create(
+        self,
+        ref: ActorRef,
+        props: Props[Any],
+        restart: Restart,
+        on: Placement | None,
+        parent: Cell | None,
+        *,
+        is_held: bool,
+    ) -> None:
+        """Make the actor's cell where its ref says; the actor is made at once, or held until it is to start."""
+        kind, where = self._host.kinds.named(ref._type_name), ref._node
+        assert where is not None, "every spawned actor has a node"
+        parent_ref = None if parent is None else parent.me
+        placement = on if on is not None else kind.actor.options.placement
+        args, kwargs = props.args, props.kwargs
+        if isinstance(placement, Local):
+            await self._on_spawn(kind.name, None, ref._key, args, kwargs, restart.value, parent_ref, is_held)
+            return
+        try:
+            self._host.codec.pack([list(args), kwargs])
+        except CodecError:
+            raise self._host.codec.explain([list(args), kwargs], "props") from None
+        if where == self._host.node_id:
+            args, kwargs = cast("tuple[tuple[Any, ...], dict[str, Any]]", self._host.codec.copy((args, kwargs)))
+        blob = self._host.kinds.blob(kind.name)
+        rest = (list(args), kwargs, restart.value, parent_ref, is_held)
+        await self._system.call(where, "spawn", kind.name, blob, ref._key, *rest)
+
+    def _take(self, parent: Cell | None, ref: ActorRef, restart: Restart, *, is_up: bool) -> None:
+        """Note a child with its parent."""
+        if parent is None:
+            return
+        family = self.supervision.family_of(parent)
+        if family.is_closing:
+            raise ActorStopped(
+                f"{parent.name} is about to end, and starts no more children",
+                certainty=NOT_SENT,
+                actor=parent.name,
+                node=self._host.node_id,
+            )
+        if parent.life is not None and parent.life.removed:
+            parent.life.removed.discard(child_name(parent.me, ref))
+        family.add(ref, restart, is_up=is_up)
+
+    async def _living(self, kind: Kind, key: Any) -> tuple[str, bool] | None:
+        """Return the id of the member where an actor of that name lives, and whether it is up there."""
         members = sorted(self._host.kinds.members)
         answers = await asyncio.gather(
             *(self._system.call(member, "has", kind.name, key) for member in members), return_exceptions=True
         )
-        return next((member for member, has in zip(members, answers, strict=True) if has is True), None)
+        for member, answer in zip(members, answers, strict=True):
+            if isinstance(answer, bool):
+                return member, answer
+        return None
 
     async def _choose(self, kind: Kind, key: Any, placement: Placement) -> str:
         match placement:
+            case Local():
+                return self._host.node_id
             case Near(ref):
                 target = require_ref(ref, "Near")
                 name, its_key, node = target._type_name, target._key, target._node
@@ -183,15 +225,6 @@ class Lives:
             return  # it ended with its node
         await self._system.call(where, "stop", name, key)
 
-    async def stop_children(self, cell: Cell) -> None:
-        """Stop what an actor has spawned, last started first."""
-        children, cell.children = cell.children, None
-        for child in reversed(children or ()):
-            try:
-                await self.stop(child)
-            except CallError as error:
-                self._host.log.warning("a child could not be stopped", actor=repr(child), error=str(error))
-
     # ---- where the actor lives ---------------------------------------------------------------------
 
     async def _on_spawn(
@@ -199,16 +232,20 @@ class Lives:
         name: str,
         blob: bytes | None,
         key: Any,
-        args: list[Any],
+        args: Any,
         kwargs: dict[str, Any],
-        life: list[Any],
-        backoff: Any,
+        restart: str,
+        parent: ActorRef | None,
+        is_held: bool,
     ) -> None:
         kind = self._host.kinds.learn(name, blob)
-        restart, parent, max_restarts, within = life
-        strategy = Strategy(max_restarts, within, backoff)
-        if key not in kind.cells:
-            self._start(kind, key, Life(tuple(args), kwargs, Restart(restart), parent, strategy))
+        while (cell := kind.cells.get(key)) is not None and cell.is_going:
+            await self._host.next_retired()  # the name is free once its last bearer has gone
+        if cell is None:
+            life = Life(tuple(args), kwargs, Restart(restart), parent, is_down=is_held)
+            self._start(kind, key, life)
+        elif is_held and cell.life is not None and cell.life.is_down:  # kept by a supervisor that starts again
+            cell.life.args, cell.life.kwargs, cell.life.restart = tuple(args), kwargs, Restart(restart)
 
     def _start(self, kind: Kind, key: Any, life: Life) -> None:
         if not kind.is_here:
@@ -221,40 +258,22 @@ class Lives:
         cell = kind.cells[key] = Cell(self._host, kind, key)
         self._host.activations += 1
         cell.life = life
-        cell.revive_at(monotonic())
+        if life.parent is None:
+            self.supervision.root.add(cell.me, life.restart)
+        cell.revive_at(math.inf if life.is_down else monotonic())
 
-    async def _on_has(self, name: str, key: Any) -> bool:
+    async def _on_has(self, name: str, key: Any) -> bool | None:
+        """Say whether an actor of that name lives here, and is up; None if not. Who asks supervises it from now on."""
         cell = self._host.kinds.named(name).cells.get(key)
-        return cell is not None and cell.retiring is None
+        if cell is None or cell.is_going:
+            return None
+        return self.supervision.adopt(cell)
 
     async def _on_load(self) -> int:
         return sum(len(kind.cells) for kind in self._host.kinds.by_name.values())
 
-    async def _on_stop(self, name: str, key: Any) -> None:
-        kind = self._host.kinds.named(name)
-        cell = kind.cells.get(key)
-        if cell is None:
-            return
-        cell.retire("stopped")
-        while kind.cells.get(key) is cell:
-            await self._host.next_retired()
 
-    def goes_on(self, cell: Cell, *, failed: bool) -> bool:
-        """Whether a spawned actor that failed or ended itself is started again."""
-        life = cell.life
-        assert life is not None
-        if cell.retiring not in (None, "ended") or life.restart is TEMPORARY:
-            return False
-        if not failed:
-            return life.restart is PERMANENT
-        life.failing = life.intensity_exceeded(monotonic())
-        return True
-
-    def ended(self, cell: Cell, reason: str) -> None:
-        """Tell who watches a spawned actor that it has ended for good; its parent forgets it, if it is here."""
-        parent = None if cell.life is None else cell.life.parent
-        if parent is not None:
-            above = self._host.kinds.named(parent._type_name).cells.get(parent._key)
-            if above is not None and above.children and cell.me in above.children:
-                above.children.remove(cell.me)
-        self._host.watches.ended(cell.kind.name, cell.key, reason)
+def _key_of(parent: Cell | None, name: str | None) -> tuple[str, str]:
+    """Return the key of a spawned actor: whose child it is, and its name among its siblings."""
+    above = spawned_path(None if parent is None else parent.me)
+    return SPAWNED, f"{above}/{name if name is not None else uuid.uuid4().hex[:12]}"

@@ -159,7 +159,7 @@ class Node:
         arrivals.seals = seals = self._make_seals()
         arrivals.guard = guard = Guard(self.id, self._options.cluster, self._authorize)
         self._gateway = Gateway(self._trust, config, plain, router, host, arrivals, guard, seals)
-        host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()))
+        host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()), patience=config.drain_timeout)
         host.watches = Watches(host, system)
         self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
         self._membership = Membership(
@@ -325,6 +325,20 @@ class Node:
         """
         self._require_running("spawn")
         return cast(A, await self._host.lives.spawn(props, name, restart, on, None))
+
+    async def supervise(self, cls: type[A], name: str) -> A:
+        """Start a supervisor with its children, once for the cluster; return the ref of the living one of that name.
+
+        Args:
+            cls: A subclass of `Supervisor` whose constructor needs no arguments.
+            name: Its name; the same class under another name is another tree.
+
+        Raises:
+            TypeError: If `cls` is no such class.
+            Unreachable: If no member hosts it.
+        """
+        self._require_running("supervise")
+        return cast(A, await self._host.lives.supervise(cls, name))
 
     async def stop(self, ref: object) -> None:
         """Stop an actor for good; a keyed one is deactivated. Returns when it has ended."""

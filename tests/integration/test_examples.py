@@ -76,6 +76,35 @@ def test_the_mistake_says_what_it_is_and_what_to_do() -> None:
     assert after == "the log of Left: ['told']"
 
 
+def test_supervision_restarts_in_order_and_says_why() -> None:
+    command = [sys.executable, str(EXAMPLES / "supervision.py")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, "RINGCAST_LOG": "info"}
+    )
+    up = [f"  {name} is up" for name in ("database", "cache", "web")]
+    assert done.stdout.splitlines() == [
+        *up,
+        "started, 200 OK",
+        "  cache stops: failed",
+        "  web stops: restarting",
+        *up[1:],
+        "the cache is back, 200 OK",
+        "  database stops: failed",
+        "  web stops: restarting",
+        "  cache stops: restarting",
+        "the database comes back",
+        *up,
+        "the page, 200 OK",
+        "restarts are no ends: True",
+        "stopping, the last that was started first",
+        "  web stops: stopped",
+        "  cache stops: stopped",
+        "  database stops: stopped",
+    ]
+    assert "actor starts again" in done.stderr
+    assert "the database is away" in done.stderr
+
+
 def test_service_under_uvicorn() -> None:
     assert output_of("service") == "{'visits': 1}\n{'visits': 2}\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import assert_type
 
 from ringcast import (
@@ -11,6 +11,7 @@ from ringcast import (
     Actor,
     ActorName,
     Authorize,
+    ChildSpec,
     Client,
     Fatal,
     Identity,
@@ -21,7 +22,9 @@ from ringcast import (
     OneForOne,
     Props,
     Ref,
+    RestForOne,
     Seeds,
+    Supervisor,
     Timer,
     broadcast,
     handler,
@@ -90,6 +93,14 @@ async def add_to(counter: Ref[Counter]) -> int:
     return await counter.add(1)
 
 
+class Shop(Supervisor, supervision=RestForOne(max_restarts=3)):
+    def children(self) -> Sequence[ChildSpec]:
+        return [ChildSpec(props(Worker, "queue"), name="w", restart=PERMANENT, on=Local())]
+
+    async def open_hours(self) -> int:
+        return len(self.context.children)
+
+
 async def main() -> None:
     async with Node(cluster="c", labels={"gpu": "1"}) as node:
         hits = node.ref(Counter, "hits")
@@ -118,6 +129,10 @@ async def main() -> None:
         assert_type(worker, Worker)
         assert_type(await worker.work(), int)
         assert_type(await node.locate(worker), Member)
+        shop = await node.supervise(Shop, name="shop")
+        assert_type(shop, Shop)
+        assert_type(await shop.open_hours(), int)
+        assert_type(await shop.remove_child("w"), bool)
         await node.stop(worker)
         async with watching(worker) as ended:
             assert_type(await ended, str)

@@ -211,7 +211,10 @@ def test_actors_are_filtered_limited_and_safe_to_show() -> None:
         if request["what"] == "status":
             return status_of("one", node.at, [member("one", node.at)])
         running = [{"method": "add", "seconds": 1.25}]
-        return {"total": 9, "actors": [actor("b", running=running), actor("[red]a\x1b[2J")]}
+        return {
+            "total": 9,
+            "actors": [actor("b", running=running, supervisor="root", restarts=47), actor("[red]a\x1b[2J")],
+        }
 
     with listening(answer) as node:
         shown = ringcast_("actors", "--node", node.at, "--class", "Cart", "--limit", "2")
@@ -220,6 +223,8 @@ def test_actors_are_filtered_limited_and_safe_to_show() -> None:
     assert node.asked[1] == {"what": "actors", "class": "Cart", "limit": 2}
     assert "[red]a\\x1b[2J" in shown.output
     assert "add 1.2 s" in shown.output
+    assert "root" in shown.output
+    assert "47" in shown.output
     assert "2 of 9 actors" in shown.output
     assert [entry["actor"] for entry in document["actors"]] == ["[red]a\x1b[2J"]
     assert document["total"] == 9

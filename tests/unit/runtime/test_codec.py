@@ -332,6 +332,8 @@ def test_a_field_that_the_sender_did_not_have_takes_its_default(codec: Codec) ->
         (extension(Code.DATACLASS, [wire_name(Color), {}]), "no dataclass"),
         (extension(Code.DATACLASS, ["nowhere:Thing", {}]), "'nowhere:Thing'.*import its module"),
         (extension(Code.ENUM, [wire_name(Item), "RED"]), "no Enum"),
+        (extension(Code.CLASS, wire_name(Color)), "came as an actor class, and is none"),
+        (extension(Code.CLASS, b"no pickle"), "does not allow pickle"),
         (extension(Code.ENUM, [wire_name(Color), "GREEN"]), "malformed.*GREEN"),
         (extension(Code.NAMEDTUPLE, [wire_name(Point), [[1], None]]), "no named tuple of 1"),
         (extension(Code.NAMEDTUPLE, [wire_name(Item), [[1], None]]), "no named tuple"),

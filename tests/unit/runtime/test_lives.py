@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ from ringcast import (
     using,
     watching,
 )
-from tests.unit.runtime.places import Place, eventually, gates, new_cluster, raised
+from tests.unit.runtime.places import LOCAL, REMOTE, Place, a_place, eventually, gates, new_cluster, raised
 
 QUICK = OneForOne(backoff=Backoff(first=0.01, limit=0.02, jitter=0))
 
@@ -112,12 +113,11 @@ class Gpu(Actor, placement=Labels(gpu="1")):
         return "here"
 
 
-@pytest_asyncio.fixture
-async def quick(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+@pytest_asyncio.fixture(params=[LOCAL, REMOTE])
+async def quick(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     """A place where the cluster's root starts again quickly."""
-    for node in (place.node, place.owner):
-        monkeypatch.setattr(node._host.lives, "_root", QUICK)
-    return place
+    async with a_place(request.param, root=QUICK) as found:
+        yield found
 
 
 # ---- beginning -----------------------------------------------------------------------------------
@@ -290,17 +290,17 @@ async def test_an_asked_failure_is_none_unless_it_is_fatal(quick: Place) -> None
     assert gates.seen == ["start w", "stop w: failed", "start w"]
 
 
-async def test_backoff_grows_between_failures(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_backoff_grows_between_failures() -> None:
     slow = OneForOne(backoff=Backoff(first=0.05, factor=3.0, limit=1.0, jitter=0))
-    monkeypatch.setattr(here.node._host.lives, "_root", slow)
-    worker = await here.node.spawn(props(Worker, "w"))
     loop = asyncio.get_running_loop()
     waits: list[float] = []
-    for _ in range(2):
-        begun = loop.time()
-        await tell(worker.fail)
-        await worker.get()
-        waits.append(loop.time() - begun)
+    async with a_place(LOCAL, root=slow) as here:
+        worker = await here.node.spawn(props(Worker, "w"))
+        for _ in range(2):
+            begun = loop.time()
+            await tell(worker.fail)
+            await worker.get()
+            waits.append(loop.time() - begun)
     assert 0.045 < waits[0] < 0.14
     assert 0.14 < waits[1] < 0.9
 

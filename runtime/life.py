@@ -1,0 +1,42 @@
+"""A life: what a spawned actor has and a keyed one has not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..actors.ref import ActorRef
+from ..actors.supervision import Restart
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    """The explicit life of a spawned actor, across the activations in which it is lived.
+
+    Attributes:
+        args: The constructor's positional arguments.
+        kwargs: The constructor's keyword arguments.
+        restart: Whether it is started again after a failure or a normal end.
+        parent: The ref of the actor that spawned it; None for the cluster's root.
+        is_orphan: Whether its parent is out of reach, so that the root stands in.
+        is_down: Whether its activation is over, and its supervisor says what comes.
+        is_over: Whether its supervisor has said that it is not started again.
+        why: What ended its last activation, for people.
+        restarts: How often it was started again.
+        is_failing: Whether it is past the root's intensity and retried at the backoff's limit.
+        since: When it came up last; monotonic seconds.
+        removed: Names of declared children that were stopped for good: the next start leaves them out.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    restart: Restart
+    parent: ActorRef | None
+    is_orphan: bool = False
+    is_down: bool = False
+    is_over: bool = False
+    why: str = ""
+    restarts: int = 0
+    is_failing: bool = False
+    since: float = 0.0
+    removed: set[str] | None = None

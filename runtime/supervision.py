@@ -1,0 +1,323 @@
+"""Supervision at work: what a `Family` decides is carried out, and what happens is told to it.
+
+The family of an actor is kept beside its activation, so decisions are made at the supervisor's
+node. Children may run on other nodes: their nodes report, and take orders, by the system's verbs;
+on one node both are plain calls. The cluster's root needs no node: it decides for each child apart,
+so each node keeps a root for the actors that run there.
+
+A spawned actor that is down keeps its cell: its mailbox, its watchers and its place among its
+siblings wait for what its supervisor says. The children of a `Supervisor` that is started again are
+kept so, too; those of other actors end with the activation that spawned them.
+
+An actor whose supervisor is out of reach, because its node was lost, is left running, and the root
+stands in until somebody spawns it by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from ringcast.errors import CallError, Unreachable
+
+from ..actors.ref import ActorRef, spawned_path
+from ..actors.supervision import Strategy
+from ..actors.supervisor import Supervisor
+from .directives import Closed, Directive, End, Escalate, Ready, Start, Stop
+from .family import Family
+from .orders import PASSING, Orders, life_of
+
+if TYPE_CHECKING:
+    from .cell import Cell
+    from .host import Host
+    from .system import System
+
+AGAIN = 1.0
+"""Seconds after which an order to another node that was not answered is repeated, or at the next view."""
+
+_WITH_THE_NODE = frozenset({"leaving", "lost"})
+
+
+class TooManyRestarts(Exception):
+    """The failure of a supervisor whose children have failed too often."""
+
+
+class Supervision:
+    """Carries out, on one node, what the supervisors there decide."""
+
+    def __init__(self, host: Host, system: System, root: Strategy, rng: random.Random, patience: float) -> None:
+        """Belong to one node.
+
+        Args:
+            host: Has the activations.
+            system: Reaches other nodes.
+            root: How the cluster's root treats its children.
+            rng: Draws the jitter of restarts.
+            patience: Seconds that a running turn, and `on_stop`, may take once an actor is to be stopped by
+                its supervisor, before it is cancelled.
+        """
+        self._host = host
+        self._system = system
+        self._rng = rng
+        self.patience = patience
+        self._root_strategy = root
+        self.root = Family(root, rng, is_root=True)
+        self._closing: dict[Family, tuple[asyncio.Future[None], str]] = {}
+        self._orders = Orders(host, system, patience)
+        system.verbs["report"] = self._on_report
+
+    # ---- at the child's node: what happens is reported -------------------------------------------
+
+    def started(self, cell: Cell) -> None:
+        """A spawned actor has been made, and `on_start` has run."""
+        life = life_of(cell)
+        life.is_down = False
+        life.since = monotonic()
+        self._report(cell, "up")
+
+    def is_down(self, cell: Cell, event: str, why: str) -> None:
+        """The activation of a spawned actor is over, its cell is kept: its supervisor decides.
+
+        Args:
+            cell: The actor's.
+            event: ``failed``, ``ended`` (by itself), or ``halted`` (as its supervisor said).
+            why: The reason for people.
+        """
+        life = life_of(cell)
+        life.is_down = True
+        cell.not_before = math.inf
+        self._host.note_retired()
+        if event != "halted":
+            life.why = why
+            self._report(cell, event)
+
+    def released(self, cell: Cell, reason: str) -> None:
+        """A spawned actor has ended for good."""
+        self._report(cell, "gone", reason)
+
+    def _report(self, cell: Cell, event: str, reason: str = "") -> None:
+        life = life_of(cell)
+        if life.parent is None or life.is_orphan:
+            self._hear(None, self.root, cell.me, event, reason)
+            return
+        where = self._where(life.parent)
+        if where == self._host.node_id:
+            if not self._hear_at(life.parent, cell.me, event, reason):
+                self._stand_in(cell, event)
+        elif where is not None:
+            self._host.background(self._report_to(where, cell, event, reason))
+        else:
+            self._stand_in(cell, event)
+
+    async def _report_to(self, where: str, cell: Cell, event: str, reason: str) -> None:
+        parent = life_of(cell).parent
+        assert parent is not None
+        if not await self._call(where, "report", parent._type_name, parent._key, cell.me, event, reason):
+            self._stand_in(cell, "failed" if event == "known" else event)
+
+    def _where(self, ref: ActorRef) -> str | None:
+        """Return the id of the member where an actor is, or would be; None if it is out of reach."""
+        try:
+            return self._host.kinds.owner(self._host.kinds.named(ref._type_name), ref._key, ref._node)
+        except Unreachable:
+            return None
+
+    def _stand_in(self, cell: Cell, event: str) -> None:
+        """The supervisor of an actor is out of reach, or knows nothing of it: the root stands in."""
+        life = life_of(cell)
+        if life.is_orphan or event == "gone" or cell.kind.cells.get(cell.key) is not cell:
+            return
+        life.is_orphan = True
+        self._host.log.warning("an actor's supervisor is gone: the root stands in", actor=cell.name)
+        self.root.add(cell.me, life.restart, is_up=event == "up")
+        self._hear(None, self.root, cell.me, event, "")
+
+    def adopt(self, cell: Cell) -> bool:
+        """A living actor was found by its name: its parent supervises it again. Return whether it is up."""
+        life = life_of(cell)
+        if life.is_orphan:
+            life.is_orphan = False
+            self.root.gone(cell.me)
+        return cell.actor is not None
+
+    # ---- at the supervisor's node: reports become directives -------------------------------------
+
+    async def _on_report(self, name: str, key: Any, child: ActorRef, event: str, reason: str) -> bool:
+        return self._hear_at(self._host.kinds.ref_by_name(name, key, None), child, event, reason)
+
+    def _hear_at(self, parent: ActorRef, child: ActorRef, event: str, reason: str) -> bool:
+        """Take a report for a supervisor of this node; return False if it does not know the child."""
+        cell = self._host.kinds.named(parent._type_name).cells.get(parent._key)
+        family = None if cell is None else cell.children
+        if cell is None or family is None or child not in family:
+            is_declaring = cell is not None and cell.kind.supervises  # it holds children before it knows them all
+            return event == "gone" or (event == "known" and is_declaring)
+        self._hear(cell, family, child, event, reason)
+        return True
+
+    def _hear(self, parent: Cell | None, family: Family, child: ActorRef, event: str, reason: str) -> None:
+        now = monotonic()
+        directives: list[Directive] = []
+        match event:
+            case "up":
+                directives = family.up(child, now)
+            case "failed":
+                directives = family.failed(child, now)
+            case "ended":
+                directives = family.ended(child, now)
+            case "halted":
+                directives = family.halted(child)
+            case "gone":
+                if parent is not None and reason == "stopped" and not family.is_closing and family.stopping != child:
+                    _leave_out(parent, child)
+                directives = family.gone(child)
+            case _:  # "known", which only asks
+                pass
+        self.carry_out(parent, family, directives)
+
+    def carry_out(self, parent: Cell | None, family: Family, directives: Iterable[Directive]) -> None:
+        """Do what a family has decided; `parent` is None for the root."""
+        for directive in directives:
+            match directive:
+                case Start(child):
+                    self._start(parent, family, cast("ActorRef", child), directive)
+                case Stop(child, is_final):
+                    ref = cast("ActorRef", child)
+                    is_closing_here = family in self._closing and ref._node == self._host.node_id
+                    reason = self._closing[family][1] if is_closing_here else "stopped"
+                    self._host.background(self._halt(parent, family, ref, reason if is_final else None))
+                case End(child):
+                    ref = cast("ActorRef", child)
+                    if ref._node == self._host.node_id:
+                        self._orders.end(ref._type_name, ref._key)
+                    else:
+                        self._host.background(self._order(ref, "end"))
+                case Escalate(child, restarts):
+                    assert parent is not None, "the root never fails"
+                    self._escalate(parent, cast("ActorRef", child), restarts)
+                case Ready():
+                    assert parent is not None, "the root declares no children"
+                    if parent.life is not None:
+                        self.started(parent)
+                case Closed():
+                    if family in self._closing:  # else nobody waits any more: the node stops
+                        self._closing[family][0].set_result(None)
+
+    def _start(self, parent: Cell | None, family: Family, child: ActorRef, start: Start) -> None:
+        cause = cast("ActorRef | None", start.cause)
+        rest = (start.delay, cause, start.restarts, start.is_failing)
+        if child._node == self._host.node_id:
+            if not self._orders.revive(child._type_name, child._key, *rest):
+                self._hear(parent, family, child, "gone", "")
+        else:
+            self._host.background(self._start_there(parent, family, child, rest))
+
+    async def _start_there(self, parent: Cell | None, family: Family, child: ActorRef, rest: tuple[Any, ...]) -> None:
+        if not await self._order(child, "start", *rest):
+            self._hear(parent, family, child, "gone", "")
+
+    async def _halt(self, parent: Cell | None, family: Family, child: ActorRef, reason: str | None) -> None:
+        """Stop a child, for good if there is a reason, and tell its family when that is done."""
+        if reason is not None:
+            await self._order(child, "stop", reason, True)
+        is_kept = reason is None and await self._order(child, "halt")
+        self._hear(parent, family, child, "halted" if is_kept else "gone", "")
+
+    async def _order(self, child: ActorRef, verb: str, *rest: Any) -> Any:
+        assert child._node is not None, "every spawned actor has a node"
+        return await self._call(child._node, verb, child._type_name, child._key, *rest)
+
+    async def _call(self, where: str, verb: str, *args: Any) -> Any:
+        """Ask a node until it answers; None once it is no member."""
+        while where == self._host.node_id or where in self._host.kinds.members:
+            try:
+                return await self._system.call(where, verb, *args)
+            except CallError as error:
+                self._host.log.debug("a node did not answer", peer=where, verb=verb, error=str(error))
+                await self._host.wait_for_view(AGAIN)
+        return None
+
+    def _escalate(self, parent: Cell, child: ActorRef, restarts: int) -> None:
+        strategy = parent.kind.actor.options.supervision
+        what = f"{restarts} restarts within {strategy.within:g} s, and {strategy.max_restarts} are allowed"
+        self._host.log.error("too many restarts: the supervisor fails", actor=parent.name, child=repr(child), why=what)
+        parent.fail(TooManyRestarts(f"{parent.name}: {what}; the last was that of {child!r}"))
+
+    # ---- the supervisor's own beginning and end --------------------------------------------------
+
+    def family_of(self, parent: Cell) -> Family:
+        """Return the children of an actor of this node."""
+        if parent.children is None:
+            parent.children = Family(parent.kind.actor.options.supervision, self._rng)
+        return parent.children
+
+    async def close(self, parent: Cell, reason: str) -> None:
+        """Stop what an actor has spawned, last started first, because its activation ends.
+
+        The children of a `Supervisor` that may be started again are kept: they are down, and wait.
+        """
+        family = parent.children
+        if family is None:
+            return
+        is_kept = (
+            parent.life is not None
+            and not parent.life.is_over
+            and reason in PASSING
+            and issubclass(parent.kind.actor.cls, Supervisor)
+        )
+        closed = self._host.loop.create_future()
+        self._closing[family] = closed, reason if reason in _WITH_THE_NODE else "stopped"
+        try:
+            self.carry_out(parent, family, family.close(is_final=not is_kept))
+            await closed
+        finally:
+            del self._closing[family]
+        if not is_kept:
+            parent.children = None
+
+    def stops_with_its_parent(self, cell: Cell) -> bool:
+        """Whether an actor has a parent on this node, which stops it in its turn."""
+        parent = None if cell.life is None else cell.life.parent
+        above = None if parent is None else self._host.kinds.named(parent._type_name).cells.get(parent._key)
+        return above is not None and above.children is not None and cell.me in above.children
+
+    def is_failing(self, cell: Cell, now: float) -> bool:
+        """Whether an actor is past the root's intensity, and has not been up for long enough since."""
+        life = cell.life
+        if life is None or not life.is_failing:
+            return False
+        return life.is_down or now - life.since < self._root_strategy.within
+
+    def view_changed(self) -> None:
+        """Say who was lost with its node, and see that nobody waits for orders from there."""
+        here, members = self._host.node_id, self._host.kinds.members
+        for cell in self._host.cells():
+            for child in cell.children or ():
+                node = cast("ActorRef", child)._node
+                if node != here and node not in members and cell.children is not None:
+                    self._hear(cell, cell.children, cast("ActorRef", child), "gone", "lost")
+            life = cell.life
+            if life is not None and life.is_down and life.parent is not None and not life.is_orphan:
+                self._ask_whether_known(cell, life.parent)
+
+    def _ask_whether_known(self, cell: Cell, parent: ActorRef) -> None:
+        where = self._where(parent)
+        if where is None:
+            self._stand_in(cell, "failed")
+        elif where != self._host.node_id:
+            self._host.background(self._report_to(where, cell, "known", ""))
+
+
+def child_name(parent: ActorRef, child: ActorRef) -> str:
+    """Return a child's name among its siblings."""
+    return str(child._key[1]).removeprefix(f"{spawned_path(parent)}/")
+
+
+def _leave_out(parent: Cell, child: ActorRef) -> None:
+    """Remember that a child was stopped for good, whatever `children` says at the next start."""
+    if parent.life is not None:
+        parent.life.removed = (parent.life.removed or set()) | {child_name(parent.me, child)}
