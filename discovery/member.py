@@ -19,9 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 __all__ = [
     "Event",
+    "Identity",
     "Member",
     "MemberJoined",
     "MemberLeft",
@@ -30,6 +32,9 @@ __all__ = [
     "View",
     "ViewChanged",
 ]
+
+Identity: TypeAlias = "tuple[str, int]"
+"""A run of a node: its id and its incarnation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Member:
         hosts: Names of the actor classes that the node hosts.
         hosts_by_value: Whether it takes classes that are shipped by value.
         leaving: Whether it is handing its actors over and must get no new ones.
+        key: The public key that it speaks under; pinned by the view.
+        has_record: Whether it keeps its votes on disk, so that it may vote again after a restart.
     """
 
     id: str
@@ -56,13 +63,15 @@ class Member:
     hosts: frozenset[str] = frozenset()
     hosts_by_value: bool = False
     leaving: bool = False
+    key: bytes = b""
+    has_record: bool = False
 
     def __hash__(self) -> int:
         """Hash by identity: labels are a mapping, and may change."""
         return hash((self.id, self.incarnation))
 
     @property
-    def identity(self) -> tuple[str, int]:
+    def identity(self) -> Identity:
         """The pair `(id, incarnation)` that names this run and no other."""
         return self.id, self.incarnation
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .agreement_messages import AgreementMessage
 from .claim import Claim
 from .member import Member, View
 
@@ -93,7 +94,7 @@ class Refused:
     protocol: int
 
 
-Message = Ping | Ack | Nack | PingRequest | Gossip | Exchange | Join | ViewNews | Refused
+Message = Ping | Ack | Nack | PingRequest | Gossip | Exchange | Join | ViewNews | Refused | AgreementMessage
 
 
 @dataclass(frozen=True, slots=True)
