@@ -32,6 +32,7 @@ from .agreement_messages import (
     Charter,
     Decided,
     Denial,
+    Fetch,
     Hello,
     Meet,
     NotRenewed,
@@ -323,7 +324,8 @@ class Agreement:
         assert council is not None, "a node looks for a lineage or has one"
         mine = council.view
         if meet.lineage == mine.lineage:
-            return []
+            # A record may be so old that nobody of its view is left, and the lineage lives on.
+            return [Send(sender.address, Fetch(mine.lineage, mine.number))] if meet.number > mine.number else []
         if meet.is_serving and (
             council.unserved(now) >= _IDLE_LEASES * self._profile.lease
             or (-meet.size, meet.lineage) < (-len(mine.members), mine.lineage)

@@ -61,6 +61,11 @@ class Roll:
         members = {member.identity for member in self._log.last.members}
         self._installed_at = now
         self.released &= members
+        self._applications = {
+            node_id: entry
+            for node_id, entry in self._applications.items()
+            if entry.member.identity in members or not self._log.has_had(entry.member.identity)
+        }
         self._heard = {who: at for who, at in self._heard.items() if who in members}
 
     def believe(self, claims: Iterable[Claim]) -> None:

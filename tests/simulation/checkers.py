@@ -35,7 +35,8 @@ class Checker:
         self._acting: dict[str, dict[int, View]] = {}
         self._leases: dict[str, Held] = {}
         self._installed: dict[Identity, tuple[str, int]] = {}
-        self._incarnations: dict[str, int] = {}
+        self._numbers: dict[str, set[int]] = {}
+        self._spans: dict[str, dict[Identity, tuple[int, int]]] = {}
         self.views = 0
 
     def on_view(self, name: str, who: Identity, view: View) -> None:
@@ -48,8 +49,26 @@ class Checker:
         if lineage == view.lineage and number >= view.number:
             raise Violation(f"{name} goes back from view {number} to {view.number}")
         self._installed[who] = view.lineage, view.number
+        self._check_returns(view)
         self._leases.pop(name, None)
         self.views = len(self._views)
+
+    def _check_returns(self, view: View) -> None:
+        """Nobody is in a view, out of the next, and in again as the same run."""
+        named = set(_ids(view))
+        spans = self._spans.setdefault(view.lineage, {})
+        if view.number in self._numbers.setdefault(view.lineage, set()):
+            return
+        self._numbers[view.lineage].add(view.number)
+        for who, (first, last) in spans.items():
+            if who not in named and first < view.number < last:
+                raise Violation(f"{who} is in views {first} and {last}, and not in {view.number}")
+        for who in named:
+            first, last = spans.get(who, (view.number, view.number))
+            spans[who] = min(first, view.number), max(last, view.number)
+            missed = [n for n in range(*spans[who]) if (view.lineage, n) in self._views]
+            if any(who not in _ids(self._views[view.lineage, n]) for n in missed):
+                raise Violation(f"{who} is in view {view.number} again, and was left out before")
 
     def on_lease(self, name: str, who: Identity, view: View | None, now: float, until: float) -> None:
         self._leases.pop(name, None)

@@ -35,11 +35,13 @@ from ringcast.discovery.effects import (
 )
 from ringcast.discovery.member import Identity, Member, View
 from ringcast.discovery.profile import LOCAL, Profile
+from ringcast.discovery.quorum import is_quorum
 
 from tests.simulation.checkers import Checker
 
 WALL_MS = 1_700_000_000_000
 SENSE_INTERVAL = 0.25
+UNTIL_STEP = 0.02
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Process:
 
     core: Agreement
     run: int
+    who: Identity
     view: View | None = None
     lease_until: float = float("-inf")
     connections: dict[str, tuple[Identity, int]] = field(default_factory=dict[str, "tuple[Identity, int]"])
@@ -110,6 +113,7 @@ class World:
         self.checker = Checker()
         self.drop: Callable[[str, str, AgreementMessage], bool] = lambda source, target, message: False
         self.messages = 0
+        self.dissolved = 0
         self.warnings: list[Warn] = []
         self._trusts_refusal = trusts_refusal
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -146,7 +150,7 @@ class World:
             record=record,
             trusts_refusal=self._trusts_refusal,
         )
-        process = machine.process = Process(core, run)
+        process = machine.process = Process(core, run, me.identity)
         self._sense(machine, process)
         self._wake(machine)
         return process
@@ -247,12 +251,15 @@ class World:
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> float:
         """Let time pass; return how much did before `until` held, at most `seconds`."""
         began, end = self.now, self.now + seconds
-        while self._queue and self._queue[0][0] <= end:
-            self.now, _, happen = heapq.heappop(self._queue)
-            happen()
+        step = seconds if until is None else UNTIL_STEP
+        while self.now < end:
+            pause = min(end, self.now + step)
+            while self._queue and self._queue[0][0] <= pause:
+                self.now, _, happen = heapq.heappop(self._queue)
+                happen()
+            self.now = pause
             if until is not None and until():
                 return self.now - began
-        self.now = end
         return seconds
 
     def _later(self, happen: Callable[[], None], seconds: float) -> None:
@@ -305,21 +312,20 @@ class World:
                 case InstallView(view):
                     process.view = view
                     self.note("view", machine.name, view.lineage, view.number)
-                    self.checker.on_view(machine.name, process.core.me.identity, view)
-                    member = view.member(process.core.me.id)
+                    self.checker.on_view(machine.name, process.who, view)
+                    member = view.member(process.who[0])
                     if member is not None and member.leaving and not process.has_released:
                         self._later(partial(self._release, machine, process), self.rng.uniform(0.0, 0.5))
                 case LeaseUntil(until):
                     process.lease_until = until
                     assert process.view is not None or until == float("-inf")
-                    self.checker.on_lease(
-                        machine.name, process.core.me.identity, process.view, self.now, self.true(machine, until)
-                    )
+                    ends = self.true(machine, until)
+                    self.checker.on_lease(machine.name, process.who, process.view, self.now, ends)
                 case SelfFence(why, me):
                     self.note("fence", machine.name, why)
                     process.lease_until = float("-inf")
                     process.view = None
-                    assert process.core.me == me
+                    process.who = me.identity
                 case Check(address):
                     self._check(machine, process, address)
                 case Depart():
@@ -488,6 +494,36 @@ class World:
 
     def up(self) -> list[Machine]:
         return [machine for machine in self.machines.values() if machine.is_up]
+
+    def hopeless(self) -> list[Machine]:
+        """Return those whose lineage has lost its quorum for good, as only an operator can know."""
+        lost: list[Machine] = []
+        councils = {m.name: m.process.core.council for m in self.up() if m.process is not None}
+        for machine in self.up():
+            council = councils[machine.name]
+            if council is None:
+                continue
+            view = council.view
+            answering = [
+                other.me.identity for other in councils.values() if other is not None and other.view.lineage == view.lineage
+            ]
+            ahead = any(
+                other is not None and other.view.lineage == view.lineage and other.view.number > view.number
+                for other in councils.values()
+            )
+            dead = [member.identity for member in view.members if member.identity not in answering]
+            if not ahead and not is_quorum(view, answering, dead):
+                lost.append(machine)
+        return lost
+
+    def dissolve(self, machine: Machine) -> None:
+        """An operator gives the lineage up."""
+        process = machine.process
+        assert process is not None
+        self.note("dissolve", machine.name)
+        self.dissolved += 1
+        self.perform(machine, process, process.core.dissolve("an operator says so", self.local(machine)))
+        self._wake(machine)
 
     def trouble(self) -> list[str]:
         """Return what keeps this from being one serving lineage of exactly those that are up."""
