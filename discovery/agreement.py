@@ -126,6 +126,12 @@ class Agreement:
         """Return whether this node may act under the view in force."""
         return self._council is not None and self._council.is_serving(now)
 
+    @property
+    def excused(self) -> frozenset[Identity]:
+        """Runs that are proven dead or have released their lease: nobody need wait for their word."""
+        released = self._council.released if self._council is not None else frozenset[Identity]()
+        return released | self.evidence.proven.keys()
+
     def contacts(self) -> list[str]:
         """Return where members of past views were heard, to be dialled again for ever."""
         return self._council.log.addresses() if self._council is not None else []
@@ -260,7 +266,7 @@ class Agreement:
                 outward += map(Notify, self._changes(effect.view))
                 self.view = effect.view
         council = self._council
-        if council is not None and council.has_departed:
+        if council is not None and (council.has_departed or (council.is_released and council.ending is not None)):
             return [*outward, *self._depart()]
         if council is not None and council.ending is not None:
             return [*outward, *self._start_over(council.ending, now)]

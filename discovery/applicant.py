@@ -145,7 +145,7 @@ class Applicant:
     def is_due(self, now: float) -> bool:
         """Return whether this node must found a lineage now."""
         founding, window = self._founding, self._profile.discovery_window
-        if self._target is not None or not founding.is_allowed:
+        if self._target is not None or not founding.is_allowed or self.me.leaving:
             return False
         if not founding.has_discovery:
             return True

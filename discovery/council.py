@@ -126,6 +126,16 @@ class Council:
         return self._voter.frozen
 
     @property
+    def released(self) -> frozenset[Identity]:
+        """Members that have given their lease up."""
+        return frozenset(self._roll.released)
+
+    @property
+    def is_released(self) -> bool:
+        """Whether this node has given its lease up, and waits to be let go."""
+        return self._depart_by is not None
+
+    @property
     def ballots(self) -> int:
         """How many ballots this node has begun in this lineage."""
         return self._proposer.ballots

@@ -26,8 +26,10 @@ class Checker:
     * One decided view per number and lineage.
     * While or after anybody has a lease under a view, nobody whom that view does not name has
       one under an older view of the same lineage. (Who is named hands over first.)
-    * No run of a node that was left out of a view is in a later one of the lineage.
-    * A node installs views of one lineage in order.
+    * No effect of an activation follows one of an activation that was opened in a later view.
+    * A member installs every view of its lineage in turn, so that it cannot miss one that left
+      it out.
+    * The run that a node id stands for never goes back to an older one.
     """
 
     def __init__(self) -> None:
@@ -35,9 +37,9 @@ class Checker:
         self._acting: dict[str, dict[int, View]] = {}
         self._leases: dict[str, Held] = {}
         self._installed: dict[Identity, tuple[str, int]] = {}
-        self._numbers: dict[str, set[int]] = {}
-        self._spans: dict[str, dict[Identity, tuple[int, int]]] = {}
+        self._effects: dict[tuple[str, int], tuple[int, str]] = {}
         self.views = 0
+        self.effects = 0
 
     def on_view(self, name: str, who: Identity, view: View) -> None:
         known = self._views.setdefault((view.lineage, view.number), view)
@@ -48,27 +50,21 @@ class Checker:
         lineage, number = self._installed.get(who, (view.lineage, 0))
         if lineage == view.lineage and number >= view.number:
             raise Violation(f"{name} goes back from view {number} to {view.number}")
+        if number and lineage == view.lineage and number + 1 != view.number:
+            raise Violation(f"{name} skips from view {number} to {view.number}")
         self._installed[who] = view.lineage, view.number
-        self._check_returns(view)
+        self._check_runs(view)
         self._leases.pop(name, None)
         self.views = len(self._views)
 
-    def _check_returns(self, view: View) -> None:
-        """Nobody is in a view, out of the next, and in again as the same run."""
-        named = set(_ids(view))
-        spans = self._spans.setdefault(view.lineage, {})
-        if view.number in self._numbers.setdefault(view.lineage, set()):
-            return
-        self._numbers[view.lineage].add(view.number)
-        for who, (first, last) in spans.items():
-            if who not in named and first < view.number < last:
-                raise Violation(f"{who} is in views {first} and {last}, and not in {view.number}")
-        for who in named:
-            first, last = spans.get(who, (view.number, view.number))
-            spans[who] = min(first, view.number), max(last, view.number)
-            missed = [n for n in range(*spans[who]) if (view.lineage, n) in self._views]
-            if any(who not in _ids(self._views[view.lineage, n]) for n in missed):
-                raise Violation(f"{who} is in view {view.number} again, and was left out before")
+    def _check_runs(self, view: View) -> None:
+        """Among the views of a lineage the run that a node id stands for never goes back."""
+        for number, step in ((view.number - 1, 1), (view.number + 1, -1)):
+            other = self._views.get((view.lineage, number))
+            for member in other.members if other is not None else ():
+                held = view.member(member.id)
+                if held is not None and (held.incarnation - member.incarnation) * step < 0:
+                    raise Violation(f"{member.id} goes back to an older run in view {max(number, view.number)}")
 
     def on_lease(self, name: str, who: Identity, view: View | None, now: float, until: float) -> None:
         self._leases.pop(name, None)
@@ -83,6 +79,17 @@ class Checker:
         for other in self._leases.values():
             if other.view.lineage == view.lineage and other.view.number < view.number:
                 self._compare(other, view, now)
+
+    def on_effect(self, name: str, lineage: str, partition: int, opened_in: int) -> None:
+        """An activation, opened in this view, has acted."""
+        self.effects += 1
+        last, by = self._effects.get((lineage, partition), (0, name))
+        if opened_in < last or (opened_in == last and by != name):
+            raise Violation(
+                f"I3: {name} acts in partition {partition}, opened in view {opened_in}, "
+                f"after {by} did, opened in view {last}"
+            )
+        self._effects[lineage, partition] = opened_in, name
 
     def on_stop(self, name: str) -> None:
         self._leases.pop(name, None)

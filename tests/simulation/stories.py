@@ -140,7 +140,7 @@ class _Story:
         for name, machine in world.machines.items():
             if machine.process is None and machine.has_disk and not machine.has_left:
                 self._restart(name)
-        staying = [machine for machine in world.up() if not machine.has_left]
+        staying = [machine for machine in world.up() if machine.process is not None and not machine.process.is_leaving]
         wanted = max(1, world.founding.expect // 2 + 1)
         for i in range(wanted - len(staying)):
             new = f"last{i}"

@@ -14,7 +14,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 
 from ringcast.discovery.agreement import Agreement
 from ringcast.discovery.agreement_messages import AgreementMessage, Renew, Renewed
@@ -37,11 +37,25 @@ from ringcast.discovery.member import Identity, Member, View
 from ringcast.discovery.profile import LOCAL, Profile
 from ringcast.discovery.quorum import is_quorum
 
+from ringcast.runtime.handoff import Close, Drain, Drained, DrainedSeen, Handoff, HandoffEffect, Open, Place, Tell
+from ringcast.runtime.ring import Ring
+
 from tests.simulation.checkers import Checker
 
 WALL_MS = 1_700_000_000_000
 SENSE_INTERVAL = 0.25
+PARTITIONS = 12
+TURN_INTERVAL = 0.1
 UNTIL_STEP = 0.02
+
+
+@lru_cache(maxsize=1024)
+def _owners(node_ids: tuple[str, ...]) -> tuple[str, ...]:
+    return Ring(node_ids, PARTITIONS, 16).owners if node_ids else ("",) * PARTITIONS
+
+
+def owners_of(view: View) -> tuple[str, ...]:
+    return _owners(tuple(member.id for member in view.members if not member.leaving))
 
 
 @dataclass(slots=True)
@@ -57,6 +71,7 @@ class Process:
     """One run of a node: what a crash takes with it."""
 
     core: Agreement
+    handoff: Handoff
     run: int
     who: Identity
     view: View | None = None
@@ -70,6 +85,7 @@ class Process:
     inbox: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     is_leaving: bool = False
     has_released: bool = False
+    turns: dict[int, tuple[str, int]] = field(default_factory=dict[int, "tuple[str, int]"])
 
 
 @dataclass(slots=True)
@@ -111,9 +127,10 @@ class World:
         self.mistakes = 0.0
         self.founding = Founding()
         self.checker = Checker()
-        self.drop: Callable[[str, str, AgreementMessage], bool] = lambda source, target, message: False
+        self.drop: Callable[[str, str, object], bool] = lambda source, target, message: False
         self.messages = 0
         self.dissolved = 0
+        self.zombies: set[int] = set()
         self.warnings: list[Warn] = []
         self._trusts_refusal = trusts_refusal
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -150,8 +167,10 @@ class World:
             record=record,
             trusts_refusal=self._trusts_refusal,
         )
-        process = machine.process = Process(core, run, me.identity)
+        handoff = Handoff(owners_of, PARTITIONS, self.profile, random.Random(self.rng.random()))
+        process = machine.process = Process(core, handoff, run, me.identity)
         self._sense(machine, process)
+        self._later(partial(self._act, machine, process), TURN_INTERVAL)
         self._wake(machine)
         return process
 
@@ -207,7 +226,7 @@ class World:
         if process is None or process.is_leaving:
             return
         self.note("leave", name)
-        process.is_leaving = machine.has_left = True
+        process.is_leaving = True
 
         def ask() -> None:
             self.perform(machine, process, process.core.change(replace(process.core.me, leaving=True), self.local(machine)))
@@ -269,7 +288,7 @@ class World:
         process = machine.process
         if process is None:
             return
-        deadline = process.core.next_deadline(self.local(machine))
+        deadline = min(process.core.next_deadline(self.local(machine)), process.handoff.next_deadline())
         when = max(self.true(machine, deadline), self.now)
         if when < process.wakes_at:
             process.wakes_at = when
@@ -282,6 +301,8 @@ class World:
     def _on_time(self, machine: Machine, process: Process) -> None:
         process.wakes_at = float("inf")
         self.perform(machine, process, process.core.tick(self.local(machine)))
+        if machine.process is process:
+            self.hand_over(machine, process, process.handoff.tick(self.local(machine)))
         self._wake(machine)
 
     def _do(self, machine: Machine, process: Process, happen: Callable[[], None]) -> None:
@@ -297,15 +318,15 @@ class World:
 
     def perform(self, machine: Machine, process: Process, effects: Iterable[Effect]) -> None:
         queue = deque(effects)
+        # No word of those who are out is waited for; known here before anything is opened.
+        self.hand_over(machine, process, process.handoff.excuse(process.core.excused))
         while queue and machine.process is process:
             effect = queue.popleft()
             match effect:
                 case Send(address, message) if address == machine.address:
-                    assert not isinstance(message, str)
-                    sender = self._claim(process)
-                    queue.extend(process.core.receive(message, sender, self.local(machine)))  # type: ignore[arg-type]
+                    queue.extend(self._hear(machine, process, message, self._claim(process)))
                 case Send(address, message):
-                    self._send(machine, process, address, message)  # type: ignore[arg-type]
+                    self._send(machine, process, address, message)
                 case Persist(record, then):
                     process.writes.append(Write(record, then))
                     self._later(partial(self._synced, machine, process), self.fsync * self.rng.uniform(0.2, 2.0))
@@ -313,6 +334,7 @@ class World:
                     process.view = view
                     self.note("view", machine.name, view.lineage, view.number)
                     self.checker.on_view(machine.name, process.who, view)
+                    self.hand_over(machine, process, process.handoff.install(view, process.who, self.local(machine)))
                     member = view.member(process.who[0])
                     if member is not None and member.leaving and not process.has_released:
                         self._later(partial(self._release, machine, process), self.rng.uniform(0.0, 0.5))
@@ -325,12 +347,16 @@ class World:
                     self.note("fence", machine.name, why)
                     process.lease_until = float("-inf")
                     process.view = None
+                    process.handoff.fence()
+                    process.turns.clear()
                     process.who = me.identity
                 case Check(address):
                     self._check(machine, process, address)
                 case Depart():
                     self.note("depart", machine.name)
-                    machine.has_left = True
+                    # Let go by the others, or not: then its record is kept, and may be needed.
+                    view = machine.disk.view if machine.disk is not None else None
+                    machine.has_left = view is None or view.member(process.who[0]) is None
                     self.kill(machine.name)
                 case Warn():
                     self.warnings.append(effect)
@@ -338,6 +364,57 @@ class World:
                     pass
                 case _:
                     raise AssertionError(f"{effect} is not for the shell")
+
+    def hand_over(self, machine: Machine, process: Process, effects: Iterable[HandoffEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Tell(member, message):
+                    self._send(machine, process, member.address, message)
+                case Drain(partition):
+                    if partition not in process.turns:
+                        self._later(partial(self._drained, machine, process, partition), self.rng.uniform(0, 0.01))
+                case Open(partition):
+                    self.note("open", machine.name, partition)
+                case Close():
+                    pass
+
+    def _drained(self, machine: Machine, process: Process, partition: int) -> None:
+        def report() -> None:
+            if process.handoff.places[partition] is Place.DRAINING and partition not in process.turns:
+                self.hand_over(machine, process, process.handoff.emptied(partition, self.local(machine)))
+                self._wake(machine)
+
+        self._do(machine, process, report)
+
+    def _act(self, machine: Machine, process: Process) -> None:
+        """Begin a turn somewhere, if this node may."""
+        if machine.process is not process:
+            return
+        self._later(partial(self._act, machine, process), TURN_INTERVAL * self.rng.uniform(0.5, 1.5))
+        places = process.handoff.places
+        ready = [p for p in range(PARTITIONS) if places[p] is Place.OPEN and p not in process.turns]
+        if process.is_paused or not ready or not self._may_act(machine, process):
+            return
+        assert process.view is not None
+        partition = self.rng.choice(ready)
+        process.turns[partition] = process.view.lineage, process.handoff.opened_in[partition]
+        self._later(partial(self._end_turn, machine, process, partition), self.rng.choice((0.0, 0.01, 0.3)))
+
+    def _may_act(self, machine: Machine, process: Process) -> bool:
+        return process.core.is_serving(self.local(machine))
+
+    def _end_turn(self, machine: Machine, process: Process, partition: int) -> None:
+        """Let a turn's effect out, through the gate that looks at the lease again."""
+        if process.is_paused:
+            process.inbox.append(partial(self._end_turn, machine, process, partition))
+            return
+        turn = process.turns.pop(partition, None)
+        if turn is None or (machine.process is not process and process.run not in self.zombies):
+            return
+        if self._may_act(machine, process):
+            self.checker.on_effect(machine.name, turn[0], partition, turn[1])
+        if machine.process is process:
+            self._drained(machine, process, partition)
 
     def _release(self, machine: Machine, process: Process) -> None:
         if machine.process is not process or process.has_released:
@@ -383,7 +460,7 @@ class World:
             seconds += self.rng.uniform(0, 1.5)
         return seconds
 
-    def _send(self, machine: Machine, process: Process, address: str, message: AgreementMessage) -> None:
+    def _send(self, machine: Machine, process: Process, address: str, message: object) -> None:
         self.messages += 1
         name = address.split(":")[0].removeprefix("host-")
         copies = 2 if self.duplicates and self.rng.random() < self.duplicates else 1
@@ -394,7 +471,7 @@ class World:
             if not self.loss or self.rng.random() >= self.loss:
                 self._later(partial(self._arrive, machine.name, name, message, sender), self._latency())
 
-    def _arrive(self, source: str, name: str, message: AgreementMessage, sender: Claim) -> None:
+    def _arrive(self, source: str, name: str, message: object, sender: Claim) -> None:
         machine = self.machines[name]
         process = machine.process
         if process is None or not self.reaches(source, name):
@@ -404,13 +481,20 @@ class World:
         else:
             self._deliver(machine, process, message, sender)
 
-    def _deliver(self, machine: Machine, process: Process, message: AgreementMessage, sender: Claim) -> None:
+    def _deliver(self, machine: Machine, process: Process, message: object, sender: Claim) -> None:
         if machine.process is not process:
             return
         if not isinstance(message, Renew | Renewed):
             self.note("receive", machine.name, sender.id, message)
-        self.perform(machine, process, process.core.receive(message, sender, self.local(machine)))
+        self.perform(machine, process, self._hear(machine, process, message, sender))
         self._wake(machine)
+
+    def _hear(self, machine: Machine, process: Process, message: object, sender: Claim) -> list[Effect]:
+        if isinstance(message, Drained | DrainedSeen):
+            self.hand_over(machine, process, process.handoff.receive(message, sender.identity, self.local(machine)))
+            return []
+        assert isinstance(message, AgreementMessage)
+        return process.core.receive(message, sender, self.local(machine))
 
     def _check(self, machine: Machine, process: Process, address: str) -> None:
         name = address.split(":")[0].removeprefix("host-")
@@ -501,7 +585,7 @@ class World:
         councils = {m.name: m.process.core.council for m in self.up() if m.process is not None}
         for machine in self.up():
             council = councils[machine.name]
-            if council is None:
+            if council is None or machine.process is None:
                 continue
             view = council.view
             answering = [
@@ -511,8 +595,7 @@ class World:
                 other is not None and other.view.lineage == view.lineage and other.view.number > view.number
                 for other in councils.values()
             )
-            dead = [member.identity for member in view.members if member.identity not in answering]
-            if not ahead and not is_quorum(view, answering, dead):
+            if not ahead and not is_quorum(view, answering, machine.process.core.evidence.proven):
                 lost.append(machine)
         return lost
 
@@ -533,6 +616,11 @@ class World:
         views = {process.view for _, process in running}
         if len(views) > 1:
             found.append("several views")
+        unopened = set(range(PARTITIONS))
+        for _, process in running:
+            unopened -= {p for p, place in enumerate(process.handoff.places) if place is Place.OPEN}
+        if unopened:
+            found.append(f"partitions {sorted(unopened)} are open nowhere")
         for machine, process in running:
             council = process.core.council
             if council is None:
