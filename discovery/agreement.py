@@ -37,6 +37,7 @@ from .agreement_messages import (
     Meet,
     NotRenewed,
     Renew,
+    Spent,
     Unfit,
 )
 from .applicant import Applicant, Founding
@@ -199,6 +200,8 @@ class Agreement:
                 return self._conclude(self._council.receive(message, sender, now), now)
             case Decided(lineage, views) if self._applicant is not None and lineage == self._applicant.lineage:
                 return self._conclude(self._on_decided(views, now), now)
+            case Spent(lineage, who) if self._applicant is not None and who == self.me.identity:
+                return self._go_on_anew("it was let in, and left out again before it knew", now, lineage, ())
             case _:
                 return self._answer_foreign(message, sender, now)
 
@@ -284,14 +287,22 @@ class Agreement:
     def _start_over(self, why: str, now: float) -> list[Effect]:
         """Fence this run and look for a lineage as another one; the last one is tried first."""
         assert self._council is not None, "only who belongs to a lineage can leave it"
-        left, returns = self._council.view, self._council.is_welcome_back
+        left = self._council.view
+        if self._council.is_welcome_back:
+            return self._go_on_anew(why, now, left.lineage, tuple(member.address for member in left.members))
+        return self._go_on_anew(why, now)
+
+    def _go_on_anew(
+        self, why: str, now: float, lineage: str | None = None, voters: tuple[str, ...] = ()
+    ) -> list[Effect]:
+        """End this run; go on as another one, which applies to that lineage or looks for one."""
         age_ms = int((now - self._started_at) * 1000)
         incarnation = max(self.me.incarnation + 1, self._first_incarnation + age_ms)
         self.me = replace(self.me, incarnation=incarnation)
         self.fences += 1
         applicant = self._seek(now)
-        if returns:
-            applicant.aim(left.lineage, tuple(member.address for member in left.members), now)
+        if lineage is not None:
+            applicant.aim(lineage, voters, now)
         effects: list[Effect] = [LeaseUntil(float("-inf")), SelfFence(why, self.me)]
         words = [effect for effect in applicant.tick(now) if isinstance(effect, Send)]
         if self.me.has_record:
@@ -339,8 +350,8 @@ class Agreement:
             council.ending = "another lineage of this cluster serves"
             council.is_welcome_back = False
             effects = self._conclude([], now)
-            assert self._applicant is not None, "whose lineage has ended looks for another"
-            self._applicant.aim(meet.lineage, meet.voters, now)
+            if self._applicant is not None:
+                self._applicant.aim(meet.lineage, meet.voters, now)
             return effects
         return [] if meet.is_reply else [Send(sender.address, council.meet(now, is_reply=True))]
 

@@ -37,6 +37,7 @@ __all__ = [
     "Release",
     "Renew",
     "Renewed",
+    "Spent",
     "Unfit",
     "Vote",
 ]
@@ -123,6 +124,14 @@ class Unfit:
     """You cannot join, and why."""
 
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """That run has been a member and was left out: it cannot be one again, but a new run can."""
+
+    lineage: str
+    who: Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +263,7 @@ AgreementMessage = (
     | Meet
     | Apply
     | Unfit
+    | Spent
     | Release
     | Proof
     | Alive

@@ -40,6 +40,7 @@ from .agreement_messages import (
     Release,
     Renew,
     Renewed,
+    Spent,
     Unfit,
 )
 from .claim import Claim
@@ -313,7 +314,10 @@ class Council:
         may_enter = self._roll.apply(applicant, now)
         if self._is_seated(applicant.identity) or not may_enter:
             behind = message.number < self.view.number
-            return [Send(sender.address, Decided(self.view.lineage, self._for(message.number)))] if behind else []
+            news: list[Effect] = [Send(sender.address, Decided(self.view.lineage, self._for(message.number)))]
+            if not self._is_seated(applicant.identity) and self.log.has_had(applicant.identity):
+                news.append(Send(sender.address, Spent(self.view.lineage, applicant.identity)))
+            return news if behind else []
         return [Send(sender.address, self.meet(now, is_reply=True))]
 
     def _on_release(self, number: int, sender: Claim) -> list[Effect]:
@@ -502,11 +506,20 @@ class Council:
         return Agenda(
             view,
             wish,
-            is_pressing=self._voter.is_sealed or bool(frozen),
+            is_pressing=self._is_pressing,
             is_departure=removed <= {*proven, *self._roll.released} and wished <= known,
             dead=tuple(sorted(voter.identity for voter in voters_of(view) if voter.identity in proven)),
             rank=self._rank(now),
         )
+
+    @property
+    def _is_pressing(self) -> bool:
+        """Whether this voter must see to it that there is a next view, whoever began with it.
+
+        A sealed voter renews no lease, and one that has frozen a member not that one's. If the
+        proposer is gone, or its last word was lost, nobody else might ever wish for a view.
+        """
+        return self._voter.is_sealed or bool(self._voter.frozen)
 
     def _rank(self, now: float) -> int | None:
         """Return this node's place among the voters that can answer, if they are a quorum."""

@@ -83,7 +83,8 @@ class _Story:
         kind = rng.choice(
             (
                 *("kill", "kill", "kill two", "silence", "pause", "pause", "restart", "restart", "restart"),
-                *("cut", "cut", "one way", "unblock", "unblock", "weather", "calm", "join", "leave"),
+                *("cut", "cut", "one way", "pairs", "pairs", "unblock", "unblock"),
+                *("weather", "storm", "calm", "join", "join", "leave"),
             )
         )
         names = sorted(world.machines)
@@ -105,6 +106,11 @@ class _Story:
             case "cut" | "one way":
                 side = [other for other in names if rng.random() < 0.5]
                 world.cut(side, is_one_way=kind == "one way")
+            case "pairs":
+                for one in names:
+                    world.blocked |= {(one, other) for other in names if one != other and rng.random() < 0.2}
+            case "storm":
+                world.loss, world.late = rng.choice((0.5, 0.8)), 0.2
             case "unblock":
                 world.blocked.clear()
             case "weather":

@@ -152,7 +152,7 @@ class World:
         self.note("start", name)
         wall = WALL_MS + int(self.now * 1000)
         record = machine.disk
-        incarnation = max(wall, record.incarnation + 1) if record is not None else wall
+        incarnation = self._incarnation(wall, record)
         if machine.has_disk:
             record = replace(record, incarnation=incarnation) if record is not None else Record(incarnation)
             machine.disk = record
@@ -173,6 +173,9 @@ class World:
         self._later(partial(self._act, machine, process), TURN_INTERVAL)
         self._wake(machine)
         return process
+
+    def _incarnation(self, wall: int, record: Record | None) -> int:
+        return max(wall, record.incarnation + 1) if record is not None else wall
 
     def kill(self, name: str) -> None:
         """The process is gone; the kernel closes its sockets and refuses new ones."""
@@ -328,8 +331,7 @@ class World:
                 case Send(address, message):
                     self._send(machine, process, address, message)
                 case Persist(record, then):
-                    process.writes.append(Write(record, then))
-                    self._later(partial(self._synced, machine, process), self.fsync * self.rng.uniform(0.2, 2.0))
+                    self._persist(machine, process, Write(record, then))
                 case InstallView(view):
                     process.view = view
                     self.note("view", machine.name, view.lineage, view.number)
@@ -403,6 +405,9 @@ class World:
     def _may_act(self, machine: Machine, process: Process) -> bool:
         return process.core.is_serving(self.local(machine))
 
+    def _may_release(self, machine: Machine, process: Process) -> bool:
+        return process.core.is_serving(self.local(machine))
+
     def _end_turn(self, machine: Machine, process: Process, partition: int) -> None:
         """Let a turn's effect out, through the gate that looks at the lease again."""
         if process.is_paused:
@@ -411,7 +416,7 @@ class World:
         turn = process.turns.pop(partition, None)
         if turn is None or (machine.process is not process and process.run not in self.zombies):
             return
-        if self._may_act(machine, process):
+        if self._may_release(machine, process):
             self.checker.on_effect(machine.name, turn[0], partition, turn[1])
         if machine.process is process:
             self._drained(machine, process, partition)
@@ -426,6 +431,10 @@ class World:
             self._wake(machine)
 
         self._do(machine, process, release)
+
+    def _persist(self, machine: Machine, process: Process, write: Write) -> None:
+        process.writes.append(write)
+        self._later(partial(self._synced, machine, process), self.fsync * self.rng.uniform(0.2, 2.0))
 
     def _synced(self, machine: Machine, process: Process) -> None:
         if machine.process is not process:
