@@ -523,7 +523,7 @@ class Council:
 
     def _rank(self, now: float) -> int | None:
         """Return this node's place among the voters that can answer, if they are a quorum."""
-        if not self.is_voter or self._depart_by is not None and len(self.view.members) == 1:
+        if not self.is_voter or (self._depart_by is not None and len(self.view.members) == 1):
             return None
         proven = self._evidence.proven
         back = {member.id: member for member in self._roll.applicants(now)}

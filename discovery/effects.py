@@ -140,16 +140,5 @@ class Warn:
 
 
 Effect = (
-    SendUdp
-    | Send
-    | Dial
-    | InstallView
-    | Notify
-    | Changed
-    | Warn
-    | Persist
-    | LeaseUntil
-    | SelfFence
-    | Check
-    | Depart
+    SendUdp | Send | Dial | InstallView | Notify | Changed | Warn | Persist | LeaseUntil | SelfFence | Check | Depart
 )

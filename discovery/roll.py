@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from .claim import Claim
-from .member import Identity, Member, View
+from .member import Identity, Member
 from .profile import Profile
 from .quorum import voters_of
 from .viewlog import ViewLog

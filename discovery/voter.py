@@ -115,7 +115,9 @@ class Voter:
         self.promised = message.ballot
         return Promised(message.lineage, message.number, message.ballot, self.vote)
 
-    def accept(self, message: Accept, address: str, excused: Collection[Identity], now: float) -> Accepted | Nack | None:
+    def accept(
+        self, message: Accept, address: str, excused: Collection[Identity], now: float
+    ) -> Accepted | Nack | None:
         """Answer a ballot's second phase, or hold it for `release`.
 
         Args:

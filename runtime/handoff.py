@@ -266,4 +266,3 @@ class Handoff:
                 return (1 << len(self.places)) - 1
             waiting |= word.held
         return waiting
-

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import pytest
@@ -16,13 +15,11 @@ import pytest
 from ringcast.discovery import quorum
 from ringcast.discovery.agreement_messages import Denial
 from ringcast.discovery.council import Council
-from ringcast.discovery.effects import Record
 from ringcast.discovery.member import Identity, Member, View
 from ringcast.discovery.proposer import Agenda, Proposer
 from ringcast.discovery.roll import Roll
 from ringcast.discovery.voter import Voter
 from ringcast.runtime.handoff import Handoff
-
 from tests.simulation.world import Machine, Process, World, Write
 
 Patch = pytest.MonkeyPatch

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ringcast.discovery.applicant import Founding
-
 from tests.simulation.world import World
 
 RECOVERY_SECONDS = 10.0

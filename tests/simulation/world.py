@@ -36,10 +36,8 @@ from ringcast.discovery.effects import (
 from ringcast.discovery.member import Identity, Member, View
 from ringcast.discovery.profile import LOCAL, Profile
 from ringcast.discovery.quorum import is_quorum
-
 from ringcast.runtime.handoff import Close, Drain, Drained, DrainedSeen, Handoff, HandoffEffect, Open, Place, Tell
 from ringcast.runtime.ring import Ring
-
 from tests.simulation.checkers import Checker
 
 WALL_MS = 1_700_000_000_000
@@ -232,7 +230,9 @@ class World:
         process.is_leaving = True
 
         def ask() -> None:
-            self.perform(machine, process, process.core.change(replace(process.core.me, leaving=True), self.local(machine)))
+            self.perform(
+                machine, process, process.core.change(replace(process.core.me, leaving=True), self.local(machine))
+            )
             self._wake(machine)
 
         self._do(machine, process, ask)
@@ -357,8 +357,8 @@ class World:
                 case Depart():
                     self.note("depart", machine.name)
                     # Let go by the others, or not: then its record is kept, and may be needed.
-                    view = machine.disk.view if machine.disk is not None else None
-                    machine.has_left = view is None or view.member(process.who[0]) is None
+                    kept = machine.disk.view if machine.disk is not None else None
+                    machine.has_left = kept is None or kept.member(process.who[0]) is None
                     self.kill(machine.name)
                 case Warn():
                     self.warnings.append(effect)
@@ -451,9 +451,7 @@ class World:
 
     def reaches(self, one: str, other: str) -> bool:
         return (
-            (one, other) not in self.blocked
-            and not self.machines[one].is_silent
-            and not self.machines[other].is_silent
+            (one, other) not in self.blocked and not self.machines[one].is_silent and not self.machines[other].is_silent
         )
 
     def both_ways(self, one: str, other: str) -> bool:
@@ -598,7 +596,9 @@ class World:
                 continue
             view = council.view
             answering = [
-                other.me.identity for other in councils.values() if other is not None and other.view.lineage == view.lineage
+                other.me.identity
+                for other in councils.values()
+                if other is not None and other.view.lineage == view.lineage
             ]
             ahead = any(
                 other is not None and other.view.lineage == view.lineage and other.view.number > view.number
