@@ -15,6 +15,7 @@ import pytest
 from ringcast.discovery import quorum
 from ringcast.discovery.agreement_messages import Denial
 from ringcast.discovery.council import Council
+from ringcast.discovery.effects import Effect
 from ringcast.discovery.member import Identity, Member, View
 from ringcast.discovery.proposer import Agenda, Proposer
 from ringcast.discovery.roll import Roll
@@ -113,7 +114,16 @@ def proof_after_the_votes(patch: Patch) -> None:
         attempt.dead = agenda.dead
         return False
 
+    def ask_all(self: Proposer, attempt: Any, view: View) -> list[Effect]:
+        votes, accepted = attempt.votes, attempt.accepted
+        attempt.votes, attempt.accepted = {}, set()
+        effects: list[Effect] = ask(self, attempt, view)
+        attempt.votes, attempt.accepted = votes, accepted
+        return effects
+
+    ask: Any = Proposer._ask
     patch.setattr(Proposer, "_is_outdated", take_new_proof)
+    patch.setattr(Proposer, "_ask", ask_all)
 
 
 def listener_closed_before_the_turns_ended(patch: Patch) -> None:
