@@ -21,6 +21,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
+from .agenda import can_ever_decide
 from .agreement_messages import (
     Accept,
     Accepted,
@@ -44,17 +45,16 @@ from .agreement_messages import (
     Unfit,
 )
 from .claim import Claim
-from .effects import Effect, InstallView, LeaseUntil, Persist, Record, Send, Warn
+from .effects import Effect, InstallView, LeaseUntil, Record, Send, Warn
 from .evidence import Evidence
-from .lease import LocalLease, promise_seconds
+from .lease import promise_seconds
 from .member import Identity, Member, View
-from .objections import Objections
+from .polls import Polls
 from .profile import Profile
-from .proposer import Agenda, Proposer
-from .quorum import is_quorum, lease_quorum, voters_of
+from .quorum import voters_of
 from .roll import Roll
+from .tenure import Tenure
 from .viewlog import ViewLog, digest_of
-from .voter import Voter
 
 __all__ = ["Council"]
 
@@ -86,16 +86,11 @@ class Council:
         self._rng = rng
         self._charter = charter
         self._evidence = evidence
-        self._voter = Voter(profile, self.view, now)
-        self._roll = Roll(profile, self.log, now)
-        self._lease = LocalLease(profile)
-        self._objections = Objections(profile)
-        self._proposer = Proposer(profile, rng, self._address_of)
-        self._addresses: dict[str, tuple[int, str]] = {}
-        self._informed: set[str] = set()
+        self._roll = Roll(me, profile, self.log, now)
+        self._tenure = Tenure(profile, now)
+        self.polls = Polls(profile, rng, self._roll, evidence, now)
         self._left: set[str] = set()
-        self._unserved_since = now
-        self._renew_at = self._apply_at = now
+        self._apply_at = now
         self._depart_by: float | None = None
 
     # What it is
@@ -112,21 +107,6 @@ class Council:
         return held is not None and held.identity == self.me.identity
 
     @property
-    def is_voter(self) -> bool:
-        """Whether the view's voters include this node, under this incarnation or an older one."""
-        return any(voter.id == self.me.id for voter in voters_of(self.view))
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether this voter has accepted a value that is not decided yet, as far as it knows."""
-        return self._voter.is_sealed
-
-    @property
-    def frozen(self) -> frozenset[Identity]:
-        """Whom this voter renews no more."""
-        return self._voter.frozen
-
-    @property
     def released(self) -> frozenset[Identity]:
         """Members that have given their lease up."""
         return frozenset(self._roll.released)
@@ -136,18 +116,13 @@ class Council:
         """Whether this node has given its lease up, and waits to be let go."""
         return self._depart_by is not None
 
-    @property
-    def ballots(self) -> int:
-        """How many ballots this node has begun in this lineage."""
-        return self._proposer.ballots
-
     def is_serving(self, now: float) -> bool:
         """Return whether this node holds a lease."""
-        return self._lease.is_valid(now)
+        return self._tenure.is_serving(now)
 
     def unserved(self, now: float) -> float:
         """Return for how long this node has had no lease; seconds."""
-        return max(0.0, now - max(self._unserved_since, self._lease.until))
+        return self._tenure.unserved(now)
 
     # Beginnings
 
@@ -158,17 +133,16 @@ class Council:
 
     def restore(self, record: Record, now: float) -> None:
         """Take part as a voter that was restarted, with its record, from now on."""
-        self._voter.restore(record, now)
-        self._proposer.saw(record.promised)
+        self.polls.restore(record, now)
 
     def believe(self, claims: Iterable[Claim], now: float) -> list[Effect]:
         """Take over what SWIM believes."""
         self._roll.believe(claims)
-        return self._consider(now)
+        return self.polls.consider(now)
 
     def change(self, me: Member, now: float) -> list[Effect]:
         """This node wants to be seen as another record."""
-        self.me = me
+        self.me = self._roll.me = me
         self._apply_at = now
         return []
 
@@ -182,18 +156,19 @@ class Council:
             self._apply_at = now
         return [*self._end_lease(now), *self.tick(now)]
 
+    def accuse(self, accused: Iterable[Identity]) -> list[Effect]:
+        """Ask the voters whether these members are dead."""
+        return self.polls.accuse(accused)
+
     # What is heard
 
     def receive(self, message: AgreementMessage, sender: Claim, now: float) -> list[Effect]:
         """React to a message of this lineage."""
-        known = self._addresses.get(sender.id, (0, ""))
-        if sender.incarnation < known[0]:
+        if not self._roll.heard(sender, now):
             return []
-        self._addresses[sender.id] = sender.incarnation, sender.address
-        self._roll.heard(sender.identity, now)
         effects = self._react(message, sender, now)
         if not isinstance(message, Renew | Renewed) and self.ending is None:
-            effects += self._consider(now)
+            effects += self.polls.consider(now)
         return effects
 
     def _react(self, message: AgreementMessage, sender: Claim, now: float) -> list[Effect]:
@@ -204,8 +179,10 @@ class Council:
                 return self._on_renewed(number, round_, sender)
             case NotRenewed(_, _, why):
                 return self._on_denial(why, sender)
+            case Prepare() | Accept() if message.number != self.view.number + 1:
+                return self._catch_up(message.number - 1, sender)
             case Prepare() | Accept():
-                return self._on_question(message, sender, now)
+                return self.polls.on_question(message, sender, now) if self.polls.is_voter else []
             case Promised() | Accepted() | Nack():
                 return self._on_answer(message, sender, now)
             case Decided(_, views, is_all):
@@ -217,9 +194,9 @@ class Council:
             case Release(_, number):
                 return self._on_release(number, sender)
             case Proof(_, who):
-                return self._on_accusation(who, sender, now)
-            case Alive(_, who):
-                return self._on_alive(message, who, now)
+                return self.polls.on_accusation(who, sender, now)
+            case Alive():
+                return self.polls.on_alive(message, now)
             case _:
                 return []
 
@@ -229,12 +206,9 @@ class Council:
             return effects
         if message.number != self.view.number:
             return effects + self._catch_up(message.number, sender)
-        if not self.is_voter or not self._is_seated(sender.identity):
+        if not self.polls.is_voter or not self._roll.is_seated(sender.identity):
             return effects
-        if sender.identity in self._roll.released:
-            denial: Denial | None = Denial.RELEASED
-        else:
-            denial = self._voter.renew(sender.identity, self._evidence.proven, now)
+        denial = self.polls.renew(sender.identity, now)
         if denial is not None:
             answer: AgreementMessage = NotRenewed(self.view.lineage, message.number, denial)
         else:
@@ -244,11 +218,9 @@ class Council:
     def _on_renewed(self, number: int, round_: int, sender: Claim) -> list[Effect]:
         if not self._is_voice(sender.identity):
             return []
-        if number == self.view.number:
-            self._informed.add(sender.id)
-        if self._depart_by is None and self._lease.grant(number, round_, sender.id):
-            return [LeaseUntil(self._lease.until)]
-        return []
+        if number != self.view.number or self._depart_by is not None:
+            return []
+        return [LeaseUntil(self._tenure.until)] if self._tenure.grant(number, round_, sender.id) else []
 
     def _on_denial(self, why: Denial, sender: Claim) -> list[Effect]:
         held = self.view.member(sender.id)
@@ -258,46 +230,15 @@ class Council:
             return [Send(sender.address, Alive(self.view.lineage, self.me.identity))]
         return []
 
-    def _on_question(self, message: Prepare | Accept, sender: Claim, now: float) -> list[Effect]:
-        if message.number != self.view.number + 1:
-            return self._catch_up(message.number - 1, sender)
-        if not self.is_voter:
-            return []
-        self._proposer.saw(message.ballot)
-        if self.me.identity in message.dead:
-            nack = Nack(message.lineage, message.number, message.ballot, None, (self.me.identity,))
-            return [Send(sender.address, nack)]
-        asked = {who: self._address_of_run(who) for who in message.dead if self._is_doubtful(who)}
-        if asked:
-            return self._objections.hold(message, sender.address, asked, now)
-        return self._answer(message, sender.address, now)
-
-    def _answer(self, message: Prepare | Accept, address: str, now: float) -> list[Effect]:
-        """Vote, now that nothing speaks against the ballot's dead being dead."""
-        for who in message.dead:
-            self._evidence.believe(who, now)
-        if message.ballot.node_id != self.me.id:
-            self._proposer.give_way(self._agenda(now), now)
-        if isinstance(message, Prepare):
-            return self._say(address, self._voter.prepare(message))
-        answer = self._voter.accept(message, address, self._excused(), now)
-        return self._say(address, answer) if answer is not None else []
-
     def _on_answer(self, message: Promised | Accepted | Nack, sender: Claim, now: float) -> list[Effect]:
         if message.number != self.view.number + 1 or not self._is_voice(sender.identity):
             return []
-        if isinstance(message, Promised):
-            return self._proposer.on_promised(message, sender.identity, self._agenda(now), now)
-        if isinstance(message, Nack):
-            for who in message.alive:
-                self._evidence.withdraw(who, now)
-            self._proposer.on_nack(message, self._agenda(now), now)
-            return []
-        decided = self._proposer.on_accepted(message, sender.identity, self.view)
+        effects = self.polls.on_answer(message, sender, now)
+        decided = self.polls.decided
         if decided is None:
-            return []
+            return effects
         before = self.view.members
-        effects = self._install(decided, now)
+        effects += self._install(decided, now)
         news = Decided(decided.lineage, self.log.recent())
         told = {member.address for member in (*before, *decided.members) if member.identity != self.me.identity}
         return [*effects, *(Send(address, news) for address in sorted(told))]
@@ -312,36 +253,18 @@ class Council:
         if held is not None and held.incarnation < applicant.incarnation and held.key == applicant.key:
             self._evidence.replaced(held.identity, now)
         may_enter = self._roll.apply(applicant, now)
-        if self._is_seated(applicant.identity) or not may_enter:
+        if self._roll.is_seated(applicant.identity) or not may_enter:
             behind = message.number < self.view.number
             news: list[Effect] = [Send(sender.address, Decided(self.view.lineage, self._for(message.number)))]
-            if not self._is_seated(applicant.identity) and self.log.has_had(applicant.identity):
+            if not self._roll.is_seated(applicant.identity) and self.log.has_had(applicant.identity):
                 news.append(Send(sender.address, Spent(self.view.lineage, applicant.identity)))
             return news if behind else []
         return [Send(sender.address, self.meet(now, is_reply=True))]
 
     def _on_release(self, number: int, sender: Claim) -> list[Effect]:
-        if self._is_seated(sender.identity):
+        if self._roll.is_seated(sender.identity):
             self._roll.released.add(sender.identity)
         return self._catch_up(number, sender) if number < self.view.number else []
-
-    def _on_accusation(self, who: Identity, sender: Claim, now: float) -> list[Effect]:
-        if who == self.me.identity:
-            return [Send(sender.address, Alive(self.view.lineage, who))]
-        if self._is_doubtful(who):
-            return self._objections.ask(who, self._address_of_run(who), self.view.lineage, sender.address, now)
-        return []
-
-    def _on_alive(self, message: Alive, who: Identity, now: float) -> list[Effect]:
-        self._evidence.withdraw(who, now)
-        return self._objections.on_alive(message, now)
-
-    def accuse(self, accused: Iterable[Identity]) -> list[Effect]:
-        """Ask the voters, and the accused, whether these members are dead."""
-        lineage = self.view.lineage
-        to = [voter for voter in voters_of(self.view) if voter.id != self.me.id]
-        seated = [who for who in accused if self._is_seated(who)]
-        return [Send(self._address_of(voter), Proof(lineage, who)) for who in seated for voter in to]
 
     # Views
 
@@ -383,12 +306,9 @@ class Council:
     def _install(self, view: View, now: float) -> list[Effect]:
         was_member = self.is_member
         self.log.append(view)
-        self._voter.install(view, now)
-        self._proposer.reset()
-        self._objections.clear()
+        self.polls.install(view, now)
         self._roll.install(now)
         self._evidence.forget({member.identity for member in view.members}, now)
-        self._informed.clear()
         self._apply_at = now
         self._left &= {member.id for member in view.members}
         ended = self._end_lease(now)
@@ -399,20 +319,15 @@ class Council:
             self.has_departed = True
         elif was_member or held is None or held.incarnation > self.me.incarnation:
             self.ending = "the others went on without this node"
-        return [*ended, *self._persist()]
+        return [*ended, *self.polls.persist()]
 
     def _take_seat(self, now: float) -> list[Effect]:
-        self._lease.begin(self.view.number, lease_quorum(self.view))
-        self._renew_at = now
-        return [*self._persist(), InstallView(self.view), *self._renew(now)]
+        self._tenure.begin(self.view, now)
+        return [*self.polls.persist(), InstallView(self.view), *self._renew(now)]
 
     def _end_lease(self, now: float) -> list[Effect]:
-        if self._lease.is_valid(now):
-            self._unserved_since = now
-        elif self._lease.until > self._unserved_since:
-            self._unserved_since = self._lease.until
-        self._lease.begin(self.view.number, lease_quorum(self.view))
-        return [LeaseUntil(self._lease.until)]
+        self._tenure.begin(self.view, now)
+        return [LeaseUntil(self._tenure.until)]
 
     # Time
 
@@ -423,42 +338,28 @@ class Council:
             self.ending = "no quorum of the voters is left"
             self.is_welcome_back = False
             return effects
-        if now >= self._renew_at:
+        if now >= self._tenure.renew_at:
             effects += self._renew(now)
         if now >= self._apply_at:
             effects += self._repeat_wishes(now)
-        held = self._voter.due(self._excused(), now)
-        if held is not None:
-            effects += self._answer(held.message, held.address, now)
-        for message, address in self._objections.unanswered(now):
-            effects += self._answer(message, address, now)
-        return effects + self._consider(now)
+        return effects + self.polls.tick(now)
 
     def next_deadline(self, now: float) -> float:
         """Return when `tick` must be called again at the latest."""
         deadlines = [
-            self._voter.next_deadline(self._excused()),
-            self._objections.next_deadline(),
-            self._proposer.next_deadline(),
+            self.polls.next_deadline(),
             self._roll.next_deadline(now),
             self._apply_at,
         ]
         if self.is_member:
-            deadlines.append(self._renew_at)
+            deadlines.append(self._tenure.renew_at)
         return min(deadlines)
 
     def _renew(self, now: float) -> list[Effect]:
-        self._renew_at = now + self._profile.renewal
+        asked = self._tenure.ask(self.view, now)
         if not self.is_member or self._depart_by is not None:
             return []
-        view, round_ = self.view, self._lease.ask(now)
-        return [
-            Send(
-                self._address_of(voter),
-                Renew(view.lineage, view.number, round_, () if voter.id in self._informed else (view,)),
-            )
-            for voter in voters_of(view)
-        ]
+        return [Send(self._roll.address_of(voter), question) for voter, question in asked]
 
     def _repeat_wishes(self, now: float) -> list[Effect]:
         """Say again what this node wants of the others: to be in the view as it is, or out of it."""
@@ -475,108 +376,24 @@ class Council:
         else:
             self._apply_at = float("inf")
             return []
-        return [Send(self._address_of(other), message) for other in view.members if other.id != self.me.id]
+        return [Send(self._roll.address_of(other), message) for other in view.members if other.id != self.me.id]
 
     def _is_beyond_hope(self, now: float) -> bool:
         """Return whether this lineage can never decide anything again, and so never serve."""
         if self.unserved(now) < 2 * promise_seconds(self._profile):
             return False
-        proven = self._evidence.proven
-        possible: list[Identity] = []
-        for voter in voters_of(self.view):
-            if voter.id in self._left:
-                continue
-            if voter.identity not in proven:
-                possible.append(voter.identity)
-            elif voter.has_record:
-                possible.append((voter.id, voter.incarnation + 1))
-        return not is_quorum(self.view, possible, proven)
+        return not can_ever_decide(self.view, self._evidence.proven, self._left)
 
     # What to propose
-
-    def _consider(self, now: float) -> list[Effect]:
-        return self._proposer.consider(self._agenda(now), self.me.identity, now)
-
-    def _agenda(self, now: float) -> Agenda:
-        view, proven, frozen = self.view, self._evidence.proven, self._voter.frozen
-        wish = self._roll.wish({*proven, *frozen}, now)
-        wished = {member.identity for member in wish}
-        removed = {member.identity for member in view.members if member.identity not in wished}
-        known = {member.identity for member in view.members}
-        return Agenda(
-            view,
-            wish,
-            is_pressing=self._is_pressing,
-            is_departure=removed <= {*proven, *self._roll.released} and wished <= known,
-            dead=tuple(sorted(voter.identity for voter in voters_of(view) if voter.identity in proven)),
-            rank=self._rank(now),
-        )
-
-    @property
-    def _is_pressing(self) -> bool:
-        """Whether this voter must see to it that there is a next view, whoever began with it.
-
-        A sealed voter renews no lease, and one that has frozen a member not that one's. If the
-        proposer is gone, or its last word was lost, nobody else might ever wish for a view.
-        """
-        return self._voter.is_sealed or bool(self._voter.frozen)
-
-    def _rank(self, now: float) -> int | None:
-        """Return this node's place among the voters that can answer, if they are a quorum."""
-        if not self.is_voter or (self._depart_by is not None and len(self.view.members) == 1):
-            return None
-        proven = self._evidence.proven
-        back = {member.id: member for member in self._roll.applicants(now)}
-        answering: list[Identity] = []
-        for voter in voters_of(self.view):
-            again = back.get(voter.id)
-            if voter.id == self.me.id:
-                answering.append(self.me.identity)
-            elif voter.identity not in proven and not self._roll.is_suspect(voter, now):
-                answering.append(voter.identity)
-            elif voter.has_record and again is not None and again.incarnation > voter.incarnation:
-                answering.append(again.identity)
-        return answering.index(self.me.identity) if is_quorum(self.view, answering, proven) else None
 
     # Plumbing
 
     def meet(self, now: float, *, is_reply: bool) -> Meet:
         """Return how this node presents its lineage to others."""
         view = self.view
-        at = tuple(self._address_of(voter) for voter in voters_of(view))
+        at = tuple(self._roll.address_of(voter) for voter in voters_of(view))
         return Meet(view.lineage, view.number, len(view.members), self.is_serving(now), is_reply, at)
-
-    def _is_seated(self, who: Identity) -> bool:
-        held = self.view.member(who[0])
-        return held is not None and held.identity == who
 
     def _is_voice(self, who: Identity) -> bool:
         """Return whether this run speaks for a voter: it is the one in the view, or a later one."""
         return any(voter.id == who[0] and voter.incarnation <= who[1] for voter in voters_of(self.view))
-
-    def _is_doubtful(self, who: Identity) -> bool:
-        """Return whether something here speaks against the death of this run."""
-        return self._evidence.is_connected(who) and who not in self._evidence.proven
-
-    def _excused(self) -> set[Identity]:
-        return {*self._evidence.proven, *self._roll.released}
-
-    def _address_of(self, member: Member) -> str:
-        if member.id == self.me.id:
-            return self.me.address
-        incarnation, address = self._addresses.get(member.id, (0, ""))
-        return address if incarnation >= member.incarnation else member.address
-
-    def _address_of_run(self, who: Identity) -> str:
-        held = self.view.member(who[0])
-        return self._address_of(held) if held is not None else ""
-
-    def _persist(self, then: tuple[Send, ...] = ()) -> list[Effect]:
-        if not self.me.has_record:
-            return list(then)
-        return [Persist(self._voter.record(self.me.incarnation), then)]
-
-    def _say(self, address: str, answer: Promised | Accepted | Nack) -> list[Effect]:
-        """Send a vote, once it is on disk; a refusal binds nobody and leaves at once."""
-        send = Send(address, answer)
-        return [send] if isinstance(answer, Nack) else self._persist((send,))

@@ -22,42 +22,17 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .agenda import Agenda
 from .agreement_messages import Accept, Accepted, Ballot, Nack, Prepare, Promised, Vote
 from .effects import Effect, Send
 from .member import Identity, Member, View
 from .profile import Profile
 from .quorum import is_quorum, voters_of
 
-__all__ = ["Agenda", "Proposer"]
+__all__ = ["Proposer"]
 
 _SETTLE_TIMES_MAX = 5
 """Wishes that go on changing are put off for at most so many times the settling time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Agenda:
-    """What a node would have decided, and whether it is its turn.
-
-    Attributes:
-        view: The view in force.
-        wish: The members that the next one should have, in order of seniority.
-        is_pressing: Whether there has to be a next one, even if nothing else is wished for.
-        is_departure: Whether the change needs hardly any time to settle.
-        dead: The voters that are proven dead, in order.
-        rank: This node's place among the live voters; None if it must not propose now.
-    """
-
-    view: View
-    wish: tuple[Member, ...]
-    is_pressing: bool
-    is_departure: bool
-    dead: tuple[Identity, ...]
-    rank: int | None
-
-    @property
-    def is_void(self) -> bool:
-        """Whether nothing is to be decided, or not by this node."""
-        return self.rank is None or (self.wish == self.view.members and not self.is_pressing)
 
 
 @dataclass(slots=True)

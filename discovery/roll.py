@@ -21,12 +21,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from .claim import Claim
-from .member import Identity, Member
+from .member import Identity, Member, View
 from .profile import Profile
 from .quorum import voters_of
 from .viewlog import ViewLog
 
-__all__ = ["Roll"]
+__all__ = ["Application", "Roll"]
 
 _APPLICATION_RETRIES = 3.75
 """An application is forgotten so many retry times after its last repetition."""
@@ -36,7 +36,9 @@ _UNKNOWN_LEASES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class _Application:
+class Application:
+    """What somebody wants to be, and until when that is remembered."""
+
     member: Member
     until: float
 
@@ -44,15 +46,22 @@ class _Application:
 class Roll:
     """What one node knows of those who are or want to be members of its lineage."""
 
-    def __init__(self, profile: Profile, log: ViewLog, now: float) -> None:
+    def __init__(self, me: Member, profile: Profile, log: ViewLog, now: float) -> None:
         """Start with the members of the log's last view, all of them trusted."""
+        self.me = me
         self.released: set[Identity] = set()
         self._profile = profile
         self._log = log
         self._installed_at = now
-        self._applications: dict[str, _Application] = {}
+        self._applications: dict[str, Application] = {}
         self._claims: dict[str, Claim] = {}
         self._heard: dict[Identity, float] = {}
+        self._addresses: dict[str, tuple[int, str]] = {}
+
+    @property
+    def view(self) -> View:
+        """The view in force."""
+        return self._log.last
 
     # What is heard
 
@@ -72,9 +81,26 @@ class Roll:
         """Take over what SWIM believes."""
         self._claims = {claim.id: claim for claim in claims}
 
-    def heard(self, who: Identity, now: float) -> None:
-        """This run has spoken."""
-        self._heard[who] = now
+    def heard(self, sender: Claim, now: float) -> bool:
+        """Take note that this run has spoken; return whether it is the latest of its node."""
+        incarnation, _ = self._addresses.get(sender.id, (0, ""))
+        if sender.incarnation < incarnation:
+            return False
+        self._addresses[sender.id] = sender.incarnation, sender.address
+        self._heard[sender.identity] = now
+        return True
+
+    def address_of(self, member: Member) -> str:
+        """Return where a member, or a later run of its node, is heard now."""
+        if member.id == self.me.id:
+            return self.me.address
+        incarnation, address = self._addresses.get(member.id, (0, ""))
+        return address if incarnation >= member.incarnation else member.address
+
+    def address_of_run(self, who: Identity) -> str:
+        """Return where a run is heard; empty if it is not in the view."""
+        held = self.view.member(who[0])
+        return self.address_of(held) if held is not None else ""
 
     def apply(self, member: Member, now: float) -> bool:
         """Remember for a while what someone wants to be; return whether it may be considered."""
@@ -89,10 +115,15 @@ class Roll:
         elif held.key != member.key:
             return False
         until = now + _APPLICATION_RETRIES * self._profile.retry
-        self._applications[member.id] = _Application(member, until)
+        self._applications[member.id] = Application(member, until)
         return True
 
     # What follows
+
+    def is_seated(self, who: Identity) -> bool:
+        """Return whether the view names this very run."""
+        held = self.view.member(who[0])
+        return held is not None and held.identity == who
 
     def is_suspect(self, member: Member, now: float) -> bool:
         """Return whether this run does not seem to live, by SWIM or for want of any word."""

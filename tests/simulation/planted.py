@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from ringcast.discovery import quorum
-from ringcast.discovery.agreement_messages import Denial
-from ringcast.discovery.council import Council
-from ringcast.discovery.effects import Effect
+from ringcast.discovery.agenda import Agenda
+from ringcast.discovery.agreement_messages import Accept, Denial
+from ringcast.discovery.effects import Effect, Record
 from ringcast.discovery.member import Identity, Member, View
-from ringcast.discovery.proposer import Agenda, Proposer
-from ringcast.discovery.roll import Roll
+from ringcast.discovery.polls import Polls
+from ringcast.discovery.proposer import Proposer
+from ringcast.discovery.roll import Application, Roll
 from ringcast.discovery.voter import Voter
 from ringcast.runtime.handoff import Handoff
 from tests.simulation.world import Machine, Process, World, Write
@@ -35,7 +36,10 @@ def no_lease_check(patch: Patch) -> None:
 
 
 def no_promise(patch: Patch) -> None:
-    patch.setattr(Voter, "_acceptable_at", lambda self, message, excused: self._silent_until)
+    def acceptable_at(self: Voter, message: Accept, excused: Collection[Identity]) -> float:
+        return self._silent_until
+
+    patch.setattr(Voter, "_acceptable_at", acceptable_at)
 
 
 def no_seal_and_no_carry_over(patch: Patch) -> None:
@@ -47,16 +51,25 @@ def no_seal_and_no_carry_over(patch: Patch) -> None:
         self.vote = vote
         return denial
 
+    def carry_over(self: Voter, now: float) -> None:
+        self._promises.clear()
+
     patch.setattr(Voter, "renew", renew_sealed)
-    patch.setattr(Voter, "_carry_over", lambda self, now: self._promises.clear())
+    patch.setattr(Voter, "_carry_over", carry_over)
 
 
 def no_freeze(patch: Patch) -> None:
-    patch.setattr(Voter, "_freeze", lambda self, left_out: None)
+    def freeze(self: Voter, left_out: Collection[Identity]) -> None:
+        return
+
+    patch.setattr(Voter, "_freeze", freeze)
 
 
 def no_drain_barrier(patch: Patch) -> None:
-    patch.setattr(Handoff, "_waiting", lambda self: 0)
+    def waiting(self: Handoff) -> int:
+        return 0
+
+    patch.setattr(Handoff, "_waiting", waiting)
 
 
 def forgotten_fsync(patch: Patch) -> None:
@@ -70,13 +83,15 @@ def forgotten_fsync(patch: Patch) -> None:
 
 
 def incarnation_reset(patch: Patch) -> None:
-    patch.setattr(World, "_incarnation", lambda self, wall, record: wall if record is None else record.incarnation)
+    def incarnation(self: World, wall: int, record: Record | None) -> int:
+        return wall if record is None else record.incarnation
+
+    patch.setattr(World, "_incarnation", incarnation)
 
 
 def double_join(patch: Patch) -> None:
     def apply_anyone(self: Roll, member: Member, now: float) -> bool:
-        pending: Any = __import__("ringcast.discovery.roll", fromlist=["_Application"])._Application
-        self._applications[member.id] = pending(member, now + 3.75 * self._profile.retry)
+        self._applications[member.id] = Application(member, now + 3.75 * self._profile.retry)
         return True
 
     def consider(self: Roll, members: dict[str, Member], applicant: Member, out: set[Identity]) -> None:
@@ -87,7 +102,10 @@ def double_join(patch: Patch) -> None:
 
 
 def gate_before_batching(patch: Patch) -> None:
-    patch.setattr(World, "_may_release", lambda self, machine, process: process.view is not None)
+    def may(self: World, machine: Machine, process: Process) -> bool:
+        return process.view is not None
+
+    patch.setattr(World, "_may_release", may)
 
 
 def half_without_proof(patch: Patch) -> None:
@@ -139,7 +157,10 @@ def listener_closed_before_the_turns_ended(patch: Patch) -> None:
 
 
 def orphan_not_finished(patch: Patch) -> None:
-    patch.setattr(Council, "_is_pressing", property(lambda self: bool(self.frozen)))
+    def is_pressing(self: Polls) -> bool:
+        return bool(self.voter.frozen)
+
+    patch.setattr(Polls, "is_pressing", property(is_pressing))
 
 
 PLANTED: dict[str, Callable[[Patch], None]] = {

@@ -55,7 +55,7 @@ def numbers(world: World, *names: str) -> list[int]:
 
 def sealed(world: World, name: str) -> bool:
     process = world.machines[name].process
-    return process is not None and process.core.council is not None and process.core.council.is_sealed
+    return process is not None and process.core.council is not None and process.core.council.polls.voter.is_sealed
 
 
 def excluded_while_leased() -> None:

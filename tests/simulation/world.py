@@ -636,7 +636,7 @@ class World:
                 found.append(f"{machine.name} belongs to no lineage")
             elif sorted(member.identity for member in council.view.members) != members:
                 found.append(f"{machine.name} has view {council.view.number} of {[m.id for m in council.view.members]}")
-            elif council.is_sealed or council.frozen:
+            elif council.polls.is_pressing:
                 found.append(f"{machine.name} is sealed or frozen")
             elif not council.is_serving(self.local(machine)):
                 found.append(f"{machine.name} has no lease")
