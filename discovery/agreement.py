@@ -170,8 +170,8 @@ class Agreement:
         """
         if self._council is None:
             return []
-        self._council.is_welcome_back = False
-        return self._start_over(why, now)
+        self._council.ending, self._council.is_welcome_back = why, False
+        return self._conclude([], now)
 
     def refused(self, address: str, now: float) -> list[Effect]:
         """A fresh connection to the address was refused."""
@@ -216,10 +216,11 @@ class Agreement:
             effects += self._applicant.tick(now)
             if self._applicant.is_due(now):
                 effects += self._found(now)
-        elif self._council is not None:
-            effects += self._council.tick(now)
-            if now >= self._meet_at:
-                effects += self._meet_strangers(now)
+            return self._conclude(effects, now)
+        assert self._council is not None, "a node looks for a lineage or has one"
+        effects += self._council.tick(now)
+        if now >= self._meet_at:
+            effects += self._meet_strangers(now)
         return self._conclude(effects, now)
 
     def next_deadline(self, now: float) -> float:

@@ -94,6 +94,11 @@ class Applicant:
         self._peers: tuple[str, ...] = ()
 
     @property
+    def is_candidate(self) -> bool:
+        """Whether this node may found a lineage: one that leaves would leave nobody in it."""
+        return self._founding.is_allowed and not self.me.leaving
+
+    @property
     def lineage(self) -> str | None:
         """The lineage that it applies to, if it has found one."""
         return self._target.lineage if self._target is not None else None
@@ -136,7 +141,7 @@ class Applicant:
 
     def _knock(self, now: float) -> list[Effect]:
         if self._target is None:
-            hello = Hello(self.me, self._give_vote(now), self._founding.is_allowed)
+            hello = Hello(self.me, self._give_vote(now), self.is_candidate)
             return [Send(address, hello) for address in self._peers]
         application = Apply(self._target.lineage, 0, self.me, self._charter)
         at = {*self._peers, *self._target.voters} - {self.me.address}
@@ -145,7 +150,7 @@ class Applicant:
     def is_due(self, now: float) -> bool:
         """Return whether this node must found a lineage now."""
         founding, window = self._founding, self._profile.discovery_window
-        if self._target is not None or not founding.is_allowed or self.me.leaving:
+        if self._target is not None or not self.is_candidate:
             return False
         if not founding.has_discovery:
             return True
@@ -172,7 +177,7 @@ class Applicant:
                 for node_id, heard in self._heard.items()
                 if heard.is_candidate and now < heard.at + _LOWER_ID_WINDOWS * window
             ]
-            mine = [self.me.id] if self._founding.is_allowed else []
+            mine = [self.me.id] if self.is_candidate else []
             self._vote = min((*recent, *mine), default="")
             self._voted_at = now
         return self._vote

@@ -512,6 +512,9 @@ def test_an_operator_may_give_a_lineage_up() -> None:
     [fence] = of(SelfFence, bench.core.dissolve("told to", bench.now))
     assert fence.why == "told to"
     assert bench.core.dissolve("again", bench.now) == []
+    bench = member(B, C)
+    bench.local(bench.core.release(bench.now))
+    assert Depart() in bench.core.dissolve("told to", bench.now)
 
 
 # Lineages that meet

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 
 from ringcast.discovery.member import Member, View
 from ringcast.discovery.profile import LOCAL
@@ -149,3 +151,11 @@ def test_a_new_run_and_a_new_lineage_begin_with_nothing() -> None:
 
 def test_every_state_has_its_rule() -> None:
     assert ON_VIEW.keys() == {(place, is_mine) for place in Place for is_mine in (True, False)}
+
+
+def test_the_page_shows_the_same_table() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "agreement.md").read_text()
+    rows = re.findall(r"^\| ([A-Z]+) \| ([A-Z]+) \| ([A-Z]+) \|$", page, re.MULTILINE)
+    assert {(Place[row[0]], True): Place[row[1]] for row in rows} | {
+        (Place[row[0]], False): Place[row[2]] for row in rows
+    } == ON_VIEW
