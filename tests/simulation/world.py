@@ -123,6 +123,7 @@ class World:
         self.late = 0.0
         self.fsync = 0.002
         self.mistakes = 0.0
+        self.patience = 2.5 * SENSE_INTERVAL, 5.0 * SENSE_INTERVAL
         self.founding = Founding()
         self.checker = Checker()
         self.drop: Callable[[str, str, object], bool] = lambda source, target, message: False
@@ -549,7 +550,7 @@ class World:
                 process.core.evidence.ended(held[0], self.local(machine), by_peer=False)
             process.connections[other.name] = who, there.run
             process.core.evidence.connected(who, other.address)
-        patience = self.rng.uniform(2.5, 5.0) * SENSE_INTERVAL
+        patience = self.rng.uniform(*self.patience)
         ignored_until = self.now + self.rng.uniform(0.2, 2.0) if self.rng.random() < self.mistakes else 0.0
         _, _, ignored = process.seen.get(other.name, (None, 0.0, 0.0))
         process.seen[other.name] = (
