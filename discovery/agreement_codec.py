@@ -39,13 +39,13 @@ from .agreement_messages import (
 from .fields import address_of, array_of, flag_of, node_id_of, number_of, pack_member, text_of, unpack_member
 from .member import Identity, View
 
-__all__ = ["AGREEMENT_KINDS", "pack_agreement", "unpack_agreement"]
+__all__ = ["AGREEMENT_KINDS", "BALLOT", "VIEW", "VOTE", "Field", "maybe", "pack_agreement", "unpack_agreement"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Field(Generic[T]):
+class Field(Generic[T]):
     """How one kind of value travels; `read` raises `ValueError` for anything else."""
 
     write: Callable[[T], object]
@@ -56,12 +56,13 @@ def _as_it_is(value: object) -> object:
     return value
 
 
-def _tuple_of(part: _Field[T]) -> _Field[tuple[T, ...]]:
-    return _Field(lambda values: [*map(part.write, values)], lambda value: tuple(map(part.read, array_of(value))))
+def _tuple_of(part: Field[T]) -> Field[tuple[T, ...]]:
+    return Field(lambda values: [*map(part.write, values)], lambda value: tuple(map(part.read, array_of(value))))
 
 
-def _maybe(part: _Field[T]) -> _Field[T | None]:
-    return _Field(
+def maybe(part: Field[T]) -> Field[T | None]:
+    """Return how a value travels that may be missing."""
+    return Field(
         lambda value: None if value is None else part.write(value),
         lambda value: None if value is None else part.read(value),
     )
@@ -104,19 +105,19 @@ def _read_charter(value: object) -> Charter:
     return Charter(text_of(config), text_of(store))
 
 
-_TEXT: _Field[str] = _Field(_as_it_is, text_of)
-_NUMBER: _Field[int] = _Field(_as_it_is, number_of)
-_FLAG: _Field[bool] = _Field(_as_it_is, flag_of)
-_ADDRESS: _Field[str] = _Field(_as_it_is, address_of)
-_MEMBER = _Field(pack_member, unpack_member)
-_IDENTITY: _Field[Identity] = _Field(list, _read_identity)
-_VIEW = _Field(_write_view, _read_view)
-_BALLOT = _Field(_write_ballot, _read_ballot)
-_VOTE = _Field(_write_vote, _read_vote)
-_CHARTER: _Field[Charter] = _Field(lambda charter: [charter.config, charter.store], _read_charter)
-_DENIAL: _Field[Denial] = _Field(int, lambda value: Denial(number_of(value)))
+_TEXT: Field[str] = Field(_as_it_is, text_of)
+_NUMBER: Field[int] = Field(_as_it_is, number_of)
+_FLAG: Field[bool] = Field(_as_it_is, flag_of)
+_ADDRESS: Field[str] = Field(_as_it_is, address_of)
+_MEMBER = Field(pack_member, unpack_member)
+_IDENTITY: Field[Identity] = Field(list, _read_identity)
+VIEW = Field(_write_view, _read_view)
+BALLOT = Field(_write_ballot, _read_ballot)
+VOTE = Field(_write_vote, _read_vote)
+_CHARTER: Field[Charter] = Field(lambda charter: [charter.config, charter.store], _read_charter)
+_DENIAL: Field[Denial] = Field(int, lambda value: Denial(number_of(value)))
 
-_LAYOUTS: dict[type[AgreementMessage], tuple[_Field[Any], ...]] = {
+_LAYOUTS: dict[type[AgreementMessage], tuple[Field[Any], ...]] = {
     Hello: (_MEMBER, _TEXT, _FLAG),
     Meet: (_TEXT, _NUMBER, _NUMBER, _FLAG, _FLAG, _tuple_of(_ADDRESS)),
     Apply: (_TEXT, _NUMBER, _MEMBER, _CHARTER),
@@ -125,15 +126,15 @@ _LAYOUTS: dict[type[AgreementMessage], tuple[_Field[Any], ...]] = {
     Release: (_TEXT, _NUMBER),
     Proof: (_TEXT, _IDENTITY),
     Alive: (_TEXT, _IDENTITY),
-    Renew: (_TEXT, _NUMBER, _NUMBER, _tuple_of(_VIEW)),
+    Renew: (_TEXT, _NUMBER, _NUMBER, _tuple_of(VIEW)),
     Renewed: (_TEXT, _NUMBER, _NUMBER),
     NotRenewed: (_TEXT, _NUMBER, _DENIAL),
-    Prepare: (_TEXT, _NUMBER, _BALLOT, _tuple_of(_IDENTITY)),
-    Promised: (_TEXT, _NUMBER, _BALLOT, _maybe(_VOTE)),
-    Accept: (_TEXT, _NUMBER, _BALLOT, _VIEW, _tuple_of(_IDENTITY)),
-    Accepted: (_TEXT, _NUMBER, _BALLOT),
-    Nack: (_TEXT, _NUMBER, _BALLOT, _maybe(_BALLOT), _tuple_of(_IDENTITY)),
-    Decided: (_TEXT, _tuple_of(_VIEW), _FLAG),
+    Prepare: (_TEXT, _NUMBER, BALLOT, _tuple_of(_IDENTITY)),
+    Promised: (_TEXT, _NUMBER, BALLOT, maybe(VOTE)),
+    Accept: (_TEXT, _NUMBER, BALLOT, VIEW, _tuple_of(_IDENTITY)),
+    Accepted: (_TEXT, _NUMBER, BALLOT),
+    Nack: (_TEXT, _NUMBER, BALLOT, maybe(BALLOT), _tuple_of(_IDENTITY)),
+    Decided: (_TEXT, _tuple_of(VIEW), _FLAG),
     Fetch: (_TEXT, _NUMBER),
 }
 

@@ -91,8 +91,13 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class DrainedSeen:
-    """Your word of that number has arrived."""
+    """Your word of that number has arrived.
 
+    It names the run that spoke: another one may be heard at that address by now, and must not
+    take this for an answer to its own word.
+    """
+
+    who: Identity
     seq: int
 
 
@@ -180,7 +185,8 @@ class Handoff:
 
     def fence(self) -> None:
         """This run is over: all that was here is gone, and none of it was handed over."""
-        self.places = [Place.REMOTE] * len(self.places)
+        # In place: others read this list.
+        self.places[:] = [Place.REMOTE] * len(self.places)
         self._me = self._view = None
         self._words.clear()
         self._seen.clear()
@@ -203,7 +209,8 @@ class Handoff:
         view = self._view
         member = view.member(sender[0]) if view is not None else None
         if isinstance(message, DrainedSeen):
-            self._seen[sender] = max(message.seq, self._seen.get(sender, 0))
+            if message.who == self._me:
+                self._seen[sender] = max(message.seq, self._seen.get(sender, 0))
             return []
         if view is None or message.lineage != view.lineage:
             return []
@@ -213,7 +220,7 @@ class Handoff:
         if member is None or member.identity != sender:
             # It is ahead of this member, who will need its word under a view that names it.
             return []
-        return [Tell(member, DrainedSeen(message.seq)), *self._open()]
+        return [Tell(member, DrainedSeen(sender, message.seq)), *self._open()]
 
     # Time
 

@@ -61,9 +61,9 @@ def tell(seed: int, prepare: Callable[[World], None] | None = None) -> Told:
     if world.run(RECOVERY_SECONDS, lambda: not world.trouble()) >= RECOVERY_SECONDS:
         raise Stuck("; ".join(world.trouble()))
     world.run(1.0)
-    trouble = world.trouble()
-    if trouble:
-        raise Stuck("it did not last: " + "; ".join(trouble))
+    # Somebody may be leaving at this very moment.
+    if world.run(2.0, lambda: not world.trouble()) >= 2.0:
+        raise Stuck("it did not last: " + "; ".join(world.trouble()))
     return Told(world, faults)
 
 
