@@ -84,7 +84,7 @@ class Agreement:
             rng: Where chance comes from.
             now: Seconds.
             founding: Whether this node may found a lineage, and when; None: after one window.
-            charter: What all members must have in common.
+            charter: What all members must have in common; its lease is taken from `profile`.
             record: What was found on disk; None if there is nothing.
             trusts_refusal: Whether refused connections prove a death.
         """
@@ -95,7 +95,11 @@ class Agreement:
         self._profile = profile
         self._rng = rng
         self._founding = founding if founding is not None else Founding()
-        self._charter = charter if charter is not None else Charter()
+        self._charter = replace(
+            charter if charter is not None else Charter(),
+            lease_ms=round(profile.lease * 1000),
+            drift_ppm=round(profile.clock_drift * 1_000_000),
+        )
         self._started_at = now
         self._first_incarnation = me.incarnation
         self._claims: tuple[Claim, ...] = ()
@@ -171,6 +175,17 @@ class Agreement:
         if self._council is None:
             return []
         self._council.ending, self._council.is_welcome_back = why, False
+        return self._conclude([], now)
+
+    def start_over(self, why: str, now: float) -> list[Effect]:
+        """End this run, because the shell cannot go on with it, and come back as another one.
+
+        The new run applies where the old one was a member. To the others this is a crash with
+        proof.
+        """
+        if self._council is None:
+            return self._go_on_anew(why, now, self.lineage)
+        self._council.ending = why
         return self._conclude([], now)
 
     def refused(self, address: str, now: float) -> list[Effect]:

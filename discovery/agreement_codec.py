@@ -101,8 +101,12 @@ def _read_vote(value: object) -> Vote:
 
 
 def _read_charter(value: object) -> Charter:
-    config, store = array_of(value, 2)
-    return Charter(text_of(config), text_of(store))
+    config, store, lease_ms, drift_ppm = array_of(value, 4)
+    return Charter(text_of(config), text_of(store), number_of(lease_ms), number_of(drift_ppm))
+
+
+def _write_charter(charter: Charter) -> object:
+    return [charter.config, charter.store, charter.lease_ms, charter.drift_ppm]
 
 
 _TEXT: Field[str] = Field(_as_it_is, text_of)
@@ -114,7 +118,7 @@ _IDENTITY: Field[Identity] = Field(list, _read_identity)
 VIEW = Field(_write_view, _read_view)
 BALLOT = Field(_write_ballot, _read_ballot)
 VOTE = Field(_write_vote, _read_vote)
-_CHARTER: Field[Charter] = Field(lambda charter: [charter.config, charter.store], _read_charter)
+_CHARTER: Field[Charter] = Field(_write_charter, _read_charter)
 _DENIAL: Field[Denial] = Field(int, lambda value: Denial(number_of(value)))
 
 _LAYOUTS: dict[type[AgreementMessage], tuple[Field[Any], ...]] = {

@@ -67,10 +67,14 @@ class Charter:
     Attributes:
         config: Digest of what ownership rests on: partitions, virtual nodes, hash, `split_brain`.
         store: Which store holds durable state; empty if there is none.
+        lease_ms: L. A voter's promise must outlast the lease of whoever it renews.
+        drift_ppm: rho in millionths, for the same reason.
     """
 
     config: str = ""
     store: str = ""
+    lease_ms: int = 0
+    drift_ppm: int = 0
 
 
 class Denial(enum.IntEnum):

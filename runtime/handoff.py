@@ -142,13 +142,23 @@ class Handoff:
         partitions: int,
         profile: Profile,
         rng: random.Random,
+        members_min: int = 1,
     ) -> None:
-        """Start with nothing; `owners_of` gives the owner's id for each partition of a view."""
+        """Start with nothing.
+
+        Args:
+            owners_of: Gives the owner's id for each partition of a view.
+            partitions: How many there are.
+            profile: The protocol's numbers.
+            rng: Where chance comes from.
+            members_min: A view of fewer members gives nothing to anybody (`split_brain="static:q"`).
+        """
         self.places = [Place.REMOTE] * partitions
         self.opened_in = [0] * partitions
         self._owners_of = owners_of
         self._profile = profile
         self._rng = rng
+        self._members_min = members_min
         self._me: Identity | None = None
         self._view: View | None = None
         self._mine: list[bool] = [False] * partitions
@@ -173,7 +183,8 @@ class Handoff:
         self._view = view
         named = {member.identity for member in view.members}
         self._words = {who: word for who, word in self._words.items() if who in named}
-        self._mine = [owner == me[0] for owner in self._owners_of(view)]
+        is_enough = len(view.members) >= self._members_min
+        self._mine = [is_enough and owner == me[0] for owner in self._owners_of(view)]
         effects: list[HandoffEffect] = []
         for partition, before in enumerate(self.places):
             after = self.places[partition] = ON_VIEW[before, self._mine[partition]]

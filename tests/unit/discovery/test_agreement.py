@@ -54,6 +54,7 @@ from ringcast.discovery.profile import LOCAL
 
 NOW = 100.0
 P = promise_seconds(LOCAL)
+CHARTER = Charter(lease_ms=1000, drift_ppm=5000)
 ME, B, C, D = (Member(name, f"{name}:1", {}, i, key=b"k") for i, name in enumerate("mbcd", 1))
 X = "018bcfe6f32f95eb46ba0d3f6571d961"
 E = TypeVar("E", bound=Effect)
@@ -164,7 +165,7 @@ def test_it_greets_applies_and_enters() -> None:
     assert bench.told(0) == [("b:1", Hello(ME, "m", True))]
     bench.hear(B, Meet(X, 4, 1, True, True, ("b:1",)))
     assert bench.core.lineage == X
-    assert bench.told(0) == [("b:1", Apply(X, 0, ME, Charter()))]
+    assert bench.told(0) == [("b:1", Apply(X, 0, ME, CHARTER))]
     assert bench.hear(B, Decided(X, ())) == []
     assert bench.hear(B, Decided(X, (view(4, B),))) == []
     assert bench.hear(B, Decided(X, (view(4, replace(ME, incarnation=0), B),))) == []
@@ -185,7 +186,7 @@ def test_what_it_is_changes_before_it_belongs_anywhere() -> None:
 def test_whoever_does_not_fit_is_told_so_and_says_so() -> None:
     bench = alone()
     lineage = bench.core.lineage or ""
-    [(address, answer)] = bench.said(B, Apply(lineage, 0, B, Charter(config="other")))
+    [(address, answer)] = bench.said(B, Apply(lineage, 0, B, replace(CHARTER, config="other")))
     assert address == "b:1"
     assert isinstance(answer, Unfit)
     [warning] = of(Warn, Bench().hear(B, answer))
@@ -282,27 +283,27 @@ def test_votes_are_on_disk_before_they_are_cast() -> None:
 
 def test_applicants_are_answered_until_they_are_in() -> None:
     bench = member(B, C)
-    [(address, answer)] = bench.said(D, Apply(X, 0, D, Charter()))
+    [(address, answer)] = bench.said(D, Apply(X, 0, D, CHARTER))
     assert address == "d:1"
     assert isinstance(answer, Meet)
-    assert bench.said(C, Apply(X, 0, D, Charter())) == []
-    assert bench.said(B, Apply(X, 5, B, Charter())) == []
-    assert bench.said(B, Apply(X, 0, B, Charter())) == [("b:1", Decided(X, (view(5, ME, B, C),)))]
+    assert bench.said(C, Apply(X, 0, D, CHARTER)) == []
+    assert bench.said(B, Apply(X, 5, B, CHARTER)) == []
+    assert bench.said(B, Apply(X, 0, B, CHARTER)) == [("b:1", Decided(X, (view(5, ME, B, C),)))]
     bench.hear(B, Decided(X, (view(6, ME, B),)))
     news = ("c:1", Decided(X, (view(5, ME, B, C), view(6, ME, B))))
-    assert bench.said(C, Apply(X, 0, C, Charter()))[:2] == [news, ("c:1", Spent(X, C.identity))]
+    assert bench.said(C, Apply(X, 0, C, CHARTER))[:2] == [news, ("c:1", Spent(X, C.identity))]
     older = replace(B, incarnation=0)
-    assert bench.said(older, Apply(X, 0, older, Charter())) == []
+    assert bench.said(older, Apply(X, 0, older, CHARTER)) == []
 
 
 def test_a_newer_run_is_proof_that_the_older_one_is_over() -> None:
-    for word in (Apply(X, 0, replace(B, incarnation=9), Charter()), Hello(replace(B, incarnation=9), "", True)):
+    for word in (Apply(X, 0, replace(B, incarnation=9), CHARTER), Hello(replace(B, incarnation=9), "", True)):
         bench = member(B, C)
         bench.hear(replace(B, incarnation=9), word)
         assert list(bench.core.evidence.proven) == [B.identity]
     stranger = replace(B, incarnation=9, key=b"other")
     bench = member(B, C)
-    bench.hear(stranger, Apply(X, 0, stranger, Charter()))
+    bench.hear(stranger, Apply(X, 0, stranger, CHARTER))
     bench.hear(stranger, Hello(stranger, "", True))
     assert bench.core.evidence.proven == {}
     assert bench.hear(C, Hello(stranger, "", True)) == []
@@ -335,8 +336,8 @@ def test_its_record_is_applied_for_until_the_view_shows_it() -> None:
     bench.core.change(replace(ME, labels={"x": "1"}), bench.now)
     mine = bench.core.me
     words = bench.told(LOCAL.retry)
-    assert ("b:1", Apply(X, 5, mine, Charter())) in words
-    assert ("c:1", Apply(X, 5, mine, Charter())) in words
+    assert ("b:1", Apply(X, 5, mine, CHARTER)) in words
+    assert ("c:1", Apply(X, 5, mine, CHARTER)) in words
     bench.hear(B, Decided(X, (view(6, mine, B, C),)))
     assert [word for _, word in bench.told(2.0) if isinstance(word, Apply)] == []
 
@@ -458,7 +459,7 @@ def test_a_restarted_voter_goes_back_to_its_lineage() -> None:
     record = Record(1, view(5, ME, B, C), Ballot(4, "b", 2), None)
     bench = Bench(again, record)
     assert bench.core.lineage == X
-    assert ("b:1", Apply(X, 5, again, Charter())) in bench.told(0)
+    assert ("b:1", Apply(X, 5, again, CHARTER)) in bench.told(0)
     assert bench.said(B, Prepare(X, 6, Ballot(3, "b", 2), ())) == [
         ("b:1", Nack(X, 6, Ballot(3, "b", 2), Ballot(4, "b", 2), ()))
     ]
@@ -477,7 +478,7 @@ def test_a_restarted_voter_that_was_replaced_applies_as_a_new_run() -> None:
     [fence] = of(SelfFence, effects)
     [*_, persist] = of(Persist, effects)
     assert persist.record == Record(fence.me.incarnation)
-    assert [send.message for send in persist.then] == [Apply(X, 0, fence.me, Charter())] * 2
+    assert [send.message for send in persist.then] == [Apply(X, 0, fence.me, CHARTER)] * 2
 
 
 def test_a_record_without_this_node_is_none() -> None:
@@ -515,6 +516,19 @@ def test_an_operator_may_give_a_lineage_up() -> None:
     bench = member(B, C)
     bench.local(bench.core.release(bench.now))
     assert Depart() in bench.core.dissolve("told to", bench.now)
+
+
+def test_a_shell_may_end_a_run_that_comes_back() -> None:
+    bench = member(B, C)
+    [fence] = of(SelfFence, bench.core.start_over("SWIM buried it", bench.now))
+    assert fence.me.incarnation > ME.incarnation
+    assert bench.core.lineage == X
+    [again] = of(SelfFence, bench.core.start_over("and once more", bench.now))
+    assert again.me.incarnation > fence.me.incarnation
+    assert bench.core.lineage == X
+    seeking = Bench()
+    assert of(SelfFence, seeking.core.start_over("early", NOW)) != []
+    assert seeking.core.lineage is None
 
 
 # Lineages that meet
@@ -577,7 +591,7 @@ def test_words_of_another_lineage_are_answered_by_meeting() -> None:
     [answer] = bench.said(D, Renewed("other", 4, 1))
     assert isinstance(answer[1], Meet)
     seeking = Bench()
-    assert seeking.said(D, Apply("other", 4, D, Charter())) == [("d:1", NotRenewed("other", 4, Denial.LEFT))]
+    assert seeking.said(D, Apply("other", 4, D, CHARTER)) == [("d:1", NotRenewed("other", 4, Denial.LEFT))]
     assert seeking.said(D, Renewed("other", 4, 1)) == []
 
 

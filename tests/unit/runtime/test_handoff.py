@@ -151,6 +151,15 @@ def test_a_new_run_and_a_new_lineage_begin_with_nothing() -> None:
     assert core.held == 0
 
 
+def test_a_view_of_too_few_members_gives_nothing_to_anybody() -> None:
+    core = Handoff(owners_of, 4, LOCAL, random.Random(1), members_min=2)
+    assert opened(core.install(view(1, ME), ME.identity, NOW)) == []
+    core.install(view(2, ME, B), ME.identity, NOW)
+    assert opened(drained(core, B, 2)) == [0, 2]
+    effects = core.install(view(3, ME), ME.identity, NOW)
+    assert [effect for effect in effects if isinstance(effect, Drain)] == [Drain(0), Drain(2)]
+
+
 def test_every_state_has_its_rule() -> None:
     assert ON_VIEW.keys() == {(place, is_mine) for place in Place for is_mine in (True, False)}
 
