@@ -107,6 +107,23 @@ def test_a_short_stop_changes_nothing_and_a_long_one_is_survived(seed: int) -> N
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_a_firewall_that_refuses_for_a_live_member_is_found_out(size: int, seed: int) -> None:
+    world = cluster(size, seed)
+    before = numbers(world)
+    world.reject("0", "2")
+    world.run(1.5)
+    for name in ("0", "2"):
+        process = world.machines[name].process
+        assert process is not None
+        assert process.core.evidence.proven == {}
+        assert is_serving(world, name)
+    world.heal()
+    world.run(5.0)
+    assert numbers(world) == before
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_minority_stops_within_its_lease_and_joins_again_by_itself(seed: int) -> None:
     world = cluster(5, seed)
     world.cut(["3", "4"])

@@ -117,6 +117,7 @@ class World:
         self.profile = profile
         self.machines: dict[str, Machine] = {}
         self.blocked: set[tuple[str, str]] = set()
+        self.rejected: set[tuple[str, str]] = set()
         self.loss = 0.0
         self.duplicates = 0.0
         self.delay = 0.001
@@ -248,10 +249,22 @@ class World:
                 if not is_one_way:
                     self.blocked.add((other, one))
 
+    def reject(self, one: str, other: str) -> None:
+        """A firewall between the two answers for the other with resets and refusals, though it lives."""
+        self.blocked |= {(one, other), (other, one)}
+        self.rejected |= {(one, other), (other, one)}
+        for name, peer in ((one, other), (other, one)):
+            machine = self.machines[name]
+            held = machine.process.connections.pop(peer, None) if machine.process is not None else None
+            if held is not None and machine.process is not None:
+                machine.process.core.evidence.ended(held[0], self.local(machine), by_peer=True)
+                self._wake(machine)
+
     def heal(self) -> None:
         """End every fault of the network and of the machines; who was stopped goes on."""
         self.note("heal", "")
         self.blocked.clear()
+        self.rejected.clear()
         self.loss = self.duplicates = self.late = self.mistakes = 0.0
         self.delay, self.fsync = 0.001, 0.002
         for name, machine in self.machines.items():
@@ -509,11 +522,14 @@ class World:
         self._later(partial(self._checked, machine, process, name, address), 2 * self._latency())
 
     def _checked(self, machine: Machine, process: Process, name: str, address: str) -> None:
-        if machine.process is not process or process.is_paused or not self.both_ways(machine.name, name):
+        is_rejected = (machine.name, name) in self.rejected
+        if machine.process is not process or process.is_paused:
+            return
+        if not is_rejected and not self.both_ways(machine.name, name):
             return
         there = self.machines[name].process
         now = self.local(machine)
-        if there is None:
+        if there is None or is_rejected:
             self.perform(machine, process, process.core.refused(address, now))
         elif not there.is_paused:
             self.perform(machine, process, process.core.answered(address, there.core.me.identity, now))
