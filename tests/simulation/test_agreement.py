@@ -15,7 +15,7 @@ from tests.simulation.schedules import SCHEDULES
 from tests.simulation.stories import Stuck, tell
 
 FIRST = int(os.environ.get("SEED", "0"))
-COUNT = int(os.environ.get("SEEDS", "20"))
+COUNT = int(os.environ.get("SEEDS", "8"))
 
 FOUND_BY = {
     "2 no lease check": 19,
@@ -25,11 +25,9 @@ FOUND_BY = {
     "6 no drain barrier": 10,
     "8 forgotten fsync": 49,
     "9 incarnation reset": 0,
-    "12 double join": 539,
     "14 gate before batching": 20,
     "half of the voters without proof": 22,
     "restarted run counted": 474,
-    "proof after the votes": 1767,
     "listener closed before the turns ended": 4,
     "orphan not finished": 275,
 }
@@ -65,8 +63,7 @@ def test_a_story_that_failed_once_ends_well(seed: int) -> None:
 
 
 def test_every_planted_mistake_is_looked_for() -> None:
-    assert FOUND_BY.keys() == PLANTED.keys()
-    assert SCHEDULES.keys() <= PLANTED.keys()
+    assert FOUND_BY.keys() | SCHEDULES.keys() == PLANTED.keys()
 
 
 @pytest.mark.parametrize("name", FOUND_BY)

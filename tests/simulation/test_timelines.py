@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from ringcast.discovery.claim import Claim
+from ringcast.discovery.effects import Effect
+from ringcast.discovery.member import Identity
+from ringcast.discovery.polls import Polls
 from ringcast.discovery.profile import LAN
 from ringcast.runtime.handoff import Place
+from tests.simulation.checkers import Violation
 from tests.simulation.world import PARTITIONS, World
 
-SEEDS = range(5)
+SEEDS = range(min(20, int(os.environ.get("SEEDS", "2"))))
 
 
 def cluster(size: int, seed: int, *, has_disk: bool = False) -> World:
@@ -121,6 +128,17 @@ def test_a_firewall_that_refuses_for_a_live_member_is_found_out(size: int, seed:
     world.heal()
     world.run(5.0)
     assert numbers(world) == before
+
+
+def test_without_objections_the_firewall_would_split_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say_nothing(self: Polls, who: Identity, sender: Claim, now: float) -> list[Effect]:
+        return []
+
+    monkeypatch.setattr(Polls, "on_accusation", say_nothing)
+    world = cluster(3, 1)
+    world.reject("0", "2")
+    with pytest.raises(Violation):
+        world.run(1.5)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
