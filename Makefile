@@ -10,7 +10,7 @@ SEED ?= 0
 SEEDS ?= 200
 
 .DEFAULT_GOAL := check
-.PHONY: setup demo test check lint coverage format bench simulate wheel
+.PHONY: setup demo test check lint coverage format bench hostile simulate wheel
 
 setup: .venv/dev
 
@@ -42,6 +42,9 @@ format: .venv/dev
 
 bench: .venv/runtime
 	$(BIN)/python -m benchmarks $(ARGS)
+
+hostile: .venv/dev
+	$(BIN)/python -m benchmarks.hostile $(ARGS)
 
 simulate: .venv/dev
 	SEED=$(SEED) SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation $(ARGS)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ringcast.errors import CodecError
 
 from .messages import HOOKS, HandlerOptions, Message, options_of
-from .naming import find_class, travels_by_value, wire_name
+from .naming import BY_VALUE, NAME_MAX, find_class, travels_by_value, wire_name
 from .placement import Placement, Ring
 from .supervision import Fatal, OneForOne, Strategy
 
@@ -44,6 +44,9 @@ class ClassOptions:
             ``on=`` for spawned ones.
         restart_on: Exceptions that fail the actor even when it was asked.
         name: The type's name on the wire, if given; not inherited.
+        expose: Whether clients, which are no members of the cluster, may call the messages that the body
+            of this very class defines; ``@handler(expose=…)`` says otherwise for one. Not inherited: what a
+            subclass adds or overrides is closed until it says so itself.
     """
 
     mailbox: int = 1000
@@ -52,6 +55,7 @@ class ClassOptions:
     placement: Placement = field(default_factory=Ring)
     restart_on: tuple[type[BaseException], ...] = ()
     name: str | None = None
+    expose: bool = False
 
 
 _defined: weakref.WeakSet[type[Actor]] = weakref.WeakSet()
@@ -61,8 +65,8 @@ _listeners: list[Callable[[], None]] = []
 class Actor:
     """Subclass it; public ``async def`` methods are messages, handled one at a time.
 
-    Class keywords: ``mailbox``, ``idle_after``, ``supervision``, ``placement``, ``restart_on``
-    and ``name``; see `ClassOptions`. Hooks: `on_start`, `on_stop`, `on_terminated`.
+    Class keywords: ``mailbox``, ``idle_after``, ``supervision``, ``placement``, ``restart_on``,
+    ``name`` and ``expose``; see `ClassOptions`. Hooks: `on_start`, `on_stop`, `on_terminated`.
 
     Attributes:
         context: The actor's door to the runtime; there before ``__init__`` runs.
@@ -97,7 +101,7 @@ def _checked_options(cls: type[Actor], keywords: dict[str, Any]) -> ClassOptions
             raise TypeError(
                 f"class {cls.__qualname__}: unknown option {keyword!r}; an actor class takes {', '.join(known)}"
             )
-    inherited = replace(cls.__class_options__, name=None)
+    inherited = replace(cls.__class_options__, name=None, expose=False)
     options = replace(inherited, **keywords)
 
     def refuse(option: str, what: str) -> TypeError:
@@ -121,11 +125,23 @@ def _checked_options(cls: type[Actor], keywords: dict[str, Any]) -> ClassOptions
         raise refuse("restart_on", "it takes a tuple of exception classes")
     if options.name is not None and (not isinstance(options.name, str) or not 0 < len(options.name) <= 200):
         raise refuse("name", "it takes a string of 1 to 200 characters")
+    if not isinstance(options.expose, bool):
+        raise refuse("expose", "it takes True, for clients to call its messages, or False")
     return options
 
 
 def _check_body(cls: type[Actor]) -> None:
+    whole = f"{cls.__module__}:{cls.__qualname__}"
+    if len(whole) > NAME_MAX - BY_VALUE and cls.__class_options__.name is None:
+        raise TypeError(
+            f"class {whole[:60]}… has a name of {len(whole)} characters, and on the wire it may have "
+            f"{NAME_MAX - BY_VALUE}: give it the class keyword name=…"
+        )
     for name, value in vars(cls).items():
+        if len(name) > NAME_MAX:
+            raise TypeError(
+                f"{cls.__qualname__}.{name[:40]}… has a name of {len(name)} characters, it may have {NAME_MAX}"
+            )
         where = f"{cls.__qualname__}.{name}"
         if name in _RESERVED and callable(value):
             raise TypeError(f"{where}: the name is the runtime's own door into the actor; choose another")
@@ -201,13 +217,17 @@ def _read(cls: type[Actor]) -> ActorType:
     for base in reversed(cls.__mro__):
         if base in (Actor, object):
             continue
+        own: ClassOptions | None = vars(base).get("__class_options__")
+        opens = own is not None and own.expose
         for attribute, value in vars(base).items():
             messages.pop(attribute, None)
             if attribute.startswith("_") or attribute in HOOKS:
                 continue
             streams = inspect.isasyncgenfunction(value)
             if streams or inspect.iscoroutinefunction(value):
-                messages[attribute] = Message(name, attribute, value, streams, options_of(value))
+                said = options_of(value)
+                is_exposed = opens if said.expose is None else said.expose
+                messages[attribute] = Message(name, attribute, value, streams, said, is_exposed)
     required: tuple[str, ...] = ()
     if cls.__init__ is not object.__init__:
         required = tuple(

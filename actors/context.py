@@ -12,6 +12,8 @@ from .supervision import PERMANENT, Restart
 if TYPE_CHECKING:
     import structlog
 
+    from ..security.identity import Identity
+
 P = ParamSpec("P")
 A = TypeVar("A")
 
@@ -43,6 +45,8 @@ class Activation(Protocol):
     def parent(self) -> Any: ...  # noqa: D102
     @property
     def log(self) -> Any: ...  # noqa: D102
+    @property
+    def caller(self) -> Identity | None: ...  # noqa: D102
     def ref(self, cls: type[Any], key: Any) -> Any: ...  # noqa: D102
     async def spawn(self, props: Props[Any], name: str | None, restart: Restart, on: Placement | None) -> Any: ...  # noqa: D102
     async def stop(self, ref: Any) -> None: ...  # noqa: D102
@@ -87,6 +91,14 @@ class Context:
     def log(self) -> structlog.typing.FilteringBoundLogger:
         """A structlog logger, bound to node, actor and trace."""
         return cast("structlog.typing.FilteringBoundLogger", self._activation.log)
+
+    @property
+    def caller(self) -> Identity | None:
+        """The client for which the running handler was called; None for calls from inside the cluster.
+
+        What the handler calls in turn it calls on the actor's own authority: there it is None again.
+        """
+        return self._activation.caller
 
     def ref(self, cls: type[A], key: Any) -> A:
         """Return the ref of a keyed actor; see `Node.ref`."""

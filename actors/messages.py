@@ -27,6 +27,7 @@ class HandlerOptions:
     read_only: bool = False
     reentrant: bool = False
     cancellable: bool = False
+    expose: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +40,7 @@ class Message:
         function: The handler, unbound; None where only the name is known (the class is not here).
         streams: Whether the reply is a stream of items.
         options: What `@handler` said.
+        is_exposed: Whether clients, which are no members, may send it.
         number: This process's number for the message; it stands for both names on a link.
         is_plain: Whether a turn of it needs nothing special: no stream, no limit of its own, exclusive.
     """
@@ -48,6 +50,7 @@ class Message:
     function: Callable[..., Any] | None
     streams: bool
     options: HandlerOptions
+    is_exposed: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
     is_plain: bool = field(init=False)
 
@@ -67,6 +70,7 @@ def handler(
     read_only: bool = False,
     reentrant: bool = False,
     cancellable: bool = False,
+    expose: bool | None = None,
 ) -> Callable[[F], F]: ...
 def handler(
     function: Any = None,
@@ -76,6 +80,7 @@ def handler(
     read_only: bool = False,
     reentrant: bool = False,
     cancellable: bool = False,
+    expose: bool | None = None,
 ) -> Any:
     """Give options to a message of an actor class; the function's own type is unchanged.
 
@@ -87,13 +92,18 @@ def handler(
             is sent again when a node is lost. A read-only stream holds no turn.
         reentrant: A chain of calls that comes back to the waiting actor may enter here.
         cancellable: Cancelling the call cancels the running handler.
+        expose: Whether clients, which are no members of the cluster, may call it; default is what the
+            class says that defines it (``class Cart(Actor, expose=True)``), and that is False.
 
     Raises:
-        TypeError: At once, when `timeout` is not a positive number, or the target is no function.
+        TypeError: At once, when `timeout` is not a positive number, `expose` is no bool, or the target
+            is no function.
     """
     if timeout is not None and (isinstance(timeout, bool) or not timeout > 0):
         raise TypeError(f"@handler(timeout={timeout!r}): give a positive number of seconds, or None")
-    options = HandlerOptions(timeout, read_only, reentrant, cancellable)
+    if expose not in (None, True, False):
+        raise TypeError(f"@handler(expose={expose!r}): give True or False, or leave it to the class")
+    options = HandlerOptions(timeout, read_only, reentrant, cancellable, expose)
 
     def mark(function: F) -> F:
         if not callable(function) or isinstance(function, type):

@@ -31,6 +31,12 @@ from typing import Any, cast
 
 from ringcast.errors import CodecError
 
+NAME_MAX = 256
+"""Characters of the name of a class, or of a message, on the wire."""
+
+BY_VALUE = 32
+"""Of these, what is left for a digest, and for a longer name of the script's module."""
+
 MAIN_MODULES = frozenset({"__main__", "__mp_main__"})
 """The module of the script, and its name in a child that multiprocessing has spawned."""
 
@@ -127,8 +133,25 @@ def find_class(name: str) -> type | None:
     if found is None or not qualname:
         return None
     for attribute in qualname.split("."):
-        found = getattr(found, attribute, None)
+        found = _attribute(found, attribute)
     return found if isinstance(found, type) else None
+
+
+def _attribute(owner: object, name: str) -> object:
+    """Return what stands under a name in a module or class, and None for what would have to be made.
+
+    Not by `getattr`: many a package imports its parts in a ``__getattr__`` of its own.
+    """
+    if issubclass(type(owner), type):
+        for base in cast("type", owner).__mro__:
+            if name in vars(base):
+                return cast("object", vars(base)[name])
+        return None
+    try:
+        attributes = object.__getattribute__(owner, "__dict__")
+    except AttributeError:
+        return None
+    return cast("object", attributes.get(name))
 
 
 def import_class(name: str) -> type | None:

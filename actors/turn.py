@@ -22,10 +22,10 @@ cell
 number
     Its number within the activation.
 envelope
-    The message; its deadline, chain and trace stand at `DEADLINE`, `CHAIN` and `TRACE`.
+    The message; its sink, deadline, chain and trace stand at `SINK`, `DEADLINE`, `CHAIN` and `TRACE`.
 """
 
-DEADLINE, CHAIN, TRACE = 5, 6, 7
+SINK, DEADLINE, CHAIN, TRACE = 3, 5, 6, 7
 
 current_turn: ContextVar[Turn | None] = ContextVar("ringcast_turn", default=None)
 

@@ -5,6 +5,7 @@ An IPv6 host stands in brackets, as in ``"[::1]:7400"``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -15,6 +16,9 @@ __all__ = ["ADDRESS_BYTES_MAX", "ListenOn", "is_loopback", "is_wildcard", "join_
 ADDRESS_BYTES_MAX = 100
 """Longer addresses do not travel: several must fit into a datagram."""
 
+_HOST = re.compile(r"[\w.:%-]+")
+"""What hosts are made of. A zero byte, above all, makes the resolver raise what nobody expects of it."""
+
 
 def split_address(text: str) -> tuple[str, int]:
     """Return host and port of ``"host:port"``.
@@ -24,7 +28,7 @@ def split_address(text: str) -> tuple[str, int]:
     """
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+    if not (colon and _HOST.fullmatch(host) and port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(f"{text!r} is not of the form 'host:port'")
     if len(text.encode()) > ADDRESS_BYTES_MAX:
         raise ValueError(f"{text!r} is longer than {ADDRESS_BYTES_MAX} bytes")

@@ -19,7 +19,11 @@ import msgpack
 from .agreement_codec import AGREEMENT_KINDS, pack_agreement, unpack_agreement
 from .claim import Claim, Status
 from .fields import (
+    ADDRESS_MAX,
+    HOSTS_MAX,
     ID_BYTES_MAX,
+    LABELS_MAX,
+    TEXT_MAX,
     address_of,
     array_of,
     flag_of,
@@ -43,11 +47,26 @@ from .messages import (
     Refused,
     ViewNews,
 )
+from .packed import look_through
 
-__all__ = ["ID_BYTES_MAX", "PROTOCOL", "Codec", "Rejected", "cluster_tag"]
+__all__ = [
+    "ADDRESS_MAX",
+    "HOSTS_MAX",
+    "ID_BYTES_MAX",
+    "LABELS_MAX",
+    "LEVELS_MAX",
+    "PROTOCOL",
+    "TEXT_MAX",
+    "Codec",
+    "Rejected",
+    "cluster_tag",
+]
 
 PROTOCOL = 1
 """The version of the membership protocol; others are refused."""
+
+LEVELS_MAX = 7
+"""Lists and maps inside one another: a label of a member of a view in a vote stands in seven."""
 
 _KINDS: tuple[type[Message], ...] = (
     Ping,
@@ -107,6 +126,7 @@ class Codec:
         A `Refused` is taken from any cluster: it is how strangers explain themselves.
         """
         try:
+            look_through(data, depth=LEVELS_MAX)
             protocol, tag, kind_number, sender, body, claims = array_of(_unpack(data), 6)
             kind = _KINDS[number_of(kind_number)]
             if kind is not Refused and (protocol != PROTOCOL or tag != self._tag):
@@ -126,8 +146,8 @@ def _pack_message(message: Message) -> list[object]:
             return [seq, target]
         case Ack(seq) | Nack(seq):
             return [seq]
-        case PingRequest(seq, target, address):
-            return [seq, target, address]
+        case PingRequest(seq, target, incarnation, address):
+            return [seq, target, incarnation, address]
         case Gossip():
             return []
         case Exchange(wants_reply):
@@ -151,8 +171,8 @@ def _unpack_message(kind: type[Message], body: object) -> Message:
     if kind is Nack:
         return Nack(number_of(array_of(body, 1)[0]))
     if kind is PingRequest:
-        seq, target, address = array_of(body, 3)
-        return PingRequest(number_of(seq), node_id_of(target), address_of(address))
+        seq, target, incarnation, address = array_of(body, 4)
+        return PingRequest(number_of(seq), node_id_of(target), number_of(incarnation), address_of(address))
     if kind is Gossip:
         array_of(body, 0)
         return Gossip()

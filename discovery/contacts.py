@@ -27,6 +27,7 @@ class _Contact:
     due: float
     pause: float
     until: float
+    died_until: float | None = None
 
 
 class Contacts:
@@ -52,14 +53,23 @@ class Contacts:
             self._contacts[address] = _Contact(now, self._profile.retry, float("inf"))
 
     def gone(self, address: str) -> None:
-        """Discovery shows the address no more."""
-        self._contacts.pop(address, None)
+        """Discovery shows the address no more; if a member was lost there, that is still remembered."""
+        known = self._contacts.get(address)
+        if known is not None and known.died_until is not None:
+            known.until = known.died_until
+        else:
+            self._contacts.pop(address, None)
 
     def remember(self, address: str, now: float) -> None:
         """A member was lost there: go on dialling for as long as the dead are remembered."""
-        if address not in self._contacts and address not in self._own:
+        until = now + self._profile.dead_remembered
+        known = self._contacts.get(address)
+        if known is not None:
+            known.died_until = until
+            known.until = max(known.until, until)
+        elif address not in self._own:
             pause = self._profile.redial
-            self._contacts[address] = _Contact(now + pause, pause, now + self._profile.dead_remembered)
+            self._contacts[address] = _Contact(now + pause, pause, until, until)
 
     def answered(self, address: str, by_itself: bool) -> None:
         """Somebody answered there: no hurry any more, and none ever if it was this node itself."""

@@ -25,6 +25,9 @@ _BURST = 64
 _RESOLVED_FOR = 30.0
 """Seconds that a resolved name is used."""
 
+_NAMES_MAX = 1024
+"""Names that are kept; the one that was asked for longest ago gives way."""
+
 
 class Datagrams:
     """Sends and receives on one bound socket until it is closed."""
@@ -60,8 +63,8 @@ class Datagrams:
         try:
             self._sock.sendto(data, (literal, port))
             self.sent += 1
-        except (BlockingIOError, ConnectionRefusedError):
-            pass  # A full queue or an answer to an earlier datagram: as good as lost.
+        except (BlockingIOError, ConnectionRefusedError, socket.gaierror):
+            pass  # A full queue, an answer to an earlier datagram, another family's address: as good as lost.
         except OSError:
             self._on_send_failed()
 
@@ -71,7 +74,7 @@ class Datagrams:
         except ValueError:
             asked_at, literal = self._resolved.get(host, (float("-inf"), None))
             if self._loop.time() >= asked_at + _RESOLVED_FOR:
-                self._resolved[host] = (self._loop.time(), literal)
+                self._keep(host, literal)
                 self._spawn(self._resolve(host))
             return literal
 
@@ -80,7 +83,13 @@ class Datagrams:
             found = await self._loop.getaddrinfo(host, None, family=self._sock.family)
         except (OSError, UnicodeError):
             return
-        self._resolved[host] = (self._loop.time(), str(found[0][4][0]))
+        self._keep(host, str(found[0][4][0]))
+
+    def _keep(self, host: str, literal: str | None) -> None:
+        self._resolved.pop(host, None)
+        if len(self._resolved) >= _NAMES_MAX:
+            del self._resolved[next(iter(self._resolved))]
+        self._resolved[host] = (self._loop.time(), literal)
 
     def _on_readable(self) -> None:
         for _ in range(_BURST):

@@ -49,6 +49,9 @@ class Dns:
             raise ConfigError("a Dns(...) serves one node; give each node its own")
         self._task = asyncio.create_task(self._look_up(found, gone), name=f"ringcast look up {self._name}")
 
+    async def announce(self, announcement: Announcement) -> None:
+        """A name has no tags."""
+
     async def stop(self) -> None:
         """End looking up."""
         if self._task is not None:

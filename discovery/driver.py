@@ -20,18 +20,23 @@ import structlog
 
 from ringcast.errors import HandshakeRefused
 
+from ..security.channels import MEMBERSHIP
+from ..security.trust import Trust
+from .address import is_wildcard, split_address
+from .admission import Admission
 from .claim import Claim
 from .codec import PROTOCOL, Codec, Rejected
 from .datagrams import Datagrams
 from .effects import Effect, InstallView, Notify, Send, SendUdp, Warn
-from .links import Link, Links
+from .knock import Knocks, knock, knocker, token_in
+from .link import Ending, Link
+from .links import Links
 from .member import Event, Member, View
 from .messages import Envelope, Message, Refused
 from .participant import Participant
 from .port import Port
-from .preamble import MEMBERSHIP_CHANNEL
 from .profile import Profile
-from .seal import Seal
+from .seal import Seal, Unopened
 from .sockets import Bound
 from .source import Announcement, Source
 
@@ -42,6 +47,9 @@ _SOURCE_LIMIT = 5.0
 
 _GOODBYE_LIMIT = 1.0
 """Seconds that the goodbye may take to go out."""
+
+_TOLD_MAX = 100
+"""Strangers that are logged, once each: they must not fill the log."""
 
 _SNAPSHOT_INTERVAL = 0.25
 """Seconds between two snapshots of the counts for other threads."""
@@ -72,35 +80,38 @@ class Driver:
         self,
         bound: Bound,
         me: Member,
-        cluster: str,
+        trust: Trust,
         profile: Profile,
         seal: Seal,
         sources: Sequence[Source],
         callbacks: Callbacks,
         *,
         is_loopback: bool,
+        admission: Admission | None = None,
     ) -> None:
         """Take the bound sockets, which stay the caller's to close; does nothing before `open`."""
         self._bound = bound
         self._me = me
-        self._cluster = cluster
+        self._trust = trust
         self._profile = profile
         self._seal = seal
+        self._tags = trust.tags
         self._sources = sources
         self._callbacks = callbacks
         self._is_loopback = is_loopback
-        self._codec = Codec(cluster)
-        self._log = structlog.get_logger("ringcast.discovery").bind(node=me.id, cluster=cluster)
+        self._codec = Codec(trust.cluster)
+        self._log = structlog.get_logger("ringcast.discovery").bind(node=me.id, cluster=trust.cluster)
         self._counts: Counter[str] = Counter()
+        self._knocks = Knocks()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started_sources: list[Source] = []
         self._explicit: set[str] = set()
-        self._refusals_told: set[str] = set()
+        self._told: set[str] = set()
         self._found_early: list[str] = []
         self._participant: Participant | None = None
         self._last_view: View | None = None
-        self._links = Links(self._spawn, self._on_frame, self._on_refused, self._on_lost)
-        self._port = Port(bound.tcp, self._spawn, self._on_connection)
+        self._links = Links(trust, self._spawn, self._on_frame, self._on_refused, self._on_lost, self._on_stranger)
+        self._port = Port(bound.tcp, self._on_connection, admission)
         self._datagrams: Datagrams | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._snapshot: dict[str, int | float] = {}
@@ -108,9 +119,8 @@ class Driver:
 
     async def open(self) -> None:
         """Start the sources, and take part from then on."""
-        announcement = Announcement(self._cluster, self._me.id, self._me.address, self._is_loopback)
         for source in self._sources:
-            await self._start_source(source, announcement)
+            await self._start_source(source, self._announcement)
         now = boot_time()
         self._participant = Participant(
             self._me, self._profile, random.Random(), now, has_discovery=bool(self._sources)
@@ -118,7 +128,7 @@ class Driver:
         for address in self._found_early:
             self._participant.found(address, now)
         self._datagrams = Datagrams(self._bound.udp, self._spawn, self._on_datagram, self._on_send_failed)
-        self._spawn(self._port.serve())
+        self._port.open()
         self._on_time()
 
     async def close(self) -> None:
@@ -133,6 +143,10 @@ class Driver:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_GOODBYE_LIMIT):
                     await self._links.flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_LIMIT):
+                await self._links.close()
+        self._port.close()
         if self._datagrams is not None:
             self._datagrams.close()
         for source in self._started_sources:
@@ -165,6 +179,25 @@ class Driver:
             self._perform(self._participant.change(change(self._participant.me), boot_time()))
             self._set_timer()
 
+    def has_heard(self, token: bytes) -> bool:
+        """Return whether a knock with that token has come; may be asked from any thread."""
+        return token in self._knocks
+
+    def knock(self, address: str, token: bytes, times: int) -> None:
+        """Knock at the address of whoever has that token."""
+        if self._datagrams is not None:
+            for _ in range(times):
+                self._datagrams.send(address, self._seal.seal(knock(token), *knocker(token)))
+
+    def refresh(self) -> None:
+        """Go by what the trust says now: keys, tags, and who is believed."""
+        self._seal.use(self._trust.gossip_keys)
+        self._links.recheck()
+        if self._tags != self._trust.tags:
+            self._tags = self._trust.tags
+            for source in self._started_sources:
+                self._spawn(self._announce(source))
+
     # What comes in
 
     def _on_time(self) -> None:
@@ -185,58 +218,106 @@ class Driver:
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_time)
 
     def _on_datagram(self, data: bytes) -> None:
-        envelope = self._opened(data)
-        if isinstance(envelope, Envelope) and self._participant is not None:
+        if self._participant is None:
+            return
+        opened = self._seal.open(data, *self._participant.sender.identity)
+        if isinstance(opened, Unopened):
+            self._counts[opened.name.lower()] += 1
+            return
+        token = token_in(opened)
+        if token is not None:
+            self._knocks.hear(token)
+            return
+        envelope = self._decoded(opened)
+        if isinstance(envelope, Envelope):
             self._perform(self._participant.receive(envelope, boot_time(), by_tcp=False))
             self._set_timer()
 
     def _on_frame(self, link: Link, data: bytes) -> bool:
-        envelope = self._opened(data)
+        if self._participant is None:
+            return False
+        envelope = self._decoded(data)
         if envelope is Rejected.FOREIGN:
-            self._answer_stranger(link)
-        if isinstance(envelope, Rejected) or self._participant is None:
+            link.write(self._packed(Refused(self._trust.cluster, PROTOCOL), ()))
+        if isinstance(envelope, Rejected):
             return False
         if isinstance(envelope.message, Refused):
-            self._on_stranger(link, envelope.message)
+            self._on_refusal(link, envelope.message)
             return False
-        self._links.name(link, envelope.sender.address)
+        if not self._is_vouched_for(link, envelope):
+            return False
+        self._links.name(link, envelope.sender)
         now = boot_time()
         effects = self._participant.receive(envelope, now, by_tcp=True, dialled=link.dialled)
         self._perform(effects, answering=link)
         self._set_timer()
         return True
 
-    def _opened(self, data: bytes) -> Envelope | Rejected:
-        opened = self._seal.open(data)
-        if opened is None:
-            self._counts["unsealed"] += 1
-            return Rejected.MALFORMED
-        envelope = self._codec.decode(opened)
+    def _is_vouched_for(self, link: Link, envelope: Envelope) -> bool:
+        """Return whether the other end may say this: it speaks for the sender, and with the pinned key."""
+        assert self._participant is not None
+        identity, sender = link.identity, envelope.sender
+        is_another = link.speaker is not None and link.speaker[0] != sender.id
+        if is_another or (identity is not None and not identity.speaks_for(sender.id)):
+            self._counts["impostors"] += 1
+            if self._counts["impostors"] == 1:
+                self._log.warning("a message was refused", sender=sender.id, shown_by=str(identity or link.speaker))
+            return False
+        if identity is None:
+            return True
+        objection = self._participant.objection(envelope, identity.key)
+        if objection is not None:
+            self._perform(objection)
+        return objection is None
+
+    def _decoded(self, data: bytes) -> Envelope | Rejected:
+        envelope = self._codec.decode(data)
         if isinstance(envelope, Rejected):
             self._counts[envelope.name.lower()] += 1
         return envelope
 
-    def _answer_stranger(self, link: Link) -> None:
-        assert link.writer is not None
-        refusal = self._packed(Refused(self._cluster, PROTOCOL), ())
-        link.write(len(refusal).to_bytes(4, "big") + refusal)
+    def _on_refusal(self, link: Link, refusal: Refused) -> None:
+        if link.dialled is not None:
+            self._refuse(
+                link.dialled,
+                f"the node at {link.dialled} is of cluster {refusal.cluster!r} (protocol {refusal.protocol}), "
+                f"this node {self._me.id} is of cluster {self._trust.cluster!r} (protocol {PROTOCOL}); "
+                "give both the same cluster name and version, or do not name that address",
+            )
 
-    def _on_stranger(self, link: Link, refusal: Refused) -> None:
+    def _on_stranger(self, link: Link, ending: Ending) -> None:
+        """A connection has ended before anything was understood."""
         address = link.dialled
-        if address is None or address in self._refusals_told:
+        if link.objection is None:
+            self._counts["handshakes_unfinished"] += 1
+            if address in self._explicit and ending is not Ending.CLOSED_HERE:
+                # It may be a node that is just ending, so it is no reason to give up.
+                self._tell_once(str(address), "no node answers there", address=address, reason=ending.value)
             return
-        self._refusals_told.add(address)
-        error = HandshakeRefused(
-            f"the node at {address} is of cluster {refusal.cluster!r} (protocol {refusal.protocol}), "
-            f"this node {self._me.id} is of cluster {self._cluster!r} (protocol {PROTOCOL}); "
-            "give both the same cluster name and version, or do not name that address"
+        self._counts["handshakes_refused"] += 1
+        if address is None:
+            self._tell_once(link.host, "a connection was refused", host=link.host, reason=str(link.objection))
+            return
+        self._refuse(
+            address,
+            f"this node {self._me.id} and whoever is at {address} do not know each other: {link.objection}. "
+            f"This node signs with key {self._trust.signing} of its secret and accepts "
+            f"{', '.join(self._trust.accepted)}. Give both the same secret, or do not name that address",
         )
-        self._log.warning("refused by another node", address=address, reason=str(error))
+
+    def _refuse(self, address: str, reason: str) -> None:
+        """Whoever is at the address cannot be joined; that a person named it is an error."""
+        self._tell_once(address, "no member of this cluster", address=address, reason=reason)
         if address in self._explicit:
-            self._callbacks.on_refusal(error)
+            self._callbacks.on_refusal(HandshakeRefused(reason))
+
+    def _tell_once(self, whom: str, what: str, **values: object) -> None:
+        if whom not in self._told and len(self._told) < _TOLD_MAX:
+            self._told.add(whom)
+            self._log.warning(what, **values)
 
     def _on_connection(self, connection: socket.socket, channel: bytes) -> None:
-        if channel == MEMBERSHIP_CHANNEL:
+        if channel == MEMBERSHIP:
             self._links.adopt(connection)
         else:
             self._callbacks.on_connection(connection, channel)
@@ -247,9 +328,10 @@ class Driver:
             self._perform(self._participant.refused(address, boot_time()))
             self._set_timer()
 
-    def _on_lost(self, address: str) -> None:
-        if self._participant is not None:
-            self._perform(self._participant.disconnected(address, boot_time()))
+    def _on_lost(self, link: Link, ending: Ending) -> None:
+        # What it says about that run of the node only holds for a connection that it has proved to be its own.
+        if self._participant is not None and link.speaker is not None and ending is not Ending.CLOSED_HERE:
+            self._perform(self._participant.disconnected(link.speaker, boot_time()))
             self._set_timer()
 
     def _on_send_failed(self) -> None:
@@ -262,15 +344,16 @@ class Driver:
     def _perform(self, effects: Iterable[Effect], answering: Link | None = None) -> None:
         for effect in effects:
             match effect:
-                case SendUdp(address, message, claims):
+                case SendUdp(address, recipient, message, claims):
                     assert self._datagrams is not None
-                    self._datagrams.send(address, self._packed(message, claims))
+                    self._datagrams.send(address, self._seal.seal(self._packed(message, claims), *recipient))
                 case Send(address, message, claims):
                     via = answering if answering is not None and answering.peer == address else None
                     self._links.send(address, self._packed(message, claims), via)
                 case InstallView(view):
                     self._counts["views_installed"] += 1
                     self._log.info("view", number=view.number, members=[m.id for m in view.members])
+                    self._port.members = frozenset(split_address(member.address)[0] for member in view.members)
                     self._callbacks.on_view(view)
                 case Notify(event):
                     self._callbacks.on_event(event)
@@ -281,7 +364,7 @@ class Driver:
 
     def _packed(self, message: Message, claims: tuple[Claim, ...]) -> bytes:
         assert self._participant is not None
-        return self._seal.seal(self._codec.encode(Envelope(self._participant.sender, message, claims)))
+        return self._codec.encode(Envelope(self._participant.sender, message, claims))
 
     # Sources and tasks
 
@@ -296,7 +379,9 @@ class Driver:
                 self._on_time()
 
         def gone(address: str) -> None:
-            if self._participant is not None:
+            # What a person has named is dialled for ever: whoever announces it as well, and withdraws
+            # that, must not be able to end it.
+            if self._participant is not None and address not in self._explicit:
                 self._participant.gone(address)
 
         try:
@@ -306,6 +391,20 @@ class Driver:
             self._log.warning("discovery does not work", source=repr(source), reason=repr(error))
         # Not one that is another node's, and said so: that node will stop it.
         self._started_sources.append(source)
+
+    @property
+    def _announcement(self) -> Announcement:
+        listens_on = None if is_wildcard(self._bound.host) else self._bound.host
+        return Announcement(self._tags, self._me.id, self._me.address, self._is_loopback, listens_on)
+
+    async def _announce(self, source: Source) -> None:
+        try:
+            async with asyncio.timeout(_SOURCE_LIMIT):
+                await source.announce(self._announcement)
+        except (OSError, TimeoutError) as error:
+            self._log.warning(
+                "discovery does not follow the change of the secret", source=repr(source), reason=repr(error)
+            )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -325,8 +424,10 @@ class Driver:
             **self._participant.stats(),
             **{name: self._counts[name] for name in sorted(self._counts)},
             "strangers": self._port.strangers,
+            "turned_away": self._port.turned_away,
             "links": len(self._links),
             "links_broken": self._links.broken,
+            "links_crowded_out": self._links.crowded_out,
             "datagrams_sent": self._datagrams.sent,
             "datagrams_received": self._datagrams.received,
         }

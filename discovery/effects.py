@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .agreement_messages import Ballot, Vote
 from .claim import Claim, Status
 from .member import Event, Member, View
-from .messages import Message
+from .messages import DatagramMessage, Message
 
 __all__ = [
     "Changed",
@@ -29,10 +29,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class SendUdp:
-    """Send one datagram."""
+    """Send one datagram, which only `recipient`, the `(id, incarnation)` of one run of a node, can open."""
 
     address: str
-    message: Message
+    recipient: tuple[str, int]
+    message: DatagramMessage
     claims: tuple[Claim, ...] = ()
 
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 from typing import cast
 
 from .address import split_address
-from .member import Member
+from .member import KEY_BYTES, Member
 
 __all__ = [
+    "ADDRESS_MAX",
+    "HOSTS_MAX",
     "ID_BYTES_MAX",
-    "KEY_BYTES_MAX",
+    "LABELS_MAX",
+    "TEXT_MAX",
     "address_of",
     "array_of",
     "flag_of",
+    "key_of",
     "node_id_of",
     "number_of",
-    "octets_of",
     "pack_member",
     "text_of",
     "unpack_member",
@@ -28,8 +31,17 @@ __all__ = [
 ID_BYTES_MAX = 100
 """Longer node ids do not travel: several must fit into a datagram."""
 
-KEY_BYTES_MAX = 1024
-"""Longer public keys do not travel."""
+LABELS_MAX = 64
+"""Labels of one member."""
+
+HOSTS_MAX = 10_000
+"""Classes that one member hosts."""
+
+TEXT_MAX = 256
+"""Characters of a label, a class's name or any other text; a cluster's name has 100 at most."""
+
+ADDRESS_MAX = 300
+"""Characters of an address: a name of the DNS, and a port."""
 
 
 def pack_member(member: Member) -> list[object]:
@@ -50,26 +62,28 @@ def pack_member(member: Member) -> list[object]:
 def unpack_member(value: object) -> Member:
     """Return the record that an array holds."""
     node_id, address, labels, incarnation, hosts, hosts_by_value, leaving, key, has_record = array_of(value, 9)
-    if not isinstance(labels, dict):
-        raise ValueError("labels are not a map")
+    if not isinstance(labels, dict) or len(cast("dict[object, object]", labels)) > LABELS_MAX:
+        raise ValueError("labels are not a map, or too many")
     return Member(
         id=node_id_of(node_id),
         address=address_of(address),
         labels={text_of(k): text_of(v) for k, v in cast("dict[object, object]", labels).items()},
         incarnation=number_of(incarnation),
-        hosts=frozenset(map(text_of, array_of(hosts))),
+        hosts=frozenset(map(text_of, array_of(hosts, most=HOSTS_MAX))),
         hosts_by_value=flag_of(hosts_by_value),
         leaving=flag_of(leaving),
-        key=octets_of(key),
+        key=key_of(key),
         has_record=flag_of(has_record),
     )
 
 
-def array_of(value: object, length: int | None = None) -> list[object]:
-    """Return the value as an array, of this length if one is given."""
+def array_of(value: object, length: int | None = None, most: int = 1 << 20) -> list[object]:
+    """Return the value as an array, of this length if one is given, and not too long."""
     if not isinstance(value, list):
         raise ValueError("not an array")
     fields = cast("list[object]", value)
+    if len(fields) > most:
+        raise ValueError(f"{len(fields)} elements, more than {most}")
     if length is not None and len(fields) != length:
         raise ValueError(f"{len(fields)} fields instead of {length}")
     return fields
@@ -89,17 +103,17 @@ def flag_of(value: object) -> bool:
     return value
 
 
-def text_of(value: object) -> str:
-    """Return the value as a text."""
-    if not isinstance(value, str):
-        raise ValueError("not a text")
+def key_of(value: object) -> bytes:
+    """Return the value as a key's fingerprint, or as none."""
+    if not isinstance(value, bytes) or len(value) not in (0, KEY_BYTES):
+        raise ValueError("not a key's fingerprint")
     return value
 
 
-def octets_of(value: object) -> bytes:
-    """Return the value as bytes, no more than a public key takes."""
-    if not isinstance(value, bytes) or len(value) > KEY_BYTES_MAX:
-        raise ValueError("not bytes, or too many")
+def text_of(value: object, most: int = TEXT_MAX) -> str:
+    """Return the value as a text that is not too long."""
+    if not isinstance(value, str) or len(value) > most:
+        raise ValueError("not a text, or a long one")
     return value
 
 
@@ -112,7 +126,8 @@ def node_id_of(value: object) -> str:
 
 
 def address_of(value: object) -> str:
-    """Return the value as an address."""
-    text = text_of(value)
-    split_address(text)
+    """Return the value as an address that can be dialled."""
+    text = text_of(value, ADDRESS_MAX)
+    if split_address(text)[1] == 0:
+        raise ValueError("nobody can be dialled at port 0")
     return text

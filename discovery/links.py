@@ -1,192 +1,200 @@
-"""TCP connections between memberships: frames out and in, dialling when there is none.
+"""TCP connections between memberships: which there are, and dialling when there is none.
 
-A frame is its length in four bytes and then sealed bytes. A link serves both directions;
-whoever has something to say to an address uses the link that is there. Nothing is promised
-of a frame that was sent: the cores repeat what matters.
+A link serves both directions; whoever has something to say to an address uses the link that is
+there. Links are proven (`link`): over TLS both ends have shown a certificate of this cluster, and the
+driver compares it with every sender.
+
+What strangers can cost is bounded: of the connections that have proved nothing only so many are
+kept, and the oldest gives way, for the honest prove it at once. Nobody waits behind a stranger.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+import weakref
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
-from .address import split_address
-from .preamble import MEMBERSHIP_CHANNEL, preamble
+from ringcast.errors import HandshakeRefused
 
-__all__ = ["Link", "Links"]
+from ..security.channels import MEMBERSHIP
+from ..security.identity import Identity
+from ..security.trust import Trust
+from .claim import Claim
+from .link import Ending, Link
 
-FRAME_BYTES_MAX = 4 << 20
-"""A longer claimed length closes the link; nothing is allocated for it."""
+__all__ = ["Links"]
 
-_DIAL_LIMIT = 3.0
-"""Seconds that a dial may take."""
+PENDING_MAX = 64
+"""Connections of others that have proved nothing yet. Each costs a handshake of about 2 ms, and that
+many at once are what may stand between two probes."""
 
-_FIRST_FRAME_LIMIT = 3.0
-"""Seconds in which whoever dialled must have sent a first frame that was understood."""
+DIALS_MAX = 256
+"""Dials under way: addresses come from the network, and each takes a file descriptor."""
 
-_WAITING_MAX = 64
-"""Frames that wait for a dial; the oldest gives way, for the cores repeat them anyway."""
-
-_UNSENT_BYTES_MAX = 8 << 20
-"""A peer that takes nothing for so long that this much is unsent is cut off."""
-
-_UNACKNOWLEDGED_MS_MAX = 5000
-"""The kernel drops a link whose data stays unacknowledged: a half-open one must not swallow
-frames for the quarter of an hour that TCP would try."""
-
-
-@dataclass(eq=False, slots=True)
-class Link:
-    """One connection, or one that is being dialled.
-
-    Attributes:
-        dialled: The address that this node dialled, or None when it was dialled.
-        peer: The address that the other end names as its own, once it has spoken.
-    """
-
-    dialled: str | None
-    peer: str | None = None
-    writer: asyncio.StreamWriter | None = None
-    waiting: list[bytes] = field(default_factory=list[bytes])
-
-    def write(self, frame: bytes) -> None:
-        """Send the frame, now or when the dial succeeds."""
-        if self.writer is None:
-            del self.waiting[: len(self.waiting) - _WAITING_MAX + 1]
-            self.waiting.append(frame)
-            return
-        if self.writer.transport.get_write_buffer_size() > _UNSENT_BYTES_MAX:
-            self.writer.transport.abort()
-            return
-        self.writer.write(frame)
+LINKS_PER_PEER_MAX = 4
+"""Two nodes that dial each other at once have two, and one more for each that is half-open."""
 
 
 class Links:
     """All links of one node.
 
-    Callbacks: `on_frame(link, data)` returns whether the link may stay, `on_refused(address)`
-    when nobody listens where this node dialled, `on_lost(address)` when the other end of an
-    established link is gone.
+    Attributes:
+        trust: Who this node is, and whom it believes.
+        spawn: Starts tasks and owns them.
+        on_frame: Takes a link and a frame's bytes, and returns whether the link may stay.
+        broken: How often something came that is no frame.
+        crowded_out: How many gave way because too many were pending.
     """
 
     def __init__(
         self,
+        trust: Trust,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         on_frame: Callable[[Link, bytes], bool],
         on_refused: Callable[[str], None],
-        on_lost: Callable[[str], None],
+        on_lost: Callable[[Link, Ending], None],
+        on_stranger: Callable[[Link, Ending], None],
     ) -> None:
-        """Start with none; `spawn` starts tasks and owns them."""
-        self._spawn = spawn
-        self._on_frame = on_frame
+        """Start with none.
+
+        Args:
+            trust: See above; so are `spawn` and `on_frame`.
+            spawn: See above.
+            on_frame: See above.
+            on_refused: Is told the address when nobody listens where this node dialled.
+            on_lost: Is told when a link ends that was understood once.
+            on_stranger: Is told when one ends that never was, although there was a connection.
+        """
+        self.trust = trust
+        self.spawn = spawn
+        self.on_frame = on_frame
         self._on_refused = on_refused
         self._on_lost = on_lost
+        self._on_stranger = on_stranger
+        self._links: dict[Link, None] = {}
+        self._dialling: dict[Link, None] = {}
+        self._pending: dict[Link, None] = {}
         self._by_address: dict[str, Link] = {}
-        self._dials: set[asyncio.Task[None]] = set()
+        self._no_dials = asyncio.Event()
+        self._no_dials.set()
+        self._no_links = asyncio.Event()
+        self._no_links.set()
         self._is_closing = False
+        # Also those that linger after their link has ended, so that the other end can hear why.
+        self.raw: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self.broken = 0
+        self.crowded_out = 0
 
     def __len__(self) -> int:
         """Return how many addresses have a link."""
         return len(self._by_address)
 
+    # ---- for the driver ----------------------------------------------------------------------------
+
     def send(self, address: str, data: bytes, answering: Link | None = None) -> None:
-        """Send the sealed bytes to the address, over the link that is answered if there is one."""
-        frame = len(data).to_bytes(4, "big") + data
+        """Send the bytes to the address, over the link that is answered if there is one."""
         link = answering if answering is not None else self._by_address.get(address)
         if link is None:
             if self._is_closing:
                 return
-            link = self._by_address[address] = Link(dialled=address)
-            dial = self._spawn(self._dial(link, address))
-            self._dials.add(dial)
-            dial.add_done_callback(self._dials.discard)
-        link.write(frame)
+            link = self._by_address[address] = Link(self, address)
+            self._add(link, self._dialling, DIALS_MAX)
+            self._no_dials.clear()
+            link.dial(address)
+        link.write(data)
 
     def adopt(self, connection: socket.socket) -> None:
         """Take over a connection that was dialled by another node."""
-        self._spawn(self._serve(Link(dialled=None), connection))
+        if self._is_closing:
+            connection.close()
+            return
+        link = Link(self, None)
+        self._add(link, self._pending, PENDING_MAX)
+        link.adopt(connection)
 
-    def name(self, link: Link, peer: str) -> None:
-        """The other end of the link goes by this address: use the link to reach it."""
-        link.peer = peer
+    def name(self, link: Link, sender: Claim) -> None:
+        """What came over the link was said by this member: use the link to reach it."""
+        is_first = link.speaker is None
+        peer = link.understood(sender.identity, sender.address)
         self._by_address.setdefault(peer, link)
+        if is_first:
+            self._pending.pop(link, None)
+            same = [other for other in self._links if other.speaker is not None and other.speaker[0] == sender.id]
+            if len(same) > LINKS_PER_PEER_MAX:
+                same[0].close()
+
+    def recheck(self) -> None:
+        """Close the links to those who would not be believed any more."""
+        for link in tuple(self._links):
+            if link.identity is not None and not self.trust.accepts(link.identity):
+                link.close()
 
     async def flush(self) -> None:
         """Dial no more, and wait until the dials under way have sent what waits for them."""
         self._is_closing = True
-        await asyncio.gather(*self._dials, return_exceptions=True)
+        await self._no_dials.wait()
 
-    async def _dial(self, link: Link, address: str) -> None:
+    async def close(self) -> None:
+        """End all, last words first; cut them off by cancelling this."""
+        self._is_closing = True
         try:
-            host, port = split_address(address)
-            async with asyncio.timeout(_DIAL_LIMIT):
-                reader, writer = await asyncio.open_connection(host, port)
-        except ConnectionRefusedError:
-            self._forget(link)
-            self._on_refused(address)
-            return
-        except (OSError, TimeoutError, UnicodeError):
-            self._forget(link)
-            return
-        writer.write(preamble(MEMBERSHIP_CHANNEL))
-        self._establish(link, reader, writer)
-
-    async def _serve(self, link: Link, connection: socket.socket) -> None:
-        try:
-            reader, writer = await asyncio.open_connection(sock=connection)
-        except OSError:
-            connection.close()
-            return
-        self._establish(link, reader, writer)
-
-    def _establish(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        _fail_fast(writer)
-        link.writer = writer
-        for frame in link.waiting:
-            writer.write(frame)
-        link.waiting.clear()
-        self._spawn(self._converse(link, reader, writer))
-
-    async def _converse(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            limit = None if link.dialled else _FIRST_FRAME_LIMIT
-            while self._on_frame(link, await _read_frame(reader, limit)):
-                limit = None
-        except (OSError, EOFError):
-            pass
-        except ValueError:
-            self.broken += 1
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
+            for link in tuple(self._links):
+                link.close()
+            await self._no_links.wait()
         finally:
-            self._forget(link)
-            # What was said last, such as a refusal, still goes out; nothing waits for it.
-            writer.close()
-        if link.peer is not None and not self._is_closing:
-            self._on_lost(link.peer)
+            for link in tuple(self._links):
+                link.cut()
+            for transport in tuple(self.raw):
+                transport.abort()
+            await asyncio.sleep(0)  # a transport closes its socket one turn after it was told to
 
-    def _forget(self, link: Link) -> None:
+    # ---- for the links -----------------------------------------------------------------------------
+
+    def admitted(self, connection: ssl.SSLObject) -> Identity:
+        """Return who is at the other end of a connection whose handshake is done.
+
+        Raises:
+            HandshakeRefused: If it has no business here.
+        """
+        identity = self.trust.peer(connection, MEMBERSHIP)
+        if not self.trust.accepts(identity):  # the handshake was begun before the change
+            raise HandshakeRefused(f"{identity} has shown a certificate by a key of the secret that was dropped")
+        return identity
+
+    def proved(self, link: Link) -> None:
+        """The other end of the link has proved who it is; what waited for that was sent."""
+        self._dialling.pop(link, None)
+        if not self._dialling:
+            self._no_dials.set()
+
+    def ended(self, link: Link, ending: Ending, error: Exception | None) -> None:
+        """The link has ended: nothing more comes of it."""
+        for kept in (self._links, self._pending, self._dialling):
+            kept.pop(link, None)
         for address in (link.dialled, link.peer):
             if address is not None and self._by_address.get(address) is link:
                 del self._by_address[address]
+        if not self._dialling:
+            self._no_dials.set()
+        if not self._links:
+            self._no_links.set()
+        if self._is_closing:
+            return
+        if link.speaker is not None:
+            self._on_lost(link, ending)
+        elif link.dialled is not None and isinstance(error, ConnectionRefusedError):
+            self._on_refused(link.dialled)
+        elif link.is_connected:
+            self._on_stranger(link, ending)
 
-
-async def _read_frame(reader: asyncio.StreamReader, limit: float | None) -> bytes:
-    """Return the next frame; ValueError when it cannot be one, OSError when it is late."""
-    async with asyncio.timeout(limit):
-        length = int.from_bytes(await reader.readexactly(4), "big")
-        if length > FRAME_BYTES_MAX:
-            raise ValueError(f"a frame of {length} bytes")
-        return await reader.readexactly(length)
-
-
-def _fail_fast(writer: asyncio.StreamWriter) -> None:
-    connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS_MAX)
+    def _add(self, link: Link, stage: dict[Link, None], most: int) -> None:
+        if len(stage) >= most:
+            self.crowded_out += 1
+            oldest = next(iter(stage))
+            del stage[oldest]
+            oldest.cut()
+        self._links[link] = stage[link] = None
+        self._no_links.clear()

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 __all__ = [
+    "KEY_BYTES",
     "Event",
     "Identity",
     "Member",
@@ -32,6 +33,9 @@ __all__ = [
     "View",
     "ViewChanged",
 ]
+
+KEY_BYTES = 32
+"""The length of a public key's fingerprint, SHA-256."""
 
 Identity: TypeAlias = "tuple[str, int]"
 """A run of a node: its id and its incarnation."""
@@ -52,7 +56,7 @@ class Member:
         hosts: Names of the actor classes that the node hosts.
         hosts_by_value: Whether it takes classes that are shipped by value.
         leaving: Whether it is handing its actors over and must get no new ones.
-        key: The public key that it speaks under; pinned by the view.
+        key: Fingerprint of the public key that it proves over TLS, `KEY_BYTES` long; empty without TLS.
         has_record: Whether it keeps its votes on disk, so that it may vote again after a restart.
     """
 

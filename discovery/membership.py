@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -24,12 +25,14 @@ import structlog
 
 from ringcast.errors import ConfigError, HandshakeRefused
 
+from ..security.trust import Trust
 from .address import is_loopback
+from .admission import Admission
 from .codec import ID_BYTES_MAX
 from .driver import Callbacks, Driver
 from .member import Event, Member, View
 from .profile import Profile
-from .seal import Plain, Seal
+from .seal import START_RANDOM_BYTES, Seal, start_of
 from .sockets import advertised_address, bind
 from .source import Source
 
@@ -42,8 +45,7 @@ class Membership:
     def __init__(
         self,
         *,
-        member_id: str,
-        cluster: str,
+        trust: Trust,
         listen: str,
         advertise: str | None,
         labels: Mapping[str, str],
@@ -55,13 +57,12 @@ class Membership:
         on_event: Callable[[Event], None],
         on_connection: Callable[[socket.socket, bytes], None],
         on_failure: Callable[[BaseException], None] | None = None,
-        seal: Seal | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """Keep the settings; nothing is bound or started yet.
 
         Args:
-            member_id: The node's id, unique in the cluster, at most 100 bytes.
-            cluster: Nodes of other clusters are not seen.
+            trust: Who this node is, in which cluster, and whom it believes; its id has at most 100 bytes.
             listen: ``"host:port"`` (0: any free one) or ``"host:first-last"``; TCP and UDP.
             advertise: The address that others dial; None to find it out.
             labels: What the node says of itself.
@@ -73,32 +74,34 @@ class Membership:
             on_event: Is told what a view changed (after it was installed) and who is suspect.
             on_connection: Takes a non-blocking socket and the channel that its preamble named.
             on_failure: Is told once why the membership ended without `stop`.
-            seal: Seals and opens all that membership sends and takes; None: `Plain`.
+            admission: How many new connections are taken; None for the usual numbers.
 
         Raises:
             ConfigError: If the id cannot travel.
         """
-        if not 0 < len(member_id.encode()) <= ID_BYTES_MAX:
-            raise ConfigError(f"a node's id takes 1 to {ID_BYTES_MAX} bytes, not {member_id!r}")
+        if not 0 < len(trust.node_id.encode()) <= ID_BYTES_MAX:
+            raise ConfigError(f"a node's id takes 1 to {ID_BYTES_MAX} bytes, not {trust.node_id!r}")
         self._record = Member(
-            member_id,
+            trust.node_id,
             address="",
             labels=dict(labels),
             incarnation=time.time_ns() // 1_000_000,
             hosts=hosts,
             hosts_by_value=hosts_by_value,
+            key=trust.key if trust.is_encrypted else b"",
         )
-        self._cluster = cluster
+        self._trust = trust
+        self._seal = Seal(trust.gossip_keys, start_of(self._record.incarnation, os.urandom(START_RANDOM_BYTES)))
         self._listen = listen
         self._advertise = advertise
         self._sources = discovery
         self._profile = profile
-        self._seal: Seal = seal if seal is not None else Plain()
+        self._admission = admission
         self._tell_view = on_view
         self._tell_event = on_event
         self._tell_connection = on_connection
         self._tell_failure = on_failure
-        self._log = structlog.get_logger("ringcast.discovery").bind(node=member_id, cluster=cluster)
+        self._log = structlog.get_logger("ringcast.discovery").bind(node=trust.node_id, cluster=trust.cluster)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._driver: Driver | None = None
@@ -136,7 +139,8 @@ class Membership:
 
         Raises:
             ConfigError: If the port is in use, or an address is wrong.
-            HandshakeRefused: If a node that `Seeds` names is of another cluster or protocol.
+            HandshakeRefused: If what is at an address that `Seeds` names is of another cluster or protocol,
+                has another secret, or is no node.
         """
         assert self._thread is None, "a membership starts once"
         # Not by the policy: uvloop, if the application has it, stays on the application's thread.
@@ -164,6 +168,25 @@ class Membership:
             self._record = change(self._record)
         else:
             self._call(self._change, change)
+
+    def has_heard(self, token: bytes) -> bool:
+        """Return whether a knock with that token has come by datagram; from any thread."""
+        return self._driver is not None and self._driver.has_heard(token)
+
+    def knock(self, address: str, token: bytes, times: int) -> None:
+        """Send so many knocks, which only the owner of that token can open; from any thread, once started."""
+        self._call(self._knock, address, token, times)
+
+    def refresh(self) -> None:
+        """Go by what `Trust.refresh` has changed; from any thread.
+
+        Datagrams are sealed with the new first key and opened with all, discovery shows the new first tag,
+        and links of those who are not believed any more are closed.
+        """
+        if self._thread is None:
+            self._refresh()
+        else:
+            self._call(self._refresh)
 
     async def announce_leaving(self) -> None:
         """Return when a view is installed in which this node is leaving, or after the drain time."""
@@ -220,12 +243,13 @@ class Membership:
             driver = self._driver = Driver(
                 bound,
                 self._record,
-                self._cluster,
+                self._trust,
                 self._profile,
                 self._seal,
                 self._sources,
                 callbacks,
                 is_loopback=is_loopback(bound.host),
+                admission=self._admission,
             )
             try:
                 await driver.open()
@@ -252,6 +276,16 @@ class Membership:
             self._record = change(self._record)
         else:
             self._driver.change(change)
+
+    def _refresh(self) -> None:
+        if self._driver is None:
+            self._seal.use(self._trust.gossip_keys)
+        else:
+            self._driver.refresh()
+
+    def _knock(self, address: str, token: bytes, times: int) -> None:
+        if self._driver is not None:
+            self._driver.knock(address, token, times)
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._fail(context.get("exception") or RuntimeError(context["message"]))

@@ -1,7 +1,8 @@
 """The words that members exchange. Values only; `codec` puts them into bytes.
 
 Every message travels in an `Envelope`, which says who speaks and carries claims about
-others. Pings and gossip go by datagram, the rest over TCP; a ping may go both ways.
+others. Pings and gossip go by datagram or over TCP, the rest over TCP only, where the connection
+shows who speaks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from .member import Member, View
 
 __all__ = [
     "Ack",
+    "DatagramMessage",
     "Envelope",
     "Exchange",
     "Gossip",
@@ -51,10 +53,11 @@ class Nack:
 
 @dataclass(frozen=True, slots=True)
 class PingRequest:
-    """Ping `target` for me, and answer under `seq`."""
+    """Ping `target`, the run that I know of, for me, and answer under `seq`."""
 
     seq: int
     target: str
+    incarnation: int
     address: str
 
 
@@ -94,7 +97,10 @@ class Refused:
     protocol: int
 
 
-Message = Ping | Ack | Nack | PingRequest | Gossip | Exchange | Join | ViewNews | Refused | AgreementMessage
+DatagramMessage = Ping | Ack | Nack | PingRequest | Gossip
+"""What may come by datagram: it proves that a member speaks, and not which one."""
+
+Message = DatagramMessage | Exchange | Join | ViewNews | Refused | AgreementMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from .claim import Claim, Status
 from .contacts import Contacts
 from .effects import Changed, Dial, Effect, Notify, Send
 from .member import Member, MemberSuspected, View
-from .messages import Envelope, Exchange, Gossip, Join, ViewNews
+from .messages import DatagramMessage, Envelope, Exchange, Gossip, Join, ViewNews
 from .profile import Profile
 from .swim import Swim
 from .views import Views
@@ -50,7 +50,16 @@ class Participant:
         return self._swim.me
 
     def receive(self, envelope: Envelope, now: float, *, by_tcp: bool, dialled: str | None = None) -> list[Effect]:
-        """React to a message; `dialled` is the address by which this node reached the sender."""
+        """React to a message.
+
+        Args:
+            envelope: What was said, and by whom.
+            now: The present.
+            by_tcp: Which way it came. What only a connection can vouch for is not taken from a datagram.
+            dialled: The address by which this node reached the sender, if it did.
+        """
+        if not by_tcp and not isinstance(envelope.message, DatagramMessage):
+            return []
         if dialled is not None:
             self._contacts.answered(dialled, envelope.sender.id == self.me.id)
         message = envelope.message
@@ -58,9 +67,24 @@ class Participant:
             # A seed that names this very node: the answer tells the dialling end so.
             return [Send(envelope.sender.address, Exchange(False))]
         effects = self._digest(self._swim.receive(envelope, now, by_tcp=by_tcp), now)
-        if isinstance(message, Join | ViewNews):
+        if isinstance(message, Join | ViewNews) and not self._swim.knows_later(envelope.sender):
             effects += self._views.receive(message, envelope.sender, now)
         return effects
+
+    def objection(self, envelope: Envelope, key: bytes) -> list[Effect] | None:
+        """Say what stands against a message from whoever proved `key`, and may speak for the sender.
+
+        A key is pinned to a run of a node by the record that it joined with. As long as that run is
+        believed alive nobody else is taken for it.
+
+        Returns:
+            None if the message may be received; else what is to be done about it.
+        """
+        sender, message = envelope.sender, envelope.message
+        shown = message.member.key if isinstance(message, Join) else key
+        if shown == key and self._views.pinned_key(sender.id) in (None, key):
+            return None
+        return self._views.refuse_key(sender.id, sender.address)
 
     def tick(self, now: float) -> list[Effect]:
         """Do all that is due at `now`."""
@@ -85,9 +109,9 @@ class Participant:
         """A connection to the address was refused."""
         return self._digest(self._swim.refused(address, now), now)
 
-    def disconnected(self, address: str, now: float) -> list[Effect]:
-        """A connection with the address was lost."""
-        return self._digest(self._swim.disconnected(address, now), now)
+    def disconnected(self, identity: tuple[str, int], now: float) -> list[Effect]:
+        """A connection with this run of a node was lost; it had proved to be its own."""
+        return self._digest(self._swim.disconnected(identity, now), now)
 
     def send_failed(self) -> None:
         """This machine could not send a datagram."""
@@ -113,6 +137,7 @@ class Participant:
             "probes_failed": self._swim.probes_failed,
             "refutations": self._swim.refutations,
             "views_issued": self._views.views_issued,
+            "keys_refused": self._views.keys_refused,
             "view_number": self.view.number if self.view else 0,
         }
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .claim import Claim
 from .profile import Profile
 
 __all__ = ["Relays"]
@@ -23,7 +24,7 @@ _NACK_SHARE = 0.8
 
 @dataclass(slots=True)
 class _Relay:
-    asker: str
+    asker: Claim
     seq: int
     nack_at: float | None
     ends_at: float
@@ -32,7 +33,7 @@ class _Relay:
 class Relays:
     """The relayed pings under way, by the number that this helper gave them.
 
-    An asker is the address and the number that the answer goes to.
+    An asker is the member that the answer goes to, and the number that it knows the ping by.
     """
 
     __slots__ = ("_profile", "_relays")
@@ -42,21 +43,21 @@ class Relays:
         self._profile = profile
         self._relays: dict[int, _Relay] = {}
 
-    def add(self, own_seq: int, asker: str, seq: int, now: float) -> None:
-        """A ping `own_seq` leaves at `now` for the member at `asker`, who calls it `seq`."""
+    def add(self, own_seq: int, asker: Claim, seq: int, now: float) -> None:
+        """A ping `own_seq` leaves at `now` for `asker`, who calls it `seq`."""
         nack_at = now + _NACK_SHARE * self._profile.probe_timeout
         # Nobody waits for an answer longer than the slowest prober's probe lasts.
         ends_at = now + self._profile.health_limit * self._profile.probe_interval
         self._relays[own_seq] = _Relay(asker, seq, nack_at, ends_at)
 
-    def answered(self, own_seq: int) -> tuple[str, int] | None:
+    def answered(self, own_seq: int) -> tuple[Claim, int] | None:
         """Return whom to tell that the target answered, or None if nobody waits for it."""
         relay = self._relays.pop(own_seq, None)
         return None if relay is None else (relay.asker, relay.seq)
 
-    def silent(self, now: float) -> list[tuple[str, int]]:
+    def silent(self, now: float) -> list[tuple[Claim, int]]:
         """Return whom to tell, once each, that the target has not answered yet."""
-        askers: list[tuple[str, int]] = []
+        askers: list[tuple[Claim, int]] = []
         for own_seq, relay in sorted(self._relays.items()):
             if relay.nack_at is not None and now >= relay.nack_at:
                 relay.nack_at = None

@@ -1,22 +1,32 @@
-"""A node's two sockets: TCP and UDP on the same port, and the address that others dial."""
+"""A node's sockets: TCP and UDP on one port, the address that others dial, and dialling them."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import socket
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from ringcast.errors import ConfigError
 
 from .address import ListenOn, is_wildcard, join_address, split_address
 
-__all__ = ["Bound", "advertised_address", "bind"]
+__all__ = ["Bound", "advertised_address", "bind", "connected", "fail_fast"]
 
 _BACKLOG = 1024
 """A cluster that starts at once dials everyone at once; none of it may be dropped."""
 
 _FREE_PORT_TRIES = 32
+
+_UNACKNOWLEDGED_MS_MAX = 5000
+"""The kernel drops a connection whose data stays unacknowledged: a half-open one must not swallow
+frames for the quarter of an hour that TCP would try."""
+
+_IDLE_SECONDS = 30
+"""After so long without a word the kernel asks whether the other end is there: a machine that lost its
+power says no goodbye, and its connections must not stay for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +123,70 @@ def advertised_address(bound: Bound, advertise: str | None) -> str:
 def _outgoing_host(bound: Bound) -> str:
     """Return this machine's address on the way to elsewhere; connecting UDP sends nothing."""
     outside = "2001:db8::1" if bound.udp.family is socket.AF_INET6 else "192.0.2.1"
-    with socket.socket(bound.udp.family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((outside, 9))
-        except OSError as error:
-            raise ConfigError(
-                f"listening on {bound.host}, but no address of this machine can be found out ({error}); "
-                "give advertise='host' with the address by which other nodes reach this one"
-            ) from error
+    with socket.socket(bound.udp.family, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect((outside, 9))
         return str(probe.getsockname()[0])
+    # There is no way to elsewhere: a network of its own.
+    for host in _interface_hosts(bound.udp.family):
+        return host
+    raise ConfigError(
+        f"listening on {bound.host}, but this machine has no address beyond the loopback; "
+        "give advertise='host' with the address by which other nodes reach this one"
+    )
+
+
+def _interface_hosts(family: socket.AddressFamily) -> list[str]:
+    """Return this machine's addresses that others on its networks can dial."""
+    import ifaddr  # comes with zeroconf; needed where there is no route to elsewhere only
+
+    hosts = [
+        ip_address(str(found.ip[0] if found.is_IPv6 else found.ip))
+        for adapter in ifaddr.get_adapters()
+        for found in adapter.ips
+    ]
+    wanted = 6 if family is socket.AF_INET6 else 4
+    return [str(host) for host in hosts if host.version == wanted and not host.is_loopback and not host.is_link_local]
+
+
+async def connected(address: str) -> socket.socket:
+    """Return a non-blocking socket that is connected to the address: to the first of its host's that answers.
+
+    Sets no limit of time; may be cancelled.
+
+    Raises:
+        ConnectionRefusedError: If nobody listens at any of them, which is evidence.
+        OSError: If there is no connection for another reason, too.
+        ValueError: If it is no address.
+    """
+    host, port = split_address(address)
+    loop = asyncio.get_running_loop()
+    trouble: OSError | None = None
+    for family, kind, protocol, _, where in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, where)
+        except OSError as error:
+            connection.close()
+            if trouble is None or isinstance(trouble, ConnectionRefusedError):
+                trouble = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise trouble or OSError(f"{host!r} has no address")
+
+
+def fail_fast(connection: socket.socket) -> None:
+    """See that small frames leave at once, and that a connection to nobody ends soon."""
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        options += [
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS_MAX),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_SECONDS),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+        ]
+    for level, name, value in options:
+        with contextlib.suppress(OSError):  # it may have been reset already, which shows soon enough
+            connection.setsockopt(level, name, value)

@@ -1,7 +1,7 @@
 """Where addresses of other nodes come from: the port, and the simplest of its kinds.
 
-A source shows addresses; who answers there is found out by dialling. Sources of one node
-run on its membership loop.
+A source shows addresses and is not to be trusted with more; who answers there is found out by dialling.
+Sources of one node run on its membership loop.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ class Announcement:
     """What a node shows of itself.
 
     Attributes:
-        cluster: The cluster's name.
-        node_id: The node's id.
+        tags: What tells nodes of one secret and cluster from others. The first is shown, each is looked for.
+        node_id: The node's id; for logs, not to be shown.
         address: Where others dial it.
         is_loopback: Whether it listens on this machine only, and must not be shown beyond.
+        listens_on: The IP address of the interface where it listens; None for all of them.
     """
 
-    cluster: str
+    tags: tuple[str, ...]
     node_id: str
     address: str
     is_loopback: bool
+    listens_on: str | None = None
 
 
 class Source(Protocol):
@@ -56,6 +58,10 @@ class Source(Protocol):
             found: Is called with each address, on this loop, as often as it is seen.
             gone: Is called with an address that is withdrawn.
         """
+        ...
+
+    async def announce(self, announcement: Announcement) -> None:
+        """Show this from now on, and look for its tags: the cluster's secret has changed."""
         ...
 
     async def stop(self) -> None:
@@ -100,6 +106,9 @@ class Seeds:
         """Show every address once; who shows them dials them for ever."""
         for address in self._addresses:
             found(address)
+
+    async def announce(self, announcement: Announcement) -> None:
+        """Addresses have no tags."""
 
     async def stop(self) -> None:
         """Nothing was begun."""

@@ -36,7 +36,7 @@ from .claim import Claim, Status
 from .effects import Changed, Effect, Send, SendUdp, Warn
 from .gossip import GossipQueue, retransmit_limit, wire_bytes
 from .health import Health
-from .messages import Ack, Envelope, Exchange, Gossip, Message, Nack, Ping, PingRequest
+from .messages import Ack, DatagramMessage, Envelope, Exchange, Gossip, Nack, Ping, PingRequest
 from .profile import Profile
 from .relay import Relays
 from .seal import OVERHEAD_BYTES_MAX
@@ -120,6 +120,11 @@ class Swim:
         """Return the other members that are not dead or gone, suspects included, by id."""
         return [claim for claim in self.claims()[1:] if not claim.status.is_final]
 
+    def knows_later(self, claim: Claim) -> bool:
+        """Return whether a later run of the claim's node is known; what the earlier one says is past."""
+        peer = self._peers.get(claim.id)
+        return peer is not None and peer.claim.incarnation > claim.incarnation
+
     # What happens
 
     def receive(self, envelope: Envelope, now: float, *, by_tcp: bool) -> list[Effect]:
@@ -129,7 +134,7 @@ class Swim:
             return []
         effects = self._learn(sender, now)
         peer = self._peers[sender.id]
-        if sender.incarnation < peer.claim.incarnation:
+        if self.knows_later(sender):
             # From before it came back anew; what it believed then it has forgotten since.
             return effects
         peer.refusals = 0
@@ -139,9 +144,9 @@ class Swim:
         match envelope.message:
             case Ping(seq, target):
                 if target == self.me.id:
-                    effects.append(self._send(sender.address, Ack(seq), by_tcp, peer.claim))
-            case PingRequest(seq, target, address):
-                effects.append(self._relay(sender.address, seq, target, address, now))
+                    effects.append(self._send(sender, Ack(seq), by_tcp, peer.claim))
+            case PingRequest() as request:
+                effects.append(self._relay(sender, request, now))
             case Ack(seq):
                 effects += self._on_ack(seq, sender.id, by_tcp)
             case Nack(seq):
@@ -171,9 +176,10 @@ class Swim:
                 peer.ask_again_at = now + self._profile.probe_timeout
         return effects
 
-    def disconnected(self, address: str, now: float) -> list[Effect]:
-        """A TCP connection with the address was lost: ask at once whether anyone is there."""
-        for peer in self._alive_at(address):
+    def disconnected(self, identity: tuple[str, int], now: float) -> list[Effect]:
+        """A TCP connection with this run of a node was lost: ask at once whether it is still there."""
+        peer = self._peers.get(identity[0])
+        if peer is not None and peer.claim.identity == identity and not peer.claim.status.is_final:
             peer.ask_again_at = now
         return []
 
@@ -187,7 +193,7 @@ class Swim:
         goodbye = (replace(self.me, status=Status.LEFT),)
         effects: list[Effect] = []
         for claim in self.alive():
-            effects.append(SendUdp(claim.address, Gossip(), goodbye))
+            effects.append(SendUdp(claim.address, claim.identity, Gossip(), goodbye))
             effects.append(Send(claim.address, Gossip(), goodbye))
         return effects
 
@@ -334,7 +340,7 @@ class Swim:
         claim = replace(peer.claim, status=Status.SUSPECT, accuser=self.me.id)
         effects = self._learn(claim, now)
         # Its refutation is the fastest way out of a mistake: it hears of it first, both ways.
-        effects.append(SendUdp(claim.address, Gossip(), (peer.claim,)))
+        effects.append(SendUdp(claim.address, claim.identity, Gossip(), (peer.claim,)))
         effects.append(Send(claim.address, Gossip(), (peer.claim,)))
         return effects
 
@@ -384,7 +390,7 @@ class Swim:
             ends_at=now + scale * self._profile.probe_interval,
         )
         ping = Ping(probe.seq, peer.claim.id)
-        effects: list[Effect] = [self._send(peer.claim.address, ping, False, peer.claim)]
+        effects: list[Effect] = [self._send(peer.claim, ping, False, peer.claim)]
         if peer.udp_misses >= _UDP_MISSES_MAX:
             effects.append(Send(peer.claim.address, ping))
         return effects
@@ -406,8 +412,8 @@ class Swim:
         others = [claim for claim in self.alive() if claim.id != probe.target]
         helpers = self._rng.sample(others, min(self._profile.indirect_checks, len(others)))
         probe.helpers = len(helpers)
-        request = PingRequest(probe.seq, probe.target, target.claim.address)
-        effects: list[Effect] = [self._send(helper.address, request, False, helper) for helper in helpers]
+        request = PingRequest(probe.seq, *target.claim.identity, target.claim.address)
+        effects: list[Effect] = [self._send(helper, request, False, helper) for helper in helpers]
         effects.append(Send(target.claim.address, Ping(probe.seq, probe.target)))
         return effects
 
@@ -448,10 +454,11 @@ class Swim:
         asker, asked_seq = relayed
         return [self._send(asker, Ack(asked_seq), False)]
 
-    def _relay(self, asker: str, seq: int, target: str, address: str, now: float) -> Effect:
+    def _relay(self, asker: Claim, request: PingRequest, now: float) -> Effect:
         own_seq = self._next_seq()
-        self._relays.add(own_seq, asker, seq, now)
-        return self._send(address, Ping(own_seq, target), False)
+        self._relays.add(own_seq, asker, request.seq, now)
+        target = Claim(request.target, request.address, request.incarnation)
+        return self._send(target, Ping(own_seq, target.id), False)
 
     def _ask_again(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -471,7 +478,7 @@ class Swim:
         effects: list[Effect] = []
         for claim in self._rng.sample(others, min(self._profile.gossip_fanout, len(others))):
             if self._queue:
-                effects.append(self._send(claim.address, Gossip(), False))
+                effects.append(self._send(claim, Gossip(), False))
         return effects
 
     def _exchange(self, now: float) -> list[Effect]:
@@ -485,11 +492,11 @@ class Swim:
 
     # Plumbing
 
-    def _send(self, address: str, message: Message, by_tcp: bool, about: Claim | None = None) -> Effect:
+    def _send(self, to: Claim, message: DatagramMessage, by_tcp: bool, about: Claim | None = None) -> Effect:
         """Say it, with what is believed of the one spoken to if that is bad, and with news."""
         first = () if about is None or about.status is Status.ALIVE else (about,)
         if by_tcp:
-            return Send(address, message, first)
+            return Send(to.address, message, first)
         room = self._profile.datagram_bytes - OVERHEAD_BYTES_MAX - _FRAMING_BYTES - wire_bytes(self.me)
         if isinstance(message, Ping | PingRequest):
             room -= len(message.target.encode())
@@ -497,7 +504,7 @@ class Swim:
             room -= len(message.address.encode())
         room -= sum(map(wire_bytes, first))
         limit = retransmit_limit(len(self.alive()) + 1, self._profile.retransmit_multiplier)
-        return SendUdp(address, message, first + self._queue.take(room, limit))
+        return SendUdp(to.address, to.identity, message, first + self._queue.take(room, limit))
 
     def _alive_at(self, address: str) -> list[_Peer]:
         peers = [self._peers[claim.id] for claim in self.alive()]

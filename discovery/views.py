@@ -14,6 +14,10 @@ members everywhere.
 What this rule does not give: during a partition each side has a sequencer, and both serve.
 Agreement by a majority of voters takes this module's place behind the same interface.
 
+The record holds the key that the member proves over TLS, and the view pins it: for one run of a node
+the first key that was heard of stays, and a record or a view with another one is refused. Only when
+the run is believed dead may somebody else come under the same id, with a key of its own.
+
 A node that starts waits for one discovery window before it makes a view alone. Clusters
 that meet later need no rule of their own: the union's most senior is the sequencer.
 """
@@ -24,7 +28,7 @@ import random
 from collections.abc import Iterable
 
 from .claim import Claim, Status
-from .effects import Effect, InstallView, Notify, Send
+from .effects import Effect, InstallView, Notify, Send, Warn
 from .member import Event, Member, MemberJoined, MemberLeft, MemberLost, View, ViewChanged
 from .messages import Gossip, Join, ViewNews
 from .profile import Profile
@@ -58,7 +62,9 @@ class Views:
         self._pending_since = 0.0
         self._issue_at: float | None = None
         self._repeat_at = alone_until
+        self._warned: set[str] = set()
         self.views_issued = 0
+        self.keys_refused = 0
 
     @property
     def sequencer(self) -> Claim:
@@ -77,6 +83,7 @@ class Views:
         known = self._alive.keys() | {member.id for member in (self.view.members if self.view else ())}
         self._records = {node_id: record for node_id, record in self._records.items() if node_id in known}
         self._reported = {node_id: held for node_id, held in self._reported.items() if node_id in known}
+        self._warned &= known
         if self.sequencer.identity != sequencer or (self._is_sequencer and self._strangers()):
             self._repeat_at = now
         return self._reconsider(now)
@@ -89,6 +96,20 @@ class Views:
         self._repeat_at = now
         return self._reconsider(now)
 
+    def pinned_key(self, node_id: str) -> bytes | None:
+        """Return the key of the run of a node that is believed alive, or None if none has joined."""
+        record = self._records.get(node_id)
+        return record.key if record is not None and self._is_alive(record) else None
+
+    def refuse_key(self, node_id: str, address: str) -> list[Effect]:
+        """Somebody came as this node and with another key than the one that is pinned."""
+        self.keys_refused += 1
+        if node_id in self._warned:
+            return []
+        self._warned.add(node_id)
+        what = "another key than this member's was shown and refused; look for a second process with its id"
+        return [Warn(what, node_id, address)]
+
     def receive(self, message: Join | ViewNews, sender: Claim, now: float) -> list[Effect]:
         """React to a member's JOIN or to a sequencer's view."""
         if isinstance(message, ViewNews):
@@ -99,6 +120,8 @@ class Views:
         held = self._records.get(member.id, member)
         if member.identity != sender.identity or member.incarnation < held.incarnation:
             return []
+        if _contradict(held, member):
+            return self.refuse_key(member.id, sender.address)
         self._records[member.id] = member
         self._reported[member.id] = (lineage, number)
         self._highest = max(self._highest, number)
@@ -112,6 +135,9 @@ class Views:
         is_mine = any(member.identity == self.me.identity for member in view.members)
         if sender.identity != self.sequencer.identity or not is_mine:
             return []
+        for member in view.members:
+            if _contradict(self._records.get(member.id, member), member):
+                return self.refuse_key(member.id, sender.address)
         if self.view is not None and view.number < self.view.number:
             # Not answered, or stale views and reports would chase each other; the next
             # repetition of JOIN says which view is held here.
@@ -241,6 +267,11 @@ class Views:
 
 def _claim_of(member: Member) -> Claim:
     return Claim(member.id, member.address, member.incarnation)
+
+
+def _contradict(one: Member, other: Member) -> bool:
+    """Return whether two records of one run have different keys."""
+    return one.identity == other.identity and one.key != other.key
 
 
 def _is_departure(wanted: tuple[Member, ...], current: tuple[Member, ...], left: set[tuple[str, int]]) -> bool:

@@ -61,9 +61,14 @@ from .errors import (
     VersionConflict,
     WrongArguments,
 )
+from .runtime.client import Client
 from .runtime.config import NodeConfig
 from .runtime.dead import DeadLetter
+from .runtime.guard import ActorName, Authorize
 from .runtime.node import Node, run
+from .security.credential import Credential
+from .security.identity import Identity
+from .security.material import Certificates
 
 __version__ = "0.1.0"
 
@@ -75,20 +80,26 @@ __all__ = [
     "TEMPORARY",
     "TRANSIENT",
     "Actor",
+    "ActorName",
     "ActorStopped",
+    "Authorize",
     "Backoff",
     "CallCycle",
     "CallError",
     "CallTimeout",
     "Certainty",
+    "Certificates",
+    "Client",
     "CodecError",
     "ConfigError",
     "Context",
+    "Credential",
     "DeadLetter",
     "Dns",
     "Event",
     "Fatal",
     "HandshakeRefused",
+    "Identity",
     "Labels",
     "LeastLoaded",
     "Local",

@@ -200,7 +200,13 @@ class HandshakeRefused(SecurityError):
 
 
 class NotAllowed(SecurityError):
-    """A rule forbids the call; the message says which."""
+    """A rule forbids the call, which has certainly not run; the message says which rule.
+
+    Attributes:
+        certainty: `Certainty.NOT_SENT`, as calls that failed have it.
+    """
+
+    certainty = Certainty.NOT_SENT
 
 
 class ConfigError(RingcastError):

@@ -12,17 +12,22 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ringcast.errors import NOT_SENT, CallError, Unreachable
+from ringcast.errors import NOT_SENT, CallError, CodecError, NotAllowed, RingcastError, Unreachable
 
 from ..actors.messages import Message
 from ..actors.ref import display, is_spawned
 from . import wire
-from .envelope import Envelope, Sink
-from .link import CANCELLED_KEPT
+from .behalf import Behalf, ErrorSink, Seals, check_exposed, named_message
+from .envelope import Envelope
+from .link import CANCELLED_KEPT, CANCELLED_MAX
+from .mailbox import burden, lighten
+from .ring import check_key
 from .streams import StreamDeadline
 
 if TYPE_CHECKING:
     from .calls import Call, Parcel
+    from .cell import Cell
+    from .guard import Guard
     from .host import Host
     from .kinds import Kind
     from .link import Link
@@ -39,12 +44,14 @@ class Arrivals:
     """Takes in what peers send, apart from the hot path in `Link.receive`."""
 
     def __init__(self, node_id: str, host: Host, router: Router) -> None:
-        """Belong to one node; `peers` and `verbs` are set when these are there."""
+        """Belong to one node; `peers`, `verbs`, `seals` and `guard` are set when these are there."""
         self.node_id = node_id
         self.host = host
         self.router = router
         self.peers: Peers
         self.verbs: dict[str, Verb] = {}
+        self.seals: Seals
+        self.guard: Guard
         self.forwarded = 0
 
     # ---- requests and tells ------------------------------------------------------------------------
@@ -52,6 +59,9 @@ class Arrivals:
     def message(self, link: Link | None, kind: Kind, message: Message, frame: list[Any]) -> None:
         """Take in a request or a told message; without a link, one of this node's own that came back."""
         code = frame[0]
+        if code == wire.FOR_CLIENT:
+            self.for_client(link, frame)
+            return
         kwargs: dict[str, Any] = {}
         chain: tuple[Any, ...] = ()
         number, ttl, trace, origin, hops, once = 0, None, None, None, 0, None
@@ -64,22 +74,60 @@ class Arrivals:
             chain = tuple(tuple(entry) for entry in links)
         else:
             _, _, key, version, (args, kwargs, ttl, trace, hops) = frame
+        if key not in kind.cells and not is_spawned(key):
+            check_key(key)
         if message.function is None and (known := kind.message(message.name)) is not None:
             message = known
-        sink: Sink | None = None
-        if code in (wire.REQUEST, wire.REQUEST_X):
-            if origin not in (None, self.node_id):
-                sink = self.peers.link(origin)
-            else:
-                sink = self.router.sink if link is None or origin == self.node_id else link
+        sink = self._sink(link, origin) if code in (wire.REQUEST, wire.REQUEST_X) else None
         deadline = math.inf if ttl is None else monotonic() + ttl * 0.001
         if message.streams and ttl is not None:
             deadline = StreamDeadline(ttl * 0.001)
+        if link is not None:
+            chain = link.weigh(chain)
         envelope: Envelope = (message, args, kwargs or None, sink, number, deadline, chain, trace)
         if link is not None and number and link.cancelled and self._was_cancelled(link, number):
             link.grant(message, key, 1)
             return
         self._place(link, kind, key, envelope, version, hops, once)
+
+    def _sink(self, link: Link | None, origin: str | None) -> ErrorSink:
+        """Return where the answer goes to a message that came over a link, or from here; `origin` if it was sent on."""
+        if origin not in (None, self.node_id):
+            return self.peers.link(origin)
+        return self.router.sink if link is None or origin == self.node_id else link
+
+    def for_client(self, link: Link | None, frame: list[Any]) -> None:
+        """Take in a call that a gateway makes for a client; without a link, this node is the gateway."""
+        _, number, class_name, method, key, ttl, version, (sealed, packed, is_told, trace, origin, hops, once) = frame
+        kind = self.host.kinds.named(class_name)
+        message = kind.message(method) or named_message(class_name, method)
+        sink = Behalf(self._sink(link, origin), packed, is_told, self.seals)
+        deadline = math.inf if ttl is None else monotonic() + ttl * 0.001
+        if message.streams and ttl is not None:
+            deadline = StreamDeadline(ttl * 0.001)
+        if link is not None and link.cancelled and self._was_cancelled(link, number):
+            link.grant(message, key, 1)
+            return
+        chain = () if link is None else link.weigh(())
+        self._place(link, kind, key, (message, sealed, None, sink, number, deadline, chain, trace), version, hops, once)
+
+    def _opened(self, envelope: Envelope, key: Any) -> Envelope:
+        """Return a client's call with its arguments, if it is allowed.
+
+        Raises:
+            NotAllowed: If the handler is closed to clients.
+            CodecError: If the arguments cannot be decoded.
+            CallError: If a stream was told.
+        """
+        message, sealed, _, sink, number, deadline, chain, trace = envelope
+        check_exposed(message, key)
+        if message.streams and not isinstance(deadline, StreamDeadline):
+            raise CallError(f"{message.name} streams its reply: iterate over it", certainty=NOT_SENT)
+        try:
+            args, kwargs = self.seals.arguments(sealed)
+        except CodecError as error:
+            raise CodecError(f"the arguments could not be decoded on node {self.node_id}: {error}") from None
+        return (message, args, kwargs or None, sink, number, deadline, chain, trace)
 
     def _place(
         self, link: Link | None, kind: Kind, key: Any, envelope: Envelope, version: int, hops: int, once: str | None
@@ -90,10 +138,13 @@ class Arrivals:
         try:
             if cell is None and not is_spawned(key) and self.host.kinds.owner(kind, key, None) != self.node_id:
                 if version > self.router.routes.view_number and hops < wire.MAX_HOPS:
-                    waiting = self.host.wait_for_view(HOLD)
-                    waiting.add_done_callback(
-                        lambda _: self._place(link, kind, key, envelope, self.router.routes.view_number, hops, once)
-                    )
+                    burden(envelope)
+
+                    def again(_: object) -> None:
+                        lighten(envelope)
+                        self._place(link, kind, key, envelope, self.router.routes.view_number, hops, once)
+
+                    self.host.wait_for_view(HOLD).add_done_callback(again)
                     return
                 if link is not None:
                     link.grant(message, key, 1)
@@ -102,21 +153,37 @@ class Arrivals:
                 return
             if message.function is None:
                 raise self._unknown(kind, key, message)
+            if type(envelope[1]) is bytes:
+                envelope = self._opened(envelope, key)
             if cell is None:
                 cell = self.host.activate(kind, key)
-        except CallError as error:
+            admitted = self.host.admit(cell, envelope, once)
+        except (CallError, CodecError, NotAllowed) as error:
             self._refuse(link, key, envelope, error)
             return
-        admitted = self.host.admit(cell, envelope, once)
+        except (LookupError, TypeError, ValueError) as error:
+            # Not the connection's fault: a client or a limited node may have written it, and others sent it on.
+            self._refuse(link, key, envelope, CodecError(f"{message.name}: it came as what is no message: {error!r}"))
+            return
         if admitted is None:
             if link is not None:
                 link.grant(message, key, 1)
         elif link is None:
-            cell.accept(admitted)
+            self._accept_own(cell, admitted)
         else:
+            burden(admitted)
             cell.accept_remote(admitted, link)
 
-    def _refuse(self, link: Link | None, key: Any, envelope: Envelope, error: CallError) -> None:
+    def _accept_own(self, cell: Cell, envelope: Envelope) -> None:
+        """Put a message of this node into the mailbox; a client's waits for room there."""
+        call = self.router.calls.get(envelope[4]) if envelope[3] == self.router.sink else None
+        accepted = None if call is None else call.accepted
+        if accepted is None or accepted.done():
+            cell.accept(envelope)
+        elif cell.accept_local(envelope, accepted) is None:
+            accepted.set_result(None)
+
+    def _refuse(self, link: Link | None, key: Any, envelope: Envelope, error: RingcastError) -> None:
         message, sink = envelope[0], envelope[3]
         if link is not None:
             link.grant(message, key, 1)
@@ -152,6 +219,11 @@ class Arrivals:
     def undeliverable(self, parcel: Parcel, reason: str) -> None:
         """A message that was to be sent on has nowhere to go."""
         frame = self.host.codec.unpack_parts(parcel.frame, parcel.buffers or ())
+        if frame[0] == wire.FOR_CLIENT:
+            name = display(frame[2], frame[4])
+            error = Unreachable(f"{name}: {reason}", certainty=NOT_SENT, actor=name, method=frame[3])
+            self._sink(None, frame[7][4]).refuse(frame[1], self.seals.error(error))
+            return
         key = frame[3] if frame[0] == wire.REQUEST_X else frame[2]
         if frame[0] == wire.REQUEST_X:
             origin = frame[6][4]
@@ -189,6 +261,8 @@ class Arrivals:
         now = monotonic()
         self._forget_old_cancels(link, now)
         link.cancelled[number] = now + CANCELLED_KEPT
+        if len(link.cancelled) > CANCELLED_MAX:
+            del link.cancelled[next(iter(link.cancelled))]
 
     def _was_cancelled(self, link: Link, number: int) -> bool:
         now = monotonic()

@@ -11,6 +11,8 @@ numpy is not imported here before a value of its own has been seen.
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 Bulk = Callable[[memoryview], object]
 """Takes C-contiguous memory of format ``B``; returns what stands for it among the parts."""
 
+
+EMPTY_ITEMS_MAX = 65536
+"""Items of an array whose items have no bytes: no memory would bound how many there are."""
+
+_PLAIN_DTYPE = re.compile(r"[<>|=]?[?bBiufcmMSUV]\d*(\[\d*\w+\])?")
 
 BUFFER_CODES = frozenset({Code.BYTEARRAY, Code.MEMORYVIEW, Code.NDARRAY, Code.SCALAR})
 
@@ -98,9 +105,12 @@ def _array_parts(array: np.ndarray[Any, Any], bulk: Bulk) -> list[object]:
 
 
 def _array(dtype: object, shape: list[int], by_columns: bool, data: bytes | memoryview) -> object:
+    made = _dtype(dtype)
+    if made.itemsize == 0 and math.prod(shape) > EMPTY_ITEMS_MAX:
+        raise CodecError(f"an array of {shape} items of no bytes came, at most {EMPTY_ITEMS_MAX} may")
     # What came inside the frame is copied once more so that the array is writable, as its original was.
     memory = bytearray(data) if isinstance(data, bytes) else data
-    return _numpy().ndarray(shape, dtype=_dtype(dtype), buffer=memory, order="F" if by_columns else "C")
+    return _numpy().ndarray(shape, dtype=made, buffer=memory, order="F" if by_columns else "C")
 
 
 def _dtype_parts(dtype: np.dtype[Any]) -> object:
@@ -113,10 +123,24 @@ def _dtype(parts: Any) -> np.dtype[Any]:
     _numpy()
     from numpy.lib import format
 
+    _check_descr(parts)
     dtype: np.dtype[Any] = format.descr_to_dtype(parts)
     if dtype.hasobject:
         raise CodecError("a numpy array of Python objects cannot travel")
     return dtype
+
+
+def _check_descr(descr: Any) -> None:
+    """Refuse what numpy would read as more than the description of plain memory."""
+    if isinstance(descr, str):
+        if _PLAIN_DTYPE.fullmatch(descr) is None:
+            raise CodecError(f"a numpy array of {descr!r:.40} cannot travel; of Python objects none can")
+        return
+    if not isinstance(descr, list):
+        raise CodecError(f"{descr!r:.40} describes no numpy array")
+
+    for field in cast("Any", descr):
+        _check_descr(field[1])
 
 
 def _numpy() -> Any:

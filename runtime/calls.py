@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ringcast.errors import EXECUTED, CallError, CodecError
 
 from ..actors.messages import Message
+from .failures import error_from_wire
 from .streams import Inflow
 from .wire import PIECE_BYTES
 
@@ -29,10 +30,22 @@ PLAIN = frozenset({int, str, float, bool, type(None), dict, list, tuple})
 """Types that are packed into the frame itself; anything else may be, or hold, a large buffer."""
 
 
+class Reader(Protocol):
+    """Who reads the answers of a stream."""
+
+    def feed(self, item: Any) -> None:
+        """Take an item that has arrived."""
+        ...
+
+    def end(self) -> None:
+        """End, after the items that have arrived."""
+        ...
+
+
 class Parcel:
     """A packed message: what is sent, or waits in a route to be sent."""
 
-    __slots__ = ("buffers", "frame", "is_sent", "message", "number", "taken")
+    __slots__ = ("buffers", "frame", "is_nested", "is_sent", "message", "number", "taken")
 
     def __init__(
         self,
@@ -49,6 +62,8 @@ class Parcel:
         self.buffers = buffers
         self.taken = taken
         self.is_sent = False
+        self.is_nested = False
+        """Whether a running turn sends it: then it is not held back."""
 
     @property
     def size(self) -> int:
@@ -86,13 +101,23 @@ class Call(asyncio.Future[Any]):
         """Whether its message still waits to be sent: then the handler has certainly not run."""
         return type(self.parcel) is Parcel and not self.parcel.is_sent
 
+    @property
+    def accepted(self) -> asyncio.Future[None] | None:
+        """What to resolve when its message finds room on this node, if somebody waits for that."""
+        return None
+
     def fail(self, error: BaseException) -> None:
         """Give the caller an error."""
         if not self.done():
             self.set_exception(error)
             self.exception()  # whoever abandoned it need not be warned
 
-    def reader(self) -> Inflow | None:
+    def refuse(self, wire: list[Any], link: Link | None) -> None:
+        """Give the caller an error as it stands on the wire; `link` is where it came from, None for here."""
+        assert link is not None, "errors of this node come as themselves, but for calls of clients"
+        self.fail(link.arrivals.blamed(self, error_from_wire(wire, link.codec)))
+
+    def reader(self) -> Reader | None:
         """Return who reads the answers of a stream, if somebody still does."""
         return None
 
@@ -109,7 +134,7 @@ class StreamCall(Call):
         if (stream := self.stream()) is not None:
             stream.fail(error)
 
-    def reader(self) -> Inflow | None:
+    def reader(self) -> Reader | None:
         """Return who reads."""
         return self.stream()
 
@@ -140,6 +165,12 @@ class LocalSink:
         call = self._router.calls.pop(number, None)
         if call is not None:
             call.fail(self._router.localize(error))
+
+    def refuse(self, number: int, wire: list[Any]) -> None:
+        """Fail the caller with an error as it stands on the wire."""
+        call = self._router.calls.pop(number, None)
+        if call is not None:
+            call.refuse(wire, None)
 
     def item(self, number: int, value: Any) -> None:
         """Hand an isolated item to the reader."""

@@ -36,7 +36,8 @@ from ..actors.turn import current_turn
 from .door import Door
 from .envelope import Envelope
 from .expiry import expire
-from .mailbox import Mailbox
+from .inflight import LIGHT, Weighed
+from .mailbox import Mailbox, lighten
 from .runner import Runner, Suspended, first_step
 from .streams import serve_stream
 from .tasks import tasks_by_cell
@@ -64,6 +65,7 @@ class Cell(Mailbox):
     __slots__ = (
         "__weakref__",
         "actor",
+        "burden",
         "cancelling",
         "children",
         "current",
@@ -92,6 +94,8 @@ class Cell(Mailbox):
         self.current: Envelope | None = None
         self.since = 0.0
         self.cancelling = 0
+        self.burden: Envelope | None = None
+        """The message of the running turn, while it still counts for much in its peer's account."""
         self.side: dict[int, tuple[Envelope, asyncio.Task[None], float, bool]] | None = None
         self.timers: set[Timer] | None = None
         self.remembered: dict[tuple[str, str], Remembered] | None = None
@@ -207,6 +211,7 @@ class Cell(Mailbox):
                 self._forget_cancel(self.task)
             self.task = None
             self.current = None
+            self.unburden()
         if self.retiring is not None:
             if self._holders():
                 return  # the last of them calls us again
@@ -278,12 +283,21 @@ class Cell(Mailbox):
                     return
                 continue  # it may have been cancelled while it waited
             envelope = mailbox.popleft()
-            message, args, kwargs, sink, number, deadline, _, _ = envelope
+            message, args, kwargs, sink, number, deadline, chain, _ = envelope
+            if type(chain) is Weighed:
+                if chain.weight == LIGHT:  # `Account.remove`, written out
+                    account = chain.account
+                    account.waiting -= LIGHT
+                    if account.is_held:
+                        account.remove(0)
+                else:
+                    self.burden = envelope
             if self.parked or self.deferred:
                 self.room()
             now = monotonic()
             if now > deadline:
                 expire(self, envelope)
+                self.unburden()
                 continue
             if not message.is_plain and message.options.read_only:
                 self.run_beside(envelope)
@@ -306,6 +320,14 @@ class Cell(Mailbox):
             elif await self._turn(self._special(envelope), envelope):
                 return
             self.current = None
+            if self.burden is not None:
+                self.unburden()
+
+    def unburden(self) -> None:
+        """The turn of a large message is over: it counts no more."""
+        if self.burden is not None:
+            envelope, self.burden = self.burden, None
+            lighten(envelope)
 
     async def _turn(self, running: Awaitable[Any], envelope: Envelope) -> bool:
         """Run one turn to its end; return whether the actor has failed."""
@@ -426,6 +448,9 @@ class Cell(Mailbox):
         holds = not message.streams
         task = asyncio.Task(self._beside(envelope, turn), loop=self.host.loop, context=contextvars.Context())
         self.side[turn] = (envelope, task, monotonic(), holds)
+        if (burden := self.burden) is not None:  # else it was small, or has not waited
+            self.burden = None
+            task.add_done_callback(lambda _: lighten(burden))
 
     async def _beside(self, envelope: Envelope, turn: int) -> None:
         sink, number = envelope[3], envelope[4]

@@ -1,5 +1,7 @@
 """The command line: `ringcast up` runs nodes; `status`, `members`, `actors`, `locate` look at them.
 
+`ringcast secret` makes and changes what lets nodes be members; `doctor` says why they do not see each other.
+
 Exit codes: 0 all is well, 1 something is wrong with the cluster or it cannot be reached, 2 the
 command was not understood. With ``--json`` a listing is one JSON document on stdout; what there is
 to say about failing goes to stderr.
@@ -11,24 +13,20 @@ References:
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any, TypeVar
 
 import click
 
 import ringcast
 
-from ..discovery.address import split_address
+from .cli_doctor import doctor
+from .cli_secret import secret
 from .cli_up import up
 from .control import KEY_KINDS, MAX_LISTED
-from .inquiry import Answer, Inquiry, NoAnswerError
+from .inquiry import Answer, NoAnswerError
+from .looking import Look, looking, print_json, run
 from .tables import say, show
-
-F = TypeVar("F", bound=Callable[..., Any])
-R = TypeVar("R")
 
 SPREADING = 0.5
 """Seconds for a view to reach everyone before differing views are called a problem."""
@@ -41,58 +39,26 @@ def cli() -> None:
 
 
 cli.add_command(up)
-
-
-def looking(command: F) -> F:
-    """Give a command the options that say at which cluster to look."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table."),
-        click.option(
-            "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            default=2.0,
-            show_default=True,
-            help="Seconds for each node to answer.",
-        ),
-        click.option(
-            "--cluster",
-            envvar="RINGCAST_CLUSTER",
-            show_envvar=True,
-            default="default",
-            show_default=True,
-            help="Look for a node of this cluster on this machine.",
-        ),
-        click.option("--node", metavar="HOST:PORT", callback=_address, help="Ask this node instead."),
-    ):
-        command = option(command)
-    return command
-
-
-def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    try:
-        if value is not None:
-            split_address(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
-    return value
+cli.add_command(secret)
+cli.add_command(doctor)
 
 
 @cli.command()
 @looking
-def status(node: str | None, cluster: str, timeout: float, as_json: bool) -> None:
+def status(look: Look) -> None:
     """Say of every member whether it answers, and whether all agree on who is in the cluster."""
 
     async def ask() -> Answer:
-        inquiry = Inquiry(cluster, node, timeout)
+        inquiry = look.inquiry()
         found = _status(await inquiry.everywhere("status"))
         if not found["agreed"]:
             await asyncio.sleep(SPREADING)
             found = _status(await inquiry.everywhere("status"))
         return found
 
-    found = _run(ask())
-    if as_json:
-        _print_json(found)
+    found = run(ask())
+    if look.as_json:
+        print_json(found)
     else:
         _show_status(found)
     if not found["healthy"]:
@@ -106,7 +72,7 @@ def _status(told: list[tuple[Answer, Answer | NoAnswerError]]) -> Answer:
         if isinstance(answer, NoAnswerError):
             entry |= {"answers": False, "reason": str(answer)}
         else:
-            shown = {name: answer[name] for name in ("cluster", "pid", "ready", "view", "stats")}
+            shown = {name: answer[name] for name in ("cluster", "pid", "ready", "view", "secret", "versions", "stats")}
             entry |= {"answers": True, **shown, "members": len(answer["members"])}
         nodes.append(entry)
     answering = [entry for entry in nodes if entry["answers"]]
@@ -149,12 +115,12 @@ def _answers(entry: Answer) -> bool | str:
 
 @cli.command()
 @looking
-def members(node: str | None, cluster: str, timeout: float, as_json: bool) -> None:
+def members(look: Look) -> None:
     """List the members, most senior first, as one node sees them."""
-    seen = _run(Inquiry(cluster, node, timeout).first())
-    if as_json:
+    seen = run(look.inquiry().first())
+    if look.as_json:
         by = {"id": seen["id"], "address": seen["address"]}
-        _print_json({"cluster": seen["cluster"], "seen_by": by} | {k: seen[k] for k in ("view", "members")})
+        print_json({"cluster": seen["cluster"], "seen_by": by} | {k: seen[k] for k in ("view", "members")})
         return
     show(
         ("node", "address", "since", "state", "labels", "classes"),
@@ -177,11 +143,11 @@ def members(node: str | None, cluster: str, timeout: float, as_json: bool) -> No
 @looking
 @click.option("--class", "wanted", metavar="CLASS", help="Only of this class: its name, or the last part.")
 @click.option("--limit", type=click.IntRange(1, MAX_LISTED), default=1000, show_default=True, help="At most so many.")
-def actors(node: str | None, cluster: str, timeout: float, as_json: bool, wanted: str | None, limit: int) -> None:
+def actors(look: Look, wanted: str | None, limit: int) -> None:
     """List the actors that are active now, on every member."""
-    inquiry = Inquiry(cluster, node, timeout)
+    inquiry = look.inquiry()
     total, listed, silent = 0, list[Answer](), list[Answer]()
-    for member, answer in _run(inquiry.everywhere("actors", limit=limit, **{"class": wanted})):
+    for member, answer in run(inquiry.everywhere("actors", limit=limit, **{"class": wanted})):
         where = {"node": member["id"], "address": member["address"]}
         if isinstance(answer, NoAnswerError):
             silent.append(where | {"reason": str(answer)})
@@ -189,8 +155,8 @@ def actors(node: str | None, cluster: str, timeout: float, as_json: bool, wanted
             total += answer["total"]
             listed += [actor | where for actor in answer["actors"]]
     listed = sorted(listed, key=lambda actor: (actor["class"], actor["actor"]))[:limit]
-    if as_json:
-        _print_json({"total": total, "actors": listed, "silent": silent})
+    if look.as_json:
+        print_json({"total": total, "actors": listed, "silent": silent})
     else:
         show(
             ("actor", "class", "node", "state", "mailbox", "running", "failures"),
@@ -221,34 +187,21 @@ def actors(node: str | None, cluster: str, timeout: float, as_json: bool, wanted
 @click.option("--int", "kind", flag_value="int", help="KEY is an int; write a negative one after `--`.")
 @click.option("--bytes", "kind", flag_value="bytes", help="KEY is bytes, in hexadecimal.")
 @click.option("--uuid", "kind", flag_value="uuid", help="KEY is a UUID.")
-def locate(
-    node: str | None, cluster: str, timeout: float, as_json: bool, wanted: str, key: str, kind: str | None
-) -> None:
+def locate(look: Look, wanted: str, key: str, kind: str | None) -> None:
     """Say where the ring places the actor of CLASS with KEY now, and whether it is active there."""
     kind = kind or "str"
     try:
         KEY_KINDS[kind](key)
     except ValueError as error:
         raise click.UsageError(f"KEY {key!r} cannot be read as {kind}: {error}") from None
-    place = _run(Inquiry(cluster, node, timeout).locate(wanted, kind, key))
-    if as_json:
-        _print_json({"node" if name == "id" else name: value for name, value in place.items()})
+    place = run(look.inquiry().locate(wanted, kind, key))
+    if look.as_json:
+        print_json({"node" if name == "id" else name: value for name, value in place.items()})
     else:
         state = {True: "active", False: "not active", None: "the node does not answer"}[place["active"]]
         say(f"{place['actor']}: node {place['id']} ({place['address']}), {state}", bad=place["active"] is None)
     if place["active"] is None:
         sys.exit(1)
-
-
-def _run(inquiry: Coroutine[Any, Any, R]) -> R:
-    try:
-        return asyncio.run(inquiry)
-    except NoAnswerError as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _print_json(document: Answer) -> None:
-    click.echo(json.dumps(document, ensure_ascii=False))
 
 
 def main() -> None:

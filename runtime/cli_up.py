@@ -27,6 +27,7 @@ from ringcast.errors import ConfigError, RingcastError
 from ..discovery.address import ListenOn
 from ..discovery.dns import Dns
 from ..discovery.source import Seeds, Source
+from .looking import SECRET, TLS_CA, TLS_CERT, TLS_KEY, certificates
 from .node import Node, run
 from .workers import READY, Workers
 
@@ -41,6 +42,10 @@ class Up:
     cluster: str | None
     listen: str | None
     advertise: str | None
+    secret: str | None
+    tls_ca: str | None
+    tls_cert: str | None
+    tls_key: str | None
     seeds: tuple[str, ...]
     dns: str | None
     alone: bool
@@ -59,6 +64,8 @@ class Up:
             listen=self.listen,
             advertise=self.advertise,
             discovery=self._discovery(),
+            secret=self.secret,
+            tls=certificates(self.tls_ca, self.tls_cert, self.tls_key),
             labels={name: value for name, _, value in pairs} if pairs else None,
         )
 
@@ -77,6 +84,10 @@ class Up:
             "--cluster": self.cluster,
             "--listen": self.listen,
             "--advertise": self.advertise,
+            "--secret": self.secret,
+            "--tls-ca": self.tls_ca,
+            "--tls-cert": self.tls_cert,
+            "--tls-key": self.tls_key,
             "--dns": self.dns,
         }
         options = [f"{name}={value}" for name, value in given.items() if value is not None]
@@ -126,6 +137,10 @@ def _dns(context: click.Context, option: click.Parameter, value: str | None) -> 
     show_envvar=True,
     help="Where others dial this node.",
 )
+@SECRET
+@TLS_CA
+@TLS_CERT
+@TLS_KEY
 @click.option("--seed", "seeds", metavar="HOST:PORT", multiple=True, help="A node to join by. May be repeated.")
 @click.option("--dns", metavar="NAME:PORT", callback=_dns, help="A name that resolves to the nodes to join by.")
 @click.option("--no-discovery", "--alone", "alone", is_flag=True, help="Look for no other node.")
@@ -199,10 +214,11 @@ def _supervise(wanted: Up, count: int) -> int:
                 f"--listen {wanted.listen} names {len(ports)} port(s) for {count} workers: "
                 "each needs its own; give HOST:0 or HOST:FIRST-LAST"
             )
+    environment = dict(os.environ)  # with RINGCAST_SECRET, which a node takes out
     wanted.node()  # what is wrong with the options is said once, here
     # -P: the current directory comes onto the path after ringcast itself was found.
     command = [sys.executable, "-P", "-m", "ringcast", "up", "--lifeline", *wanted.arguments()]
-    return asyncio.run(Workers(command, count).run())
+    return asyncio.run(Workers(command, count, environment).run())
 
 
 async def serve(node: Node, wanted: Up, lifeline: socket.socket | None) -> bool:

@@ -14,11 +14,17 @@ One codec belongs to one thread. Its pieces:
   from where they lie.
 * Pickle is the last resort, for types that nobody here knows, and only where it is allowed.
 
+What arrives takes at most `EXPANSION` times its bytes when it is decoded, and for a moment eight times more
+for extensions inside one another: bytes that claim more than they hold are refused before anything is
+built of them (see `packed`), and extensions are put together of parts of the right type only. `Bounds`
+narrow that for peers that are no members.
+
 What does not travel: identity (a value that stands twice in an argument arrives as two), types
 outside the table unless pickle is allowed, and values that are nested deeper than `MAX_DEPTH`
 extensions or msgpack's own limit of 1024 lists and dicts, cycles among them. What arrives is never
 trusted: only `CodecError` comes out of `unpack`, and without pickle no class is looked up that
-is not imported here already.
+is not imported here already. Stored state is never pickled: whoever stores uses a codec that does not
+allow it.
 """
 
 from __future__ import annotations
@@ -34,13 +40,17 @@ import msgpack
 
 from ringcast.errors import CodecError
 
+from ..actors.actor import imported_types
 from ..actors.naming import find_class, import_class
+from ..discovery.packed import EXPANSION, LEVELS, SMALL, look_through
 from . import extensions, pickles
+from .allowance import Bounds
 from .buffers import BUFFER_CODES, put_together_buffer, put_together_bytes, take_apart_buffer
 from .explain import ACTOR_REFUSED, TOO_DEEP, explain, is_deeper_than
 from .extensions import Code, TakeApart
 from .failures import put_together_error, take_apart_error
 from .records import RECORD_CODES, put_together_record, take_apart_record
+from .weigh import weigh
 
 _msgpack = cast("Any", msgpack)  # it has no types
 _Packer, _Unpacker, _ExtType = _msgpack.Packer, _msgpack.Unpacker, _msgpack.ExtType
@@ -67,12 +77,22 @@ MAX_FRAME_BYTES = 1 << 27
 _NESTED = 511
 """Levels of any kind that a value may have below `_UNGUARDED` extensions."""
 
+_ARRAY_16, _ARRAY_32 = b"\xdc", b"\xdd"
+"""First bytes of the lists that claim more than 15 elements."""
+
+_NESTED_FACTOR, _NESTED_BYTES = 8, 1 << 20
+"""Extensions inside one another may hold so many times the bytes of the outermost, and so many more."""
+
 _BIN_8, _BIN_16, _BIN_32 = 0xC4, 0xC5, 0xC6
 _NOT_PLAIN = frozenset({list, dict, bytearray, memoryview})
+_SECRETLY_HASHED = frozenset({str, bytes})
 _SCALARS = frozenset({type(None), bool, int, float, str})
 _IMMUTABLE = _SCALARS | {complex, bytes, uuid.UUID, Decimal, date, timedelta}
 
 Buffer = bytes | bytearray | memoryview
+
+MEMBERS = Bounds()
+"""What is built of a member's bytes."""
 
 
 class FrameUnpacker(Protocol):
@@ -113,6 +133,8 @@ class Codec:
         ref_to_wire: Callable[[Any], list[Any]],
         ref_from_wire: Callable[[list[Any]], object],
         actor_type: type | None = None,
+        bounds: Bounds = MEMBERS,
+        has_tracebacks: bool = True,
     ) -> None:
         """Make a codec.
 
@@ -122,6 +144,8 @@ class Codec:
             ref_to_wire: Gives a reference's parts.
             ref_from_wire: Makes a reference of its parts.
             actor_type: The class of actors, to tell who passes one where a reference was meant.
+            bounds: What is built of bytes that come.
+            has_tracebacks: Whether exceptions take along the tracebacks that other nodes have sent with them.
         """
         self.failure: CodecError | None = None
         self._allow_pickle = allow_pickle
@@ -129,12 +153,17 @@ class Codec:
         self._ref_to_wire = ref_to_wire
         self._ref_from_wire = ref_from_wire
         self._actor_type = actor_type
+        self._has_tracebacks = has_tracebacks
         self._take_apart: dict[type, TakeApart] = dict(extensions.OF_TYPE)
         self._classes: dict[str, type] = {}
         self._pack = self._packer()
         self._packers: list[Callable[[object], bytes]] = []  # for the payloads of extensions, by depth
         self._depth = 0
         self._decode_depth = 0
+        self._bounds = bounds
+        self._levels = min(MAX_DEPTH, bounds.levels)
+        self._pairs_hook = None if bounds.hashed is None else self._dict
+        self._nested = self._nested_max = 0
         self._apart: list[memoryview] | None = None  # while buffers are set apart
         self._spell_text = False  # while text that is not UTF-8 is looked for
         self._received: Sequence[Buffer] = ()
@@ -148,6 +177,9 @@ class Codec:
             Code.REF: ref_from_wire,
             Code.PICKLE: self._unpickle,
         }
+        if bounds.hashed is not None:
+            for code in (Code.SET, Code.FROZENSET):
+                self._put_together[code] = self._set_reader(self._put_together[code])
 
     def pack(self, frame: object) -> bytes:
         """Return `frame` as one msgpack object.
@@ -250,7 +282,11 @@ class Codec:
         """
         self.failure = None
         try:
-            value = self._unpack_at(0, data)
+            self.admit(data)
+            value = self._unpack_at(0, data, is_admitted=True)
+        except CodecError:
+            self.failure = None
+            raise
         except Exception as error:
             raise self.take_failure() or CodecError(f"what came is no packed value: {error!r}") from error
         if self.failure is not None:
@@ -272,7 +308,7 @@ class Codec:
         finally:
             self._received = ()
 
-    def unpacker(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> FrameUnpacker:
+    def unpacker(self, max_frame_bytes: int = MAX_FRAME_BYTES, max_list: int | None = None) -> FrameUnpacker:
         """Return a streaming unpacker with this codec's hooks; one for each link.
 
         An exception out of it means that the peer does not speak msgpack: close the link. After
@@ -280,11 +316,41 @@ class Codec:
 
         Args:
             max_frame_bytes: What it holds of frames that are not decoded yet, at most.
+            max_list: Elements of the longest list; None for any. Bytes that are fed to an unpacker without
+                such a limit have to be looked through before.
         """
         return cast(
             "FrameUnpacker",
-            _Unpacker(ext_hook=self._decode, strict_map_key=False, use_list=True, max_buffer_size=max_frame_bytes),
+            _Unpacker(
+                ext_hook=self._decode,
+                strict_map_key=False,
+                use_list=True,
+                max_buffer_size=max_frame_bytes,
+                max_array_len=max_frame_bytes if max_list is None else max_list,
+                object_pairs_hook=self._pairs_hook,
+            ),
         )
+
+    def admit(self, data: bytes | memoryview) -> None:
+        """Refuse bytes that claim what they do not hold, and what is more than the bounds allow.
+
+        Raises:
+            ValueError: If they claim it; nothing was built.
+            CodecError: If they are more.
+        """
+        bounds = self._bounds
+        if bounds.levels < LEVELS:
+            look_through(data, max(bounds.levels - self._decode_depth, 0))
+        elif len(data) > SMALL and _claims_much(data):
+            look_through(data)
+        limit = bounds.decoded_bytes
+        if limit is None or self._decode_depth or len(data) * EXPANSION <= limit:
+            return
+        if weigh(bytes(data), limit) > limit:
+            raise CodecError(
+                f"it would take more than {limit} bytes of memory here, which is what a client's message may: "
+                f"send less at once, or raw bytes, or raise NodeConfig(client_decoded_bytes=…)"
+            )
 
     def take_failure(self) -> CodecError | None:
         """Return why part of the last frame could not be decoded, and forget it."""
@@ -352,7 +418,11 @@ class Codec:
         elif self._actor_type is not None and issubclass(kind, self._actor_type):
             raise CodecError(ACTOR_REFUSED)
         else:
-            known = take_apart_buffer(kind, self._bulk) or take_apart_error(kind) or take_apart_record(kind)
+            known = (
+                take_apart_buffer(kind, self._bulk)
+                or take_apart_error(kind, self._has_tracebacks)
+                or take_apart_record(kind)
+            )
         if known is not None:
             self._take_apart[kind] = known
             return known
@@ -410,9 +480,19 @@ class Codec:
     def _pickle(self, value: object) -> bytes:
         return pickles.dumps(value, self._ref_type, self._ref_to_wire, self._actor_type)
 
-    def _unpack_at(self, depth: int, data: bytes | memoryview) -> Any:
+    def _unpack_at(self, depth: int, data: bytes | memoryview, is_admitted: bool = False) -> Any:
+        if not is_admitted:
+            self.admit(data)
         if depth < _ON_THE_STACK:
-            return _unpackb(data, ext_hook=self._decode, strict_map_key=False, use_list=True)
+            if self._pairs_hook is None:
+                return _unpackb(data, ext_hook=self._decode, strict_map_key=False, use_list=True)
+            return _unpackb(
+                data,
+                ext_hook=self._decode,
+                strict_map_key=False,
+                use_list=True,
+                object_pairs_hook=self._pairs_hook,
+            )
         unpacker = self.unpacker(len(data) or 1)
         unpacker.feed(data)
         value = unpacker.unpack()
@@ -426,18 +506,52 @@ class Codec:
             return None
         depth = self._decode_depth
         self._decode_depth = depth + 1
+        if depth == 0:
+            self._nested, self._nested_max = 0, len(data) * _NESTED_FACTOR + _NESTED_BYTES
+        self._nested += len(data)
         try:
-            if depth == MAX_DEPTH:
+            if depth >= self._levels or self._nested > self._nested_max:
                 raise CodecError(TOO_DEEP)
             parts = self._unpack_at(depth, data)
-            return None if self.failure is not None else self._put_together[code](parts)
+            if self.failure is not None:
+                return None
+            if type(parts) not in extensions.PARTS[code]:
+                raise CodecError(f"a value of extension {_code_name(code)} came of a {type(parts).__name__}")
+            return self._put_together[code](parts)
         except CodecError as error:
             self.failure = error
         except Exception as error:
             self.failure = CodecError(f"a value of extension {_code_name(code)} came malformed: {error!r}")
         finally:
             self._decode_depth = depth
+            self._nested -= len(data)
         return None
+
+    def _dict(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        """Make a dict for a peer that may choose keys so that they meet."""
+        try:
+            self._check_hashed([key for key, _ in pairs])
+        except CodecError as error:
+            self.failure = self.failure or error
+            return {}
+        return dict(pairs)
+
+    def _set_reader(self, make: Callable[[Any], object]) -> Callable[[Any], object]:
+        def read(parts: Any) -> object:
+            self._check_hashed(parts)
+            return make(parts)
+
+        return read
+
+    def _check_hashed(self, keys: list[Any]) -> None:
+        limit = self._bounds.hashed
+        assert limit is not None
+        if len(keys) > limit and not _SECRETLY_HASHED.issuperset(map(type, keys)):
+            raise CodecError(
+                f"a dict or set of {len(keys)} entries came from a client, not all of them str or bytes: it may have "
+                f"{limit}, because their hashes can be chosen; send a list of pairs, or raise "
+                f"NodeConfig(client_max_hashed=…)"
+            )
 
     def _class(self, name: str) -> type:
         """Return the class that a peer named."""
@@ -448,6 +562,11 @@ class Codec:
                 raise CodecError(
                     f"a value of class {name!r} came, and is not known here: import its module on this node "
                     "too (and install it, if need be)"
+                )
+            if self._bounds.is_for_own_classes and not _is_own(found):
+                raise CodecError(
+                    f"a value of class {name!r} came from a client: it may send records and exceptions of the packages "
+                    "whose actors run here, and Python's own exceptions"
                 )
             self._classes[name] = found
         return found
@@ -470,6 +589,22 @@ class Codec:
         if not self._allow_pickle:
             raise CodecError("a pickled value came, and this node does not allow pickle")
         return pickles.loads(data, self._ref_from_wire)
+
+
+def _claims_much(data: bytes | memoryview) -> bool:
+    """Say whether a list in `data` may claim more elements than it has; a look at bytes, and so a guess."""
+    raw = data if isinstance(data, bytes) else bytes(data)
+    return _ARRAY_32 in raw or _ARRAY_16 in raw
+
+
+def _is_own(cls: type) -> bool:
+    """Say whether a class is one that applications make for their actors, or an exception of Python or ours."""
+    package = cls.__module__.partition(".")[0]
+    if package == "builtins":
+        return issubclass(cls, Exception)
+    return cls.__module__ == "ringcast.errors" or any(
+        package == actor.cls.__module__.partition(".")[0] for actor in imported_types()
+    )
 
 
 def _is_bulky(frame: object) -> bool:

@@ -4,8 +4,9 @@ Batches are gathered by the link and written once per tick of the loop. A large 
 pieces, from where its buffers lie, and at most `window` bytes of pieces are under way: what is
 small waits behind little. The receiver keeps the slices that arrive and joins them once.
 
-Handshake: the dialler sends the preamble and its hello, the acceptor answers with its own hello or
-with a refusal that names both sides' values; nothing else is decoded before.
+Handshake: after the preamble both ends prove by TLS who they are. Then the dialler sends its hello,
+and the acceptor answers with its own or with a refusal that names both sides' values. Nothing is
+decoded before TLS is done and the peer's identity fits, and nothing but a hello before the hello.
 """
 
 from __future__ import annotations
@@ -22,13 +23,23 @@ import msgpack
 
 from ringcast.errors import CodecError
 
+from ..discovery.packed import SMALL, look_through
+from ..security.identity import Identity
+from ..security.trust import explained
+from .allowance import Allowance
 from .codec import FrameUnpacker
-from .wire import ACK, HEAD, MAX_BATCH, PIECE_BIT, PIECE_BYTES, PIECE_HEAD
+from .wire import ACK, BATCH, BULKS, HEAD, PIECE_BIT, PIECE_BYTES, PIECE_HEAD
 
 if TYPE_CHECKING:
     from .link import Link
 
 MAX_HELLO = 16 * 1024
+"""Bytes of what is said before the link is up."""
+UNSENT_HELD = 8 << 20
+"""Bytes that the peer has not taken from which on new messages to it wait in their routes."""
+NIL = b"\xc0"
+GRACE = 0.25
+"""Seconds in which what the socket holds already is read, if this node's loop stood still."""
 SHARED_WINDOW = 32 * 1024
 """Bytes of pieces under way while small messages use the line, too: what a small one waits behind."""
 SHARED_FOR = 1.0
@@ -38,15 +49,17 @@ SHARED_FOR = 1.0
 class Bulk:
     """A large message that arrives in pieces, each copied to its place at once.
 
+    What it claims allocates nothing: its memory grows as pieces come.
+
     To join them at the end would stop the loop for as long as the message is large. A `BytesIO`
     gives up its buffer as a bytes object without another copy.
     """
 
-    __slots__ = ("_done", "_lengths", "_part", "missing")
+    __slots__ = ("_done", "_lengths", "_part", "missing", "size")
 
     def __init__(self, lengths: list[int]) -> None:
         """Expect parts of these lengths, one after the other."""
-        self.missing = sum(lengths)
+        self.missing = self.size = sum(lengths)
         self._lengths = deque(lengths)
         self._part = BytesIO()
         self._done: list[bytes] = []
@@ -77,27 +90,57 @@ class Outgoing:
 
     number: int
     parts: deque[memoryview]
+    size: int
+    is_answer: bool
+    """Whether the peer has asked for it: then it counts as unsent."""
+    may_be_held: bool
+    """Whether it waits while new messages to the peer are held back."""
+    announce: bytes
     sent: Callable[[], None]
 
 
 class Connection(asyncio.Protocol):
-    """The transport's side of a link. `greet` is called with the peer's hello, once."""
+    """The transport's side of a link.
+
+    `opened` is called when the peer may speak, TLS done; `greet` with the peer's hello, once; `closed`
+    with the reason, once.
+    """
 
     def __init__(
         self,
+        opened: Callable[[Connection], None],
         greet: Callable[[Connection, dict[str, Any]], None],
         closed: Callable[[Connection, str], None],
         window: int,
-        max_message_bytes: int,
+        allowance: Allowance,
     ) -> None:
-        """Wait for a transport; then for the hello."""
+        """Wait for a transport; then for the hello.
+
+        Args:
+            opened: Is called when the peer may speak.
+            greet: Is called with its hello.
+            closed: Is called with the reason.
+            window: Bytes of pieces that may be under way.
+            allowance: What the peer may cost.
+        """
+        self._opened = opened
         self._greet = greet
         self._closed = closed
         self._window = window
-        self._max_message = max_message_bytes
+        self._allowance = allowance
         self.transport: asyncio.Transport | None = None
         self.link: Link | None = None
+        self.identity: Identity | None = None
+        """Who the peer has proved to be; None without TLS."""
+        self.error: Exception | None = None
+        """What ended the connection, if the peer did not just close it."""
         self.unpacker: FrameUnpacker | None = None
+        self.small_unpacker: FrameUnpacker | None = None
+        """Decodes small batches without a look through them, since its lists are short."""
+        self.batch_bytes = 0
+        """Bytes of what is taken in now: a batch, or a large message."""
+        self.room = 0
+        """Bytes of large messages that may be under way to the peer; one that is larger goes alone."""
         self.is_paused = False
         self._drained: asyncio.Future[None] | None = None
         self._buffer: bytearray | None = None
@@ -106,6 +149,12 @@ class Connection(asyncio.Protocol):
         self._piece_left = 0
         self._incoming: dict[int, Bulk] = {}
         self._outgoing: deque[Outgoing] = deque()
+        self._waiting: deque[Outgoing] = deque()
+        self._sending = 0
+        self._unsent = 0
+        self._is_holding = False
+        self._half: asyncio.TimerHandle | None = None
+        self._last = 0.0
         self._bulks = 0
         self._in_flight = 0
         self._shared_until = 0.0
@@ -116,12 +165,16 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self.transport = cast(asyncio.Transport, transport)
+        self._opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the link, and wake whoever waits for room."""
         self.transport = None
+        self._is_holding = False
         self.resume_writing()
-        self._closed(self, "the peer closed it" if exc is None else f"{type(exc).__name__}: {exc}")
+        self._forget_half()
+        self.error = exc
+        self._closed(self, "the peer closed it" if exc is None else explained(exc))
 
     def pause_writing(self) -> None:
         """Note that the socket takes no more for now."""
@@ -130,6 +183,9 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on with what waited for the socket."""
         self.is_paused = False
+        if self._is_holding and self.link is not None:
+            self._is_holding = False
+            self.link.hold_back("line", False)
         if self._drained is not None:
             if not self._drained.done():
                 self._drained.set_result(None)
@@ -147,9 +203,22 @@ class Connection(asyncio.Protocol):
         """Take in whole batches and pieces of pieces."""
         try:
             self._parse(data)
-        except (CodecError, ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
-            self.abort(f"it sent what is no frame: {error!r}")
+        except (
+            CodecError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+            msgpack.UnpackException,
+        ) as error:
+            self.abort(f"it sent what is no frame: {error!r:.1000}")
             return
+        if self._buffer is not None or self._piece_left or self._incoming:
+            self._last = monotonic()
+            if self._half is None:
+                self._watch_half(self._allowance.half_frame_timeout)
         if self._taken and self.link is not None and self.transport is not None:
             taken, self._taken = self._taken, 0
             self.link.send_control([ACK, taken])
@@ -177,11 +246,11 @@ class Connection(asyncio.Protocol):
                     raise CodecError("a piece is longer than its message")
                 position = self._take_piece(view, position + 8)
                 continue
-            if size > (MAX_BATCH if self.link is not None else MAX_HELLO):
+            if size > (self._allowance.batch_bytes if self.link is not None else MAX_HELLO):
                 raise CodecError(f"a batch of {size} bytes is too large")
             if end - position - 4 < size:
                 break
-            self._batch(view[position + 4 : position + 4 + size])
+            self._batch(data, view, position + 4, size)
             position += 4 + size
         if position < end:
             left = end - position
@@ -204,27 +273,58 @@ class Connection(asyncio.Protocol):
             self._whole(bulk)
         return position + size
 
-    def _batch(self, batch: memoryview) -> None:
-        if self.link is None:
-            hello: Any = cast(Any, msgpack).unpackb(batch, strict_map_key=True)
-            if not isinstance(hello, dict):
-                raise CodecError("it sent no hello")
-            self._greet(self, cast("dict[str, Any]", hello))
+    def _batch(self, data: bytes, view: memoryview, start: int, size: int) -> None:
+        batch = view[start : start + size]
+        link = self.link
+        if link is None:
+            self._greet(self, hello_of(batch))
             return
-        unpacker = self.unpacker
-        assert unpacker is not None
+        unpacker = self.small_unpacker if size <= SMALL else None
+        if unpacker is None:
+            if data.find(b"\xdc", start, start + size) >= 0 or data.find(b"\xdd", start, start + size) >= 0:
+                look_through(batch)
+            unpacker = self.unpacker
+            assert unpacker is not None
         unpacker.feed(batch)
-        self.link.receive(unpacker)
+        self.batch_bytes = size
+        link.receive(unpacker)
+        unpacker.feed(NIL)  # a frame that has begun would go on with it
+        if unpacker.unpack() is not None:
+            raise CodecError("a batch ends in the middle of a frame")
 
     def _whole(self, bulk: Bulk) -> None:
         assert self.link is not None
+        self.link.account.arrived(bulk.size)
         head, *buffers = bulk.parts()
+        self.batch_bytes = bulk.size
         self.link.receive_bulk(head, buffers)
+
+    def _watch_half(self, seconds: float, is_last_chance: bool = False) -> None:
+        self._half = asyncio.get_running_loop().call_later(seconds, self._look_at_half, is_last_chance)
+
+    def _look_at_half(self, is_last_chance: bool) -> None:
+        """Close if the peer has stopped in the middle of something."""
+        self._half = None
+        if self.transport is None or not (self._buffer is not None or self._piece_left or self._incoming):
+            return
+        limit = self._allowance.half_frame_timeout
+        silent = monotonic() - self._last
+        if silent < limit:
+            self._watch_half(limit - silent)
+        elif is_last_chance:
+            self.abort(f"it stopped in the middle of a frame for {limit:.3g} s")
+        else:  # it may be this node that stood still, and the rest may be in the socket
+            self._watch_half(GRACE, is_last_chance=True)
+
+    def _forget_half(self) -> None:
+        if self._half is not None:
+            self._half.cancel()
+            self._half = None
 
     @property
     def is_sending(self) -> bool:
         """Whether pieces of a large message have still to be written."""
-        return bool(self._outgoing)
+        return bool(self._outgoing or self._waiting)
 
     # ---- for the link --------------------------------------------------------------------------
 
@@ -234,14 +334,22 @@ class Connection(asyncio.Protocol):
         Raises:
             CodecError: If it is larger than this node takes.
         """
+        if type(number) is not int or type(lengths) is not list or not 0 < len(lengths) <= 10_000:
+            raise CodecError("a large message of no parts, or of too many")
+        if not all(type(length) is int and length >= 0 for length in lengths):
+            raise CodecError("a large message whose parts have no lengths")
         bulk = Bulk(lengths)
-        if bulk.missing > self._max_message or len(lengths) > 10_000 or min(lengths) < 0:
-            raise CodecError(
-                f"a message of {bulk.missing} bytes is larger than NodeConfig(max_message_bytes={self._max_message})"
-            )
-        if bulk.missing == 0:
-            raise CodecError("a large message of no bytes")
+        limit = self._allowance.message_bytes
+        if not 0 < bulk.size <= limit:
+            raise CodecError(f"a message of {bulk.size} bytes is larger than NodeConfig(max_message_bytes={limit})")
+        coming = sum(other.size for other in self._incoming.values())
+        if number in self._incoming or len(self._incoming) >= BULKS:
+            raise CodecError(f"more than {BULKS} large messages at a time, or two of one number")
+        if coming and coming + bulk.size > self._allowance.in_flight_bytes:
+            raise CodecError(f"large messages of {coming + bulk.size} bytes at a time")
         self._incoming[number] = bulk
+        assert self.link is not None
+        self.link.account.announce(bulk.size)
 
     def write(self, frames: list[bytes], is_traffic: bool = True) -> None:
         """Write frames as one batch, or a few if they are many; `is_traffic` if they are about messages."""
@@ -250,26 +358,87 @@ class Connection(asyncio.Protocol):
             return
         if self._outgoing and is_traffic:
             self._shared_until = monotonic() + SHARED_FOR
+        if self.is_paused and not self._has_room(transport):
+            return
         total = sum(map(len, frames))
-        if total > MAX_BATCH // 2 and len(frames) > 1:
+        if total > BATCH and len(frames) > 1:
             half = len(frames) // 2
             self.write(frames[:half], is_traffic)
             self.write(frames[half:], is_traffic)
             return
         transport.write(b"".join([HEAD.pack(total), *frames]))
 
+    def _has_room(self, transport: asyncio.Transport) -> bool:
+        """Hold back what is new while the peer takes nothing, and give it up when its answers are too many."""
+        unsent = transport.get_write_buffer_size()
+        if unsent > self._allowance.unsent_bytes:
+            self.abort(f"it does not take its answers: {unsent} bytes wait for it")
+            return False
+        if unsent > UNSENT_HELD and not self._is_holding and self.link is not None:
+            self._is_holding = True
+            self.link.hold_back("line", True)
+        return True
+
     def next_bulk(self) -> int:
         """Return a number for a large message."""
         self._bulks = (self._bulks + 1) & 0x7FFFFFFF
         return self._bulks
 
-    def send_parts(self, number: int, parts: list[memoryview], sent: Callable[[], None]) -> None:
-        """Begin to send a large message; `sent` is called when its last piece is written."""
-        self._outgoing.append(Outgoing(number, deque(part.cast("B") for part in parts if part.nbytes), sent))
+    def send_parts(
+        self,
+        number: int,
+        announce: bytes,
+        parts: list[memoryview],
+        sent: Callable[[], None],
+        *,
+        is_answer: bool,
+        may_be_held: bool,
+    ) -> None:
+        """Begin to send a large message, when few enough are under way.
+
+        Args:
+            number: From `next_bulk`.
+            announce: The frame that says what comes.
+            parts: The message.
+            sent: Is called when the last piece is written.
+            is_answer: Whether the peer has asked for it: then it counts as unsent.
+            may_be_held: Whether it waits while new messages to the peer are held back.
+        """
+        size = sum(part.nbytes for part in parts)
+        if is_answer:
+            if self._unsent and self._unsent + size > self._allowance.unsent_bytes:
+                self.abort(f"it does not take its answers: large ones of {self._unsent + size} bytes wait for it")
+                return
+            self._unsent += size
+        pieces = deque(part.cast("B") for part in parts if part.nbytes)
+        self._waiting.append(Outgoing(number, pieces, size, is_answer, may_be_held, announce, sent))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Send what waits of large messages, as far as it may be sent now."""
+        self._begin()
         self._pump()
 
+    def _begin(self) -> None:
+        """Announce the large messages that may be under way beside those that are."""
+        is_held = self.link is not None and self.link.is_held
+        while self._waiting and len(self._outgoing) < BULKS and self.transport is not None:
+            begun = next((one for one in self._waiting if not (is_held and one.may_be_held)), None)
+            if begun is None or (self._sending and self._sending + begun.size > self.room):
+                return
+            self._waiting.remove(begun)
+            self._sending += begun.size
+            self._outgoing.append(begun)
+            self.transport.write(HEAD.pack(len(begun.announce)) + begun.announce)
+
     def acknowledged(self, count: int) -> None:
-        """The peer has taken in `count` bytes of pieces."""
+        """The peer has taken in `count` bytes of pieces.
+
+        Raises:
+            CodecError: If that is more than were under way.
+        """
+        if type(count) is not int or not 0 < count <= self._in_flight:
+            raise CodecError(f"it has taken in {count!r:.100} bytes of {self._in_flight} that are under way")
         self._in_flight -= count
         self._pump()
 
@@ -292,6 +461,10 @@ class Connection(asyncio.Protocol):
             if current.parts:
                 outgoing.append(current)
             else:
+                self._sending -= current.size
+                if current.is_answer:
+                    self._unsent -= current.size
+                self._begin()
                 current.sent()
 
     def close(self) -> None:
@@ -302,10 +475,24 @@ class Connection(asyncio.Protocol):
     def abort(self, why: str) -> None:
         """Close at once, because of `why`."""
         transport, self.transport = self.transport, None
+        self._forget_half()
         if transport is not None:
             transport.abort()
             self._closed(self, why)
             self._closed = _ignore
+
+
+def hello_of(batch: memoryview | bytes) -> dict[str, Any]:
+    """Return what a peer says first; nothing is built of what it only claims.
+
+    Raises:
+        ValueError: If it is no dict by names.
+    """
+    look_through(batch, depth=4)
+    hello: Any = cast(Any, msgpack).unpackb(batch, strict_map_key=True)
+    if not isinstance(hello, dict):
+        raise CodecError("it sent no hello")
+    return cast("dict[str, Any]", hello)
 
 
 def _ignore(connection: Connection, why: str) -> None:

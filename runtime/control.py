@@ -1,13 +1,14 @@
 """The control channel: what `ringcast status` and its like ask of a running node.
 
 One request and one answer a connection, each a msgpack map behind four bytes of length; the
-connection opens with the preamble of channel ``C``. It is open to this machine only, for a node
-listens on the loopback. Whatever a request holds, the node goes on: what is too long is not read,
-and what cannot be answered is answered with ``{"error": text}``.
+connection opens with the preamble of channel ``C``, then TLS. Whoever has the cluster's secret, and so
+could be a member, may ask; nobody else gets as far as a request. Whatever a request holds, the node goes
+on: what is too long is not read, and what cannot be answered is answered with ``{"error": text}``.
 
-    {"what": "status"}                                        the node, its view and its counts
+    {"what": "status"}                                        the node, its view, its counts, its keys' ids
     {"what": "actors", "class": name or None, "limit": n}     its activations
     {"what": "locate", "class": name, "kind": k, "key": text} where the ring places a keyed actor
+    {"what": "knock", "token": t, "port": p, "times": n}      whether that knock was heard; knocks back (`knock`)
 
 A class may be named in full, ``shop.carts:Cart``, or by its last part where only one fits.
 """
@@ -16,7 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import socket
+import time
 from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -24,19 +27,30 @@ from uuid import UUID
 
 import msgpack
 
-from ringcast.errors import RingcastError
+import ringcast
+from ringcast.errors import HandshakeRefused, RingcastError
 
 from ..actors.ref import display
+from ..discovery.address import join_address, split_address
+from ..discovery.knock import TOKEN_BYTES
+from ..discovery.packed import look_through
+from ..security.channels import CONTROL
+from ..security.streams import accepted
 from .ring import Key
-from .wire import HEAD
+from .wire import HEAD, PROTOCOL
 
 if TYPE_CHECKING:
+    from ..discovery.membership import Membership
+    from ..security.trust import Trust
     from .cell import Cell
+    from .config import NodeConfig
     from .host import Host
     from .node import Node
 
-CHANNEL: Final = b"C"
 MAX_REQUEST: Final = 64 * 1024
+MAX_DEPTH: Final = 16
+"""Lists and dicts inside one another in a request or an answer."""
+MAX_KNOCKS: Final = 10
 LIMIT: Final = 5.0
 """Seconds for one request."""
 MAX_LISTED: Final = 10_000
@@ -63,6 +77,7 @@ def opened(body: bytes) -> dict[str, Any]:
     Raises:
         ValueError: If it is none; msgpack's own errors are of this kind.
     """
+    look_through(body, depth=MAX_DEPTH)
     message = cast("object", msgpack.unpackb(body))  # pyright: ignore[reportUnknownMemberType]
     if not isinstance(message, dict):
         raise ValueError("it is no map")
@@ -72,39 +87,67 @@ def opened(body: bytes) -> dict[str, Any]:
 class Control:
     """Answers the command line's questions about one node."""
 
-    def __init__(self, node: Node, host: Host) -> None:
-        """Belong to one node."""
+    def __init__(self, node: Node, host: Host, trust: Trust, membership: Membership, config: NodeConfig) -> None:
+        """Belong to one node; `trust` says who may ask."""
+        self._config = config
+        self._shaking: dict[asyncio.Task[Any] | None, None] = {}
+        self._answering = 0
         self._node = node
         self._host = host
+        self._trust = trust
+        self._membership = membership
+        self.refused = 0
 
     async def serve(self, sock: socket.socket) -> None:
         """Answer one request on a connection whose preamble was read."""
+        me = asyncio.current_task()
+        if len(self._shaking) >= self._config.handshakes_pending:
+            oldest = next(iter(self._shaking))
+            del self._shaking[oldest]
+            assert oldest is not None
+            oldest.cancel()
+        self._shaking[me] = None
         try:
-            reader, writer = await asyncio.open_connection(sock=sock)
-        except OSError:
-            sock.close()
+            async with asyncio.timeout(self._config.handshake_timeout):
+                reader, writer = await accepted(sock, self._trust.serving(CONTROL))
+        except (OSError, TimeoutError):
+            self.refused += 1  # and not logged: any stranger can do it, any number of times
             return
+        finally:
+            self._shaking.pop(me, None)
+        self._answering += 1
         try:
             async with asyncio.timeout(LIMIT):
+                if self._trust.is_encrypted:
+                    self._trust.peer(writer.get_extra_info("ssl_object"), CONTROL)
+                if self._answering > self._config.control_connections:
+                    raise HandshakeRefused(
+                        f"node {self._node.id} is asked {self._answering} things at a time, and "
+                        f"NodeConfig(control_connections={self._config.control_connections}) allows no more: ask again"
+                    )
                 (size,) = HEAD.unpack(await reader.readexactly(HEAD.size))
                 if size > MAX_REQUEST:
                     return
-                writer.write(self._answer(await reader.readexactly(size)))
+                writer.write(self._answer(await reader.readexactly(size), writer.get_extra_info("peername")[0]))
                 await writer.drain()
+        except HandshakeRefused as error:
+            self.refused += 1
+            writer.write(framed({"error": str(error)}))
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             return
         finally:
+            self._answering -= 1
             writer.close()
 
-    def _answer(self, data: bytes) -> bytes:
+    def _answer(self, data: bytes, asker: str) -> bytes:
         try:
-            return framed(self._answered(data))
+            return framed(self._answered(data, asker))
         except RingcastError as error:
             return framed({"error": str(error)})
         except Exception as error:  # whatever a request can provoke is its sender's to hear, not ours to fall over
             return framed({"error": f"the request is wrong: {error}"})
 
-    def _answered(self, data: bytes) -> dict[str, Any]:
+    def _answered(self, data: bytes, asker: str) -> dict[str, Any]:
         request = opened(data)
         match request.get("what"):
             case "status":
@@ -113,8 +156,10 @@ class Control:
                 return self._actors(request.get("class"), int(request.get("limit", MAX_LISTED)))
             case "locate":
                 return self._locate(request["class"], KEY_KINDS[request["kind"]](request["key"]))
+            case "knock":
+                return self._knock(join_address(asker, int(request["port"])), request["token"], int(request["times"]))
             case other:
-                raise ValueError(f"it asks for {other!r}; there are status, actors and locate")
+                raise ValueError(f"it asks for {other!r}; there are status, actors, locate and knock")
 
     def _status(self) -> dict[str, Any]:
         node = self._node
@@ -126,9 +171,17 @@ class Control:
             "pid": os.getpid(),
             "ready": node.ready,
             "view": {"lineage": view.lineage, "number": view.number},
+            "secret": {"signs": self._trust.signing, "accepts": list(self._trust.accepted)},
+            "time": time.time(),
+            "versions": {
+                "ringcast": ringcast.__version__,
+                "protocol": list(PROTOCOL),
+                "python": platform.python_version(),
+            },
             "members": [
                 {
                     "id": member.id,
+                    "incarnation": member.incarnation,
                     "address": member.address,
                     "labels": dict(member.labels),
                     "hosts": sorted(member.hosts),
@@ -149,6 +202,13 @@ class Control:
                 cells = (cell for _, cell in zip(range(limit - len(listed)), kind.cells.values(), strict=False))
                 listed.extend(_shown(cell) for cell in cells)
         return {"total": total, "actors": listed}
+
+    def _knock(self, address: str, token: object, times: int) -> dict[str, Any]:
+        if not isinstance(token, bytes) or len(token) != TOKEN_BYTES or not 0 < times <= MAX_KNOCKS:
+            raise ValueError(f"a knock takes {TOKEN_BYTES} bytes, and up to {MAX_KNOCKS} of them are sent back")
+        split_address(address)  # a port that is none must not get as far as the membership's thread
+        self._membership.knock(address, token, times)
+        return {"heard": self._membership.has_heard(token)}
 
     def _locate(self, wanted: str, key: Key) -> dict[str, Any]:
         host = self._host

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..actors.context import Timer
 from ..actors.ref import ActorRef, spawned_path
+from ..actors.turn import SINK, current_turn
+from .behalf import Behalf
+from .once import Remembered
 from .timers import start_timer
 
 if TYPE_CHECKING:
+    from ..security.identity import Identity
     from .cell import Cell
 
 
@@ -50,6 +54,17 @@ class Door:
     def log(self) -> Any:
         """A logger bound to node, actor and trace."""
         return self._cell.host.log_of(self._cell)
+
+    @property
+    def caller(self) -> Identity | None:
+        """The client for which the running turn was called."""
+        turn = current_turn.get()
+        if turn is None or turn[0] is not self._cell:
+            return None
+        sink = turn[2][SINK]
+        if isinstance(sink, Remembered):
+            sink = sink.first
+        return sink.caller if isinstance(sink, Behalf) else None
 
     def ref(self, cls: type[Any], key: Any) -> Any:
         """Return the ref of a keyed actor."""

@@ -16,6 +16,7 @@ from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, ActorStopped, CallError, C
 from ..actors.messages import Message
 from .envelope import Envelope, Sink
 from .limits import mailbox_full
+from .mailbox import lighten
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -28,15 +29,16 @@ def cancel_call(cell: Cell, sink: Sink, number: int, expired: bool) -> bool:
         Whether the call was found in this activation.
     """
     for place, envelope in enumerate(cell.queue or ()):
-        if envelope[3] is sink and envelope[4] == number:
+        if envelope[3] == sink and envelope[4] == number:
             assert cell.queue is not None
             del cell.queue[place]
+            lighten(envelope)
             cell.room()
             if expired:
                 expire(cell, envelope)
             return True
     for place, (envelope, _) in enumerate(cell.parked or ()):
-        if envelope[3] is sink and envelope[4] == number:
+        if envelope[3] == sink and envelope[4] == number:
             assert cell.parked is not None
             del cell.parked[place]
             if expired:
@@ -44,11 +46,11 @@ def cancel_call(cell: Cell, sink: Sink, number: int, expired: bool) -> bool:
                 sink.fail(number, mailbox_full(cell.name, envelope[0].name, cell.host.node_id, where))
             return True
     current = cell.current
-    if current is not None and current[3] is sink and current[4] == number:
+    if current is not None and current[3] == sink and current[4] == number:
         _cancel_running(cell, current, cell.turn, cell.task, cell.since, expired)
         return True
     for turn, (envelope, task, since, _) in (cell.side or {}).items():
-        if envelope[3] is sink and envelope[4] == number:
+        if envelope[3] == sink and envelope[4] == number:
             _cancel_running(cell, envelope, turn, task, since, expired)
             return True
     return False

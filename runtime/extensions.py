@@ -16,6 +16,7 @@ import datetime
 import decimal
 import enum
 import pathlib
+import re
 import uuid
 import zoneinfo
 from collections.abc import Callable
@@ -73,6 +74,14 @@ class Code(enum.IntEnum):
     PICKLE = 65
 
 
+INT_BYTES_MAX = 65536
+"""Bytes of the largest int: arithmetic on larger ones stops the loop."""
+
+EXPONENT_MAX = 999_999
+"""The largest exponent of a Decimal, which is that of Python's default context."""
+
+_ZONE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
+
 _PATHS = {
     "Path": pathlib.Path,
     "PurePosixPath": pathlib.PurePosixPath,
@@ -87,6 +96,8 @@ def _zone_key(zone: zoneinfo.ZoneInfo) -> str:
 
 
 def _zone(key: str) -> zoneinfo.ZoneInfo:
+    if _ZONE_KEY.fullmatch(key) is None:  # with dots it could name a module to zoneinfo, which imports tzdata's
+        raise CodecError(f"{key!r:.100} is no time zone's key")
     try:
         return zoneinfo.ZoneInfo(key)
     except zoneinfo.ZoneInfoNotFoundError:
@@ -94,7 +105,24 @@ def _zone(key: str) -> zoneinfo.ZoneInfo:
 
 
 def _big_int_parts(value: int) -> bytes:
+    if value.bit_length() > INT_BYTES_MAX * 8 - 8:
+        raise CodecError(
+            f"an int of {value.bit_length()} bits cannot travel, at most {INT_BYTES_MAX * 8 - 8}: send bytes"
+        )
     return value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+
+
+def _big_int(parts: bytes) -> int:
+    if len(parts) > INT_BYTES_MAX:
+        raise CodecError(f"an int of {len(parts)} bytes came, at most {INT_BYTES_MAX} may")
+    return int.from_bytes(parts, "little", signed=True)
+
+
+def _checked_decimal(value: decimal.Decimal) -> decimal.Decimal:
+    """Return a number that arithmetic can be done with: `int` of a huge one takes all memory that there is."""
+    if value.is_finite() and value and abs(value.adjusted()) > EXPONENT_MAX:
+        raise CodecError(f"a Decimal of exponent {value.adjusted()} cannot travel, at most {EXPONENT_MAX}")
+    return value
 
 
 def _time_parts(t: datetime.time) -> list[object]:
@@ -138,7 +166,7 @@ OF_TYPE: MappingProxyType[type, TakeApart] = MappingProxyType(
         datetime.timezone: (Code.TIMEZONE, _timezone_parts),
         zoneinfo.ZoneInfo: (Code.ZONE, _zone_key),
         uuid.UUID: (Code.UUID, lambda v: v.bytes),
-        decimal.Decimal: (Code.DECIMAL, str),
+        decimal.Decimal: (Code.DECIMAL, lambda v: str(_checked_decimal(v))),
         range: (Code.RANGE, lambda v: [v.start, v.stop, v.step]),
         slice: (Code.SLICE, lambda v: [v.start, v.stop, v.step]),
         type(pathlib.Path()): (Code.PATH, lambda v: ["Path", str(v)]),
@@ -153,7 +181,7 @@ PUT_TOGETHER: MappingProxyType[int, Callable[[Any], object]] = MappingProxyType(
         Code.TUPLE: tuple,
         Code.SET: set,
         Code.FROZENSET: frozenset,
-        Code.BIG_INT: lambda parts: int.from_bytes(parts, "little", signed=True),
+        Code.BIG_INT: _big_int,
         Code.COMPLEX: lambda parts: complex(*parts),
         Code.TEXT: lambda parts: parts.decode("utf-8", "surrogatepass"),
         Code.DATE: datetime.date.fromordinal,
@@ -163,10 +191,24 @@ PUT_TOGETHER: MappingProxyType[int, Callable[[Any], object]] = MappingProxyType(
         Code.TIMEZONE: lambda parts: datetime.timezone(*parts),
         Code.ZONE: _zone,
         Code.UUID: lambda parts: uuid.UUID(bytes=parts),
-        Code.DECIMAL: decimal.Decimal,
+        Code.DECIMAL: lambda parts: _checked_decimal(decimal.Decimal(parts)),
         Code.RANGE: lambda parts: range(*parts),
         Code.SLICE: lambda parts: slice(*parts),
         Code.PATH: lambda parts: _PATHS[parts[0]](parts[1]),
     }
 )
 """The way back, by code. The functions raise whatever malformed parts make them raise."""
+
+_LIST, _BYTES, _STR, _INT = frozenset({list}), frozenset({bytes}), frozenset({str}), frozenset({int})
+
+PARTS: MappingProxyType[int, frozenset[type]] = MappingProxyType(
+    {
+        **dict.fromkeys(Code, _LIST),
+        **dict.fromkeys((Code.BIG_INT, Code.TEXT, Code.UUID, Code.PICKLE), _BYTES),
+        **dict.fromkeys((Code.ZONE, Code.DECIMAL), _STR),
+        **dict.fromkeys((Code.DATE, Code.APART, Code.BYTES_APART), _INT),
+        Code.BYTEARRAY: frozenset({bytes, memoryview}),
+    }
+)
+"""Of what each value is put together. Nothing else will do: a tuple of a range, say, or a bytearray of a
+number, would take as much memory as the range or the number says."""

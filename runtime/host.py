@@ -221,7 +221,7 @@ class Host:
     def close_streams(self, sink: Sink) -> None:
         """End the streams of a reader whose link has ended."""
         for (reader, number), outflow in list(self.outflows.items()):
-            if reader is sink:
+            if reader == sink:
                 cancel_call(outflow.cell, sink, number, expired=False)
 
     # ---- failing, ending, going away -----------------------------------------------------------------

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Mapping
 from typing import Any, cast
 
+from ringcast.errors import HandshakeRefused
+
 from ..discovery.address import split_address
 from ..discovery.preamble import preamble
+from ..security.channels import CONTROL
+from ..security.streams import dialled
+from ..security.trust import Trust, explained
 from .browse import heard
-from .control import CHANNEL, framed, opened
+from .control import framed, opened
 from .wire import HEAD
 
 MAX_ANSWER = 64 << 20
@@ -27,24 +33,32 @@ class NoAnswerError(Exception):
     """A node, or the whole cluster, has no answer; the text says why, and what to do."""
 
 
-async def ask(address: str, limit: float, request: Mapping[str, Any]) -> Answer:
+async def ask(
+    trust: Trust, address: str, limit: float, request: Mapping[str, Any], expected: str | None = None
+) -> Answer:
     """Ask one node.
 
     Args:
+        trust: Who asks, and whom it believes.
         address: ``"host:port"``.
         limit: Seconds for all of it.
         request: See `control`.
+        expected: The id of the node that is to answer; None if any of the cluster may.
 
     Raises:
         NoAnswerError: If it is not there, hangs, is something else, or refuses the request.
     """
     try:
         async with asyncio.timeout(limit):
-            answer = await _converse(address, framed(dict(request)))
+            answer = await converse(trust, address, request, expected)
     except TimeoutError:
         raise NoAnswerError(f"no answer within {limit:g} s: the node hangs, or is stopped") from None
     except asyncio.IncompleteReadError:
         raise NoAnswerError("closed the connection: it is no ringcast node, or is just leaving") from None
+    except HandshakeRefused as error:
+        raise NoAnswerError(str(error)) from None
+    except (ssl.SSLError, ConnectionAbortedError) as error:
+        raise NoAnswerError(explained(error)) from None
     except OSError as error:
         raise NoAnswerError(f"cannot be reached ({error.strerror or error})") from None
     except ValueError as error:
@@ -54,10 +68,20 @@ async def ask(address: str, limit: float, request: Mapping[str, Any]) -> Answer:
     return answer
 
 
-async def _converse(address: str, request: bytes) -> Answer:
-    reader, writer = await asyncio.open_connection(*split_address(address))
+async def converse(trust: Trust, address: str, request: Mapping[str, Any], expected: str | None = None) -> Answer:
+    """Ask one node, without a limit of time; see `ask`.
+
+    Raises:
+        OSError: If it cannot be reached, or the handshake fails.
+        HandshakeRefused: If it is not of this cluster, or not the one that is expected.
+        EOFError: If it closes without an answer.
+        ValueError: If it answers what no node does.
+    """
+    reader, writer = await dialled(*split_address(address), trust.dialling(CONTROL), preamble(CONTROL))
     try:
-        writer.write(preamble(CHANNEL) + request)
+        if trust.is_encrypted:
+            trust.peer(writer.get_extra_info("ssl_object"), CONTROL, expected)
+        writer.write(framed(dict(request)))
         (size,) = HEAD.unpack(await reader.readexactly(HEAD.size))
         if size > MAX_ANSWER:
             raise ValueError(f"{size} bytes")
@@ -71,15 +95,15 @@ async def _converse(address: str, request: bytes) -> Answer:
 class Inquiry:
     """One look at a cluster."""
 
-    def __init__(self, cluster: str, node: str | None, limit: float) -> None:
-        """Begin at `node`, or at whoever of the cluster is found; `limit` is seconds for each answer."""
-        self._cluster = cluster
+    def __init__(self, trust: Trust, node: str | None, limit: float) -> None:
+        """Look as `trust`, beginning at `node` or at whoever is found; `limit` is seconds for each answer."""
+        self._trust = trust
         self._node = node
         self._limit = limit
 
     async def ask(self, address: str, what: str, **details: object) -> Answer:
         """Ask one node; see `ask`."""
-        return await ask(address, self._limit, {"what": what, **details})
+        return await ask(self._trust, address, self._limit, {"what": what, **details})
 
     async def first(self) -> Answer:
         """Return the status of the first node that answers.
@@ -108,10 +132,9 @@ class Inquiry:
             NoAnswerError: If there is no node to ask.
         """
         members = await self.members()
-        answers = await asyncio.gather(
-            *(self.ask(member["address"], what, **details) for member in members.values()),
-            return_exceptions=True,
-        )
+        request = {"what": what, **details}
+        asked = (ask(self._trust, who["address"], self._limit, request, who["id"]) for who in members.values())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
         told: list[tuple[Answer, Answer | NoAnswerError]] = []
         for member, answer in zip(members.values(), answers, strict=True):
             if not isinstance(answer, dict | NoAnswerError):
@@ -148,7 +171,7 @@ class Inquiry:
 
     async def _found(self) -> list[Answer]:
         try:
-            addresses = await heard(self._cluster)
+            addresses = await heard(self._trust.tags)
         except OSError as error:
             raise NoAnswerError(
                 f"no multicast on this machine ({error}), so no node can be found: name one with --node host:port"
@@ -159,7 +182,8 @@ class Inquiry:
         if not statuses:
             silent = "".join(f"; {at}: {why}" for at, why in zip(addresses, answers, strict=True))
             raise NoAnswerError(
-                f"no node of cluster {self._cluster!r} answers on this machine{silent}. Start one with "
-                "`ringcast up`, give the cluster's name with --cluster, or name a node with --node host:port"
+                f"no node of cluster {self._trust.cluster!r} answers on this machine{silent}. Start one with "
+                "`ringcast up`, give the cluster's name with --cluster and its secret with --secret, or name a node "
+                "with --node host:port"
             )
         return statuses

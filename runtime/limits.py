@@ -115,6 +115,17 @@ def mailbox_full(actor: str, method: str, node: str, place: str) -> MailboxFull:
     )
 
 
+def not_held_back(node_id: str, peer: str) -> MailboxFull:
+    """Return what a peer gets for its messages that sends more although it was asked not to."""
+    return MailboxFull(
+        f"node {node_id} takes no more messages from {peer} for now: those that wait there take more than three times "
+        f"its NodeConfig(link_in_flight_bytes=…) or twice its in_flight_bytes; send less, or let its actors do less",
+        certainty=NOT_SENT,
+        node=node_id,
+        place=f"refused at node {node_id}",
+    )
+
+
 def no_time(route: Route, message: Message, node_id: str) -> CallTimeout:
     """Return what a handler gets that calls when its own caller's limit is over."""
     return CallTimeout(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +21,25 @@ import structlog
 from ringcast.errors import NOT_SENT, CallError, CodecError
 
 from ..actors.messages import Message
-from ..actors.ref import unknown_messages
+from ..actors.naming import NAME_MAX
+from ..actors.ref import is_spawned, unknown_messages
+from ..discovery.packed import SMALL, look_through
+from ..security.identity import Identity
 from . import wire
 from .calls import PLAIN, Call, Parcel, unencodable
 from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
 from .codec import OUT_OF_BAND, Codec
 from .envelope import Envelope
-from .failures import error_from_wire, error_to_wire
+from .failures import error_to_wire
+from .inflight import LIGHT, SMALL_BATCH, Account, Weighed
+from .limits import not_held_back
 from .routes import Route
 from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals
     from .connection import Connection
+    from .guard import Sieve
     from .kinds import Kind
     from .router import Router
 
@@ -42,6 +48,9 @@ FLUSH_AT = 32
 
 CANCELLED_KEPT = 10.0
 """Seconds for which a cancel that overtook its call is remembered."""
+
+CANCELLED_MAX = 65_536
+"""Such cancels that are remembered of one peer; the oldest gives way."""
 
 
 class Link:
@@ -68,12 +77,23 @@ class Link:
         self.max_message = 0
         """Bytes of the largest message that both nodes take; known while the link is up."""
         self.is_up = False
+        self.identity: Identity | None = None
+        """Who the peer has proved to be when the link came up last; None without TLS."""
+        self.sieve: Sieve | None = None
+        """What the peer's frames have to pass, where not all are allowed; see `Guard`."""
         self.connection: Connection | None = None
         self.routes: set[Route] = set()
         self.backlog: list[Parcel] = []
         self.messages: dict[int, tuple[Kind, Message]] = {}
         self.cancelled: dict[int, float] = {}
         self.received = 0
+        self.account = Account(router.in_flight, router.link_in_flight_bytes, self._ask_to_hold)
+        """What the peer's messages take that wait here."""
+        self.is_held = False
+        """Whether new messages to the peer wait in their routes."""
+        self._holders: set[str] = set()
+        self._size = 0
+        """Bytes of the frame that is taken in, if it is none of a small batch."""
         self.void_dials = 0
         """The peer gave up its dials up to this number when this link came up: one may still arrive."""
         self.log = structlog.get_logger("ringcast").bind(node=node_id, peer=peer)
@@ -103,11 +123,18 @@ class Link:
         self.use(codec)
         self.max_message = max_message
         self.connection = connection
+        self.identity = connection.identity
+        self.sieve = self._make_sieve()
         connection.link = self
         connection.unpacker = codec.unpacker(wire.MAX_BATCH * 2)
+        connection.small_unpacker = codec.unpacker(SMALL * 2, SMALL)
         self._defined.clear()
         self.messages.clear()
         self._out.clear()
+        self._size = 0
+        self._holders.clear()
+        self.is_held = False
+        self.account.reset()
         self.is_up = True
         self.trouble = ""
         backlog, self.backlog = self.backlog, []
@@ -118,12 +145,18 @@ class Link:
                 self.send(parcel.message, parcel.frame)
         self.router.routes.link_up(self)
 
+    def _make_sieve(self) -> Sieve | None:
+        return self.arrivals.guard.sieve(self, self.arrivals.seals)
+
     def down(self, connection: Connection, why: str) -> None:
         """Note the end of a connection."""
         if connection is not self.connection:
             return
         self.connection = None
         self.is_up = False
+        self._holders.clear()
+        self.is_held = False
+        self.account.reset()
         self.trouble = why
         self._out.clear()
         self._behind.clear()
@@ -149,6 +182,27 @@ class Link:
         """Wait until the socket takes more."""
         if self.connection is not None:
             await self.connection.drained()
+
+    def hold_back(self, holder: str, held: bool) -> None:
+        """Let new messages wait in their routes, or send them again.
+
+        Args:
+            holder: Who wants it: the peer, whose mailboxes are full, or the connection, whose line is.
+            held: Whether it does. They are sent again when nobody does.
+        """
+        (self._holders.add if held else self._holders.discard)(holder)
+        if self.is_held != bool(self._holders):
+            self.is_held = bool(self._holders)
+            if self.is_held:
+                self.router.routes.hold(self)
+            else:
+                self.router.routes.release(self)
+                if self.connection is not None:
+                    self.connection.go_on()
+
+    def _ask_to_hold(self, held: bool) -> None:
+        if self.connection is not None:
+            self.send_frame([wire.HOLD, held])
 
     # ---- sending -------------------------------------------------------------------------------
 
@@ -209,7 +263,7 @@ class Link:
         """Send a large message in pieces."""
         if parcel.message.number not in self._defined:
             self._define(parcel.message)
-        self._send_parts(parcel.frame, parcel.buffers or [], route)
+        self._send_parts(parcel.frame, parcel.buffers or [], route, may_be_held=not parcel.is_nested)
 
     def _send_parts(
         self,
@@ -217,14 +271,14 @@ class Link:
         buffers: list[memoryview],
         route: Route | None,
         then: Callable[[], None] | None = None,
+        may_be_held: bool = False,
     ) -> None:
         connection = self.connection
         if connection is None:
             return
         parts = [memoryview(frame), *buffers]
         number = connection.next_bulk()
-        self.send_control([wire.BULK, number, [part.nbytes for part in parts]])
-        self.flush()  # the pieces are written at once: the frame that announces them must be ahead
+        self.flush()  # what was said before must be ahead, such as the definition of the message
 
         def sent() -> None:
             if route is not None:
@@ -232,7 +286,10 @@ class Link:
             if then is not None:
                 self.loop.call_soon(then)
 
-        connection.send_parts(number, parts, sent)
+        announce = self.pack([wire.BULK, number, [part.nbytes for part in parts]])
+        connection.send_parts(
+            number, announce, parts, sent, is_answer=route is None, may_be_held=route is not None and may_be_held
+        )
 
     def send_cancel(self, message: Message, number: int, key: Any, expired: bool) -> None:
         """Cancel a call of ours, or ask where it is, because its time has run out."""
@@ -276,7 +333,11 @@ class Link:
 
     def fail(self, number: int, error: BaseException) -> None:
         """Answer a call of the peer with an error."""
-        self._send_next(number, self.pack([wire.ERROR, number, error_to_wire(error, self.node_id, self.codec)]), [])
+        self.refuse(number, error_to_wire(error, self.node_id, self.codec))
+
+    def refuse(self, number: int, error: list[Any]) -> None:
+        """Answer a call of the peer with an error as it stands on the wire."""
+        self._send_next(number, self.pack([wire.ERROR, number, error]), [])
 
     def item(self, number: int, value: Any) -> None:
         """Send an item of a stream."""
@@ -315,35 +376,55 @@ class Link:
         calls = self.router.calls
         messages = self.messages
         codec = self.codec
+        account = self.account
+        light = account.light
+        connection = self.connection
+        is_large = connection is not None and connection.batch_bytes > SMALL_BATCH
+        if is_large:
+            frames = self._measured(frames)
+        if account.is_refusing:
+            frames = self._refusing(frames)
+        if self.sieve is not None:
+            frames = self.sieve(frames)
         now = monotonic()
         self._inline_until = now + SLICE
-        count = 0
-        for frame in frames:
-            count += 1
-            code = frame[0]
-            if codec.failure is not None:
-                self._undecodable(frame)
-            elif code == REPLY:
-                call = calls.pop(frame[1], None)
-                if call is not None and not call.done():
-                    call.set_result(frame[2])
-            elif code == REQUEST:
-                kind, message = messages[frame[2]]
-                cell = kind.cells.get(frame[3])
-                if cell is None or message.function is None or self.cancelled:
-                    self.arrivals.message(self, kind, message, frame)
+        count = told = 0
+        try:
+            for frame in frames:
+                count += 1
+                code = frame[0]
+                if codec.failure is not None:
+                    self._undecodable(frame)
+                elif code == REPLY:
+                    call = calls.pop(frame[1], None)
+                    if call is not None and not call.done():
+                        call.set_result(frame[2])
+                elif code == REQUEST:
+                    kind, message = messages[frame[2]]
+                    cell = kind.cells.get(frame[3])
+                    if cell is None or message.function is None or self.cancelled:
+                        self.arrivals.message(self, kind, message, frame)
+                    else:
+                        self._request(cell, message, frame, now)
+                elif code == TELL:
+                    kind, message = messages[frame[1]]
+                    cell = kind.cells.get(frame[2])
+                    if cell is None or message.function is None:
+                        self.arrivals.message(self, kind, message, frame)
+                    else:
+                        chain = light
+                        if is_large and self._size:
+                            chain = account.chain((), self._size)
+                            account.add(chain.weight)
+                        else:
+                            told += 1
+                        cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, chain, None), self)
                 else:
-                    self._request(cell, message, frame, now)
-            elif code == TELL:
-                kind, message = messages[frame[1]]
-                cell = kind.cells.get(frame[2])
-                if cell is None or message.function is None:
-                    self.arrivals.message(self, kind, message, frame)
-                else:
-                    cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, (), None), self)
-            else:
-                self._receive_rare(code, frame)
-        self.received += count
+                    self._receive_rare(code, frame)
+        finally:
+            self.received += count
+            if told:
+                account.add(told * LIGHT)
 
     def _request(self, cell: Cell, message: Message, frame: list[Any], now: float) -> None:
         """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox.
@@ -352,7 +433,8 @@ class Link:
         drain of many is cheaper than as many single turns.
         """
         number = frame[1]
-        envelope: Envelope = (message, frame[6:], None, self, number, now + frame[4] * 0.001, (), None)
+        chain = self.account.chain((), self._size) if self._size else self.account.light
+        envelope: Envelope = (message, frame[6:], None, self, number, now + frame[4] * 0.001, chain, None)
         if cell.task is None and cell.since != now and message.is_plain and monotonic() < self._inline_until:
             try:
                 value = cell.run_now(envelope, now)
@@ -365,13 +447,50 @@ class Link:
                 if value is not SUSPENDED:
                     self.reply(number, value)
                 return
+        chain.account.add(chain.weight)
         cell.accept_remote(envelope, self)
+
+    def _measured(self, frames: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        """Yield frames of a large batch, or one that came in pieces, and know the size of each."""
+        assert self.connection is not None
+        unpacker = self.connection.unpacker
+        try:
+            if unpacker is None or frames is not unpacker:
+                self._size = self.connection.batch_bytes
+                yield from frames
+                return
+            before = unpacker.tell()
+            for frame in frames:
+                now = unpacker.tell()
+                self._size = now - before if now - before > SMALL_BATCH else 0
+                before = now
+                yield frame
+        finally:
+            self._size = 0
+
+    def weigh(self, chain: tuple[Any, ...]) -> Weighed:
+        """Return the chain of the message that is taken in, with what it weighs."""
+        return self.account.chain(chain, self._size or LIGHT)
+
+    def _refusing(self, frames: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        """Yield the frames that are no messages; refuse those, for the peer did not hold them back."""
+        for frame in frames:
+            code = frame[0]
+            if self.codec.failure is not None or code not in _MESSAGES:
+                yield frame
+            elif code in (wire.TELL, wire.TELL_X):
+                self._lose(frame[1], frame[2], not_held_back(self.node_id, self.peer))
+            else:
+                self.fail(frame[1], not_held_back(self.node_id, self.peer))
+                if code != wire.FOR_CLIENT:
+                    self._grant_one(frame[2], frame[3])
 
     def receive_bulk(self, head: bytes, buffers: list[bytes]) -> None:
         """Take in a large message that is whole."""
         try:
             frame = self.codec.unpack_parts(head, buffers)
         except CodecError as error:
+            look_through(head)
             frame = self.codec.unpacker(len(head) + 1)
             frame.feed(head)
             frame = frame.unpack()
@@ -385,14 +504,15 @@ class Link:
         match code:
             case wire.GRANT:
                 kind, _ = self.messages[frame[1]]
-                self.router.routes.granted(kind.name, frame[2], self, frame[3])
+                node = self.peer if is_spawned(frame[2]) else None
+                self.router.routes.granted(kind.name, frame[2], node, self, frame[3])
             case wire.REQUEST_X | wire.TELL_X:
                 kind, message = self.messages[frame[2] if code == wire.REQUEST_X else frame[1]]
                 self.arrivals.message(self, kind, message, frame)
             case wire.ERROR:
                 call = calls.pop(frame[1], None)
                 if call is not None:
-                    call.fail(self.arrivals.blamed(call, error_from_wire(frame[2], self.codec)))
+                    call.refuse(frame[2], self)
             case wire.ITEM:
                 call = calls.get(frame[1])
                 if call is not None and (stream := call.reader()) is not None:
@@ -419,9 +539,13 @@ class Link:
                 self.arrivals.lost(kind, message, frame[2], frame[3])
             case wire.SYSTEM:
                 self.arrivals.system(self, frame[1], frame[2], frame[3:])
+            case wire.FOR_CLIENT:
+                self.arrivals.for_client(self, frame)
             case wire.BULK:
                 assert self.connection is not None
                 self.connection.expect(frame[1], frame[2])
+            case wire.HOLD:
+                self.hold_back("peer", frame[1] is True)
             case wire.ACK:
                 if self.connection is not None:
                     self.connection.acknowledged(frame[1])
@@ -431,6 +555,10 @@ class Link:
                 raise CodecError(f"a frame of unknown kind {code!r}")
 
     def _learn_message(self, number: int, class_name: str, name: str, streams: bool, blob: bytes | None) -> None:
+        if len(self.messages) >= wire.DEFINITIONS:
+            raise CodecError(f"it has defined {len(self.messages)} messages, as many as one connection may")
+        if not (isinstance(class_name, str) and isinstance(name, str)) or max(len(class_name), len(name)) > NAME_MAX:
+            raise CodecError(f"it has defined a message whose name is none, or longer than {NAME_MAX} characters")
         try:
             kind = self._learn(class_name, blob)
         except CodecError as error:
@@ -455,12 +583,17 @@ class Link:
             self.fail(frame[1], CodecError(what))
             self._grant_one(frame[2], frame[3])
         elif code in (wire.TELL, wire.TELL_X):
-            self._grant_one(frame[1], frame[2])
-            self.send_frame([wire.LOST, 0, frame[2], str(error)])
+            self._lose(frame[1], frame[2], error)
         elif code == wire.SYSTEM:
             self.fail(frame[1], CallError(f"node {self.node_id}: {error}", certainty=NOT_SENT))
         else:
             raise error
+
+    def _lose(self, message_number: int, key: Any, error: Exception) -> None:
+        """Tell the peer that a told message of its was dropped."""
+        self._grant_one(message_number, key)
+        _, message = self.messages[message_number]
+        self.send(message, self.pack([wire.LOST, message.number, key, str(error)]))
 
     def _grant_one(self, message_number: int, key: Any) -> None:
         _, message = self.messages[message_number]
@@ -468,3 +601,4 @@ class Link:
 
 
 _FOREVER = float("inf")
+_MESSAGES = frozenset({wire.REQUEST, wire.REQUEST_X, wire.TELL, wire.TELL_X, wire.FOR_CLIENT})

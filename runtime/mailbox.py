@@ -17,6 +17,7 @@ from ringcast.errors import CallError
 from ..actors.messages import Message
 from ..actors.ref import display
 from .envelope import Envelope
+from .inflight import Weighed
 from .wire import GRANT_EVERY
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Mailbox:
 
     def accept(self, envelope: Envelope) -> None:
         """Put a message into the mailbox, whether or not there is room, and see that it is handled."""
+        burden(envelope)
         queue = self.queue
         if queue is None:
             queue = self.queue = deque()
@@ -70,7 +72,7 @@ class Mailbox:
     def accept_remote(self, envelope: Envelope, granter: Granter) -> None:
         """Put a peer's message into the mailbox and give its credit back, now or when there is room.
 
-        On the hot path: `accept` and `owe` are written out.
+        On the hot path: `accept` and `owe` are written out, and the caller has put it on its account.
         """
         queue = self.queue
         if queue is None:
@@ -153,6 +155,7 @@ class Mailbox:
         queue, self.queue = self.queue, None
         parked, self.parked = self.parked, None
         for envelope in queue or ():
+            lighten(envelope)
             self._refuse(envelope, make)
         for envelope, accepted in parked or ():
             if accepted is not None and not accepted.done():
@@ -171,6 +174,8 @@ class Mailbox:
         queue, self.queue = self.queue, None
         parked, self.parked = self.parked, None
         rest = list(queue or ())
+        for envelope in rest:
+            lighten(envelope)
         for envelope, accepted in parked or ():
             if accepted is not None:
                 if accepted.done():
@@ -178,3 +183,17 @@ class Mailbox:
                 accepted.set_result(None)
             rest.append(envelope)
         return rest
+
+
+def burden(envelope: Envelope) -> None:
+    """Put a message that has to wait on its peer's account."""
+    chain = envelope[6]
+    if type(chain) is Weighed:
+        chain.account.add(chain.weight)
+
+
+def lighten(envelope: Envelope) -> None:
+    """Take a message that waits no more off its peer's account."""
+    chain = envelope[6]
+    if type(chain) is Weighed:
+        chain.account.remove(chain.weight)

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import socket
 import sys
-import uuid
 import weakref
+import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
@@ -26,22 +26,29 @@ from ..actors.placement import Labels, Placement
 from ..actors.props import Props
 from ..actors.ref import ActorRef, require_ref
 from ..actors.supervision import PERMANENT, Restart
+from ..discovery.codec import HOSTS_MAX
 from ..discovery.member import Event, Member, View
 from ..discovery.membership import Membership
 from ..discovery.profile import LAN, LOCAL
 from ..discovery.source import Source
+from ..security.channels import CLIENTS, CONTROL, LINKS
+from ..security.material import Certificates
+from ..security.secret import Where
+from .allowance import client_bounds
 from .arrivals import Arrivals
+from .behalf import Seals
 from .codec import Codec
 from .config import NodeConfig
-from .control import CHANNEL as CONTROL
 from .control import Control
 from .dead import DeadLetters
+from .gateway import Gateway
+from .greeting import admission_of
+from .guard import Authorize, Guard
 from .host import Host
 from .kinds import Kinds
 from .lives import Lives
 from .logs import set_up_logs
 from .options import options
-from .peers import CHANNEL as LINKS
 from .peers import Peers
 from .router import Router
 from .system import System
@@ -51,7 +58,6 @@ from .watches import Watches
 A = TypeVar("A")
 
 LATER: Final = {
-    "secret": None,
     "store": None,
     "data_dir": None,
     "expect": None,
@@ -62,6 +68,9 @@ LATER: Final = {
 
 GOODBYES = 1.0
 """Seconds that a leaving node waits until others have heard which of its actors have ended."""
+
+REFRESH = 1.0
+"""Seconds between two looks at the files of the secret and of certificates."""
 
 CLASSES_SETTLE = 0.02
 """Seconds to wait after a class was defined: a module defines several."""
@@ -80,6 +89,9 @@ class Node:
         hosts: Sequence[str | ModuleType] | None = None,
         labels: Mapping[str, str] | None = None,
         config: NodeConfig | None = None,
+        secret: Where | None = None,
+        tls: Certificates | bool | None = None,
+        authorize: Authorize | None = None,
         **unknown: Any,
     ) -> None:
         """Describe a node; it starts with `start`, or by ``async with``.
@@ -93,6 +105,12 @@ class Node:
             hosts: Modules whose actor classes this node hosts; default all that are imported; ``[]`` none.
             labels: What the node says of itself, for placement.
             config: Limits and switches.
+            secret: The cluster's secret, or a credential made from it: a file's path, or the secret's bytes.
+                Default is what ``RINGCAST_SECRET_FILE`` names, and on the loopback one that is made for this user.
+            tls: `Certificates` of an authority of your own; default is what the secret makes. False, on the
+                loopback only, is connections in clear that anybody on this machine may open.
+            authorize: ``authorize(caller, actor, method)`` is asked about each message that comes from clients and
+                from other nodes: True lets it pass, False or a reason refuses it; see `Authorize`.
             unknown: The options of `LATER`, with their defaults only; anything else is refused.
 
         Raises:
@@ -100,16 +118,20 @@ class Node:
         """
         for option, value in unknown.items():
             if option not in LATER:
-                known = "cluster, listen, advertise, discovery, hosts, labels, config"
+                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls, authorize"
                 raise ConfigError(f"Node has no option {option!r}; it takes {known}")
             if value != LATER[option]:
                 raise ConfigError(f"{option}={value!r}: this version has nothing but {LATER[option]!r} for it yet")
         if config is not None and not isinstance(config, NodeConfig):
             raise ConfigError(f"config={config!r}: it takes a NodeConfig(…)")
+        if authorize is not None and not callable(authorize):
+            raise ConfigError(f"authorize={authorize!r}: it takes a function of the caller, the actor and the method")
         set_up_logs()
-        self._options = options(cluster, listen, advertise, discovery, hosts, labels)
+        self._authorize = authorize
+        self._options = options(cluster, listen, advertise, discovery, hosts, labels, secret, tls)
+        self._trust = self._options.trust
         self._config = config if config is not None else NodeConfig()
-        self.id = uuid.uuid4().hex[:12]
+        self.id = self._trust.node_id
         self.dead_letters = DeadLetters(self._config.dead_letters, self.id)
         self._log = structlog.get_logger("ringcast").bind(node=self.id)
         self._events: weakref.WeakSet[asyncio.Queue[Event | None]] = weakref.WeakSet()
@@ -121,44 +143,62 @@ class Node:
 
     def _put_together(self) -> None:
         config = self._config
-        self._router = router = Router(self.id, config.ask_timeout, config.copy_local)
-        self._codec, plain = self._make_codec(config.pickle), self._make_codec(False)
-        self._host = host = Host(self.id, router, Kinds(self.id, router, config.pickle), self._codec, self.dead_letters)
+        self._router = router = Router(
+            self.id, config.ask_timeout, config.copy_local, config.in_flight_bytes, config.link_in_flight_bytes
+        )
+        allows_pickle = config.allows_pickle(is_encrypted=self._trust.is_encrypted)
+        self._codec, plain = self._make_codec(allows_pickle), self._make_codec(False)
+        self._host = host = Host(self.id, router, Kinds(self.id, router, allows_pickle), self._codec, self.dead_letters)
         self._arrivals = arrivals = Arrivals(self.id, host, router)
-        self._peers = Peers(self.id, self._options.cluster, config, self._codec, plain, router, host, arrivals)
+        self._peers = Peers(self._trust, config, self._codec, plain, router, host, arrivals)
         self._system = system = System(self.id, router, host, config.ask_timeout)
         routes = router.routes
         router.host = routes.host = host
         routes.peers, routes.arrivals = self._peers, arrivals
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
-        host.lives = Lives(host, system, config.root, seed=int(self.id, 16))
+        arrivals.seals = seals = self._make_seals()
+        arrivals.guard = guard = Guard(self.id, self._options.cluster, self._authorize)
+        self._gateway = Gateway(self._trust, config, plain, router, host, arrivals, guard, seals)
+        host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()))
         host.watches = Watches(host, system)
-        self._control = Control(self, host)
         self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
         self._membership = Membership(
-            member_id=self.id,
-            cluster=self._options.cluster,
+            trust=self._trust,
             listen=self._options.listen,
             advertise=self._options.advertise,
             labels=self._options.labels,
             hosts=frozenset(),
-            hosts_by_value=config.pickle and self._options.hosts is None,
+            hosts_by_value=allows_pickle and self._options.hosts is None,
             discovery=self._options.discovery,
             profile=LOCAL if self._options.is_local else LAN,
             on_view=lambda view: self._from_thread(self._install, view),
             on_event=lambda event: self._from_thread(self._tell, event),
             on_connection=lambda sock, channel: self._from_thread(self._take, sock, channel),
             on_failure=lambda error: self._from_thread(self._membership_failed, error),
+            admission=admission_of(config),
         )
+        self._control = Control(self, host, self._trust, self._membership, config)
 
     def _make_codec(self, allow_pickle: bool) -> Codec:
         return Codec(
             allow_pickle=allow_pickle,
             ref_type=ActorRef,
             ref_to_wire=lambda ref: [ref._type_name, ref._key, ref._node],
-            ref_from_wire=lambda parts: self._host.kinds.ref_by_name(*parts),
+            ref_from_wire=lambda parts: self._host.kinds.ref_from_wire(parts),
             actor_type=Actor,
         )
+
+    def _make_seals(self) -> Seals:
+        codec = Codec(
+            allow_pickle=False,
+            ref_type=ActorRef,
+            ref_to_wire=lambda ref: [ref._type_name, ref._key, ref._node],
+            ref_from_wire=lambda parts: self._host.kinds.known_ref(*parts),
+            actor_type=Actor,
+            bounds=client_bounds(self._config),
+            has_tracebacks=self._config.client_tracebacks,
+        )
+        return Seals(codec, self.id, self._options.cluster, has_tracebacks=self._config.client_tracebacks)
 
     # ---- beginning and end -------------------------------------------------------------------------
 
@@ -193,6 +233,7 @@ class Node:
         self._forget_definitions = on_defined(self._class_defined)
         self._class_defined()  # those that came while we joined
         self._watchdog.start(self._loop)
+        self._host.background(self._follow_trust())
         self._router.stopped = None
         self._state = "running"
         self._log.info("node has joined", cluster=self._options.cluster, address=self.address, view=self.view.number)
@@ -216,10 +257,13 @@ class Node:
         self._forget_definitions()
         with contextlib.suppress(Exception):
             await self._membership.announce_leaving()
-        await self._host.drain(self._config.drain_timeout)
+        await asyncio.gather(
+            self._host.drain(self._config.drain_timeout), self._gateway.leave(self._config.drain_timeout)
+        )
         await self._system.posted(GOODBYES)
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")
+        self._gateway.stop()
         await self._peers.stop()
         await self._host.stop_background()
         await self._membership.stop()
@@ -367,9 +411,11 @@ class Node:
             **self._host.stats(),
             **self._router.stats(),
             **self._peers.stats(),
+            **self._gateway.stats(),
             **{f"membership_{name}": value for name, value in self._membership.stats().items()},
             "dead_letters": self.dead_letters.total,
             "forwarded": self._arrivals.forwarded,
+            "control_refused": self._control.refused,
             "loop_lag_s_max": self._watchdog.lag_max,
         }
 
@@ -411,6 +457,8 @@ class Node:
             self._host.background(self._peers.accept(sock))
         elif channel == CONTROL:
             self._host.background(self._control.serve(sock))
+        elif channel == CLIENTS:
+            self._host.background(self._gateway.accept(sock))
         else:
             self._log.warning("closed a connection for an unknown channel", channel=channel)
             sock.close()
@@ -426,12 +474,27 @@ class Node:
         """The loop has stood still for too long (called on the watchdog's thread): the others go on without us."""
         self._membership.give_up(f"the event loop of node {self.id} stood still for {self._config.stuck_after} s")
 
+    # ---- trust -------------------------------------------------------------------------------
+
+    async def _follow_trust(self) -> None:
+        """Use what the secret's file, or a certificate's, holds now; connections that are there stay."""
+        while True:
+            await asyncio.sleep(REFRESH)
+            try:
+                has_changed = self._trust.refresh()
+            except Exception as error:  # whatever is in a file, the node goes on with what it has
+                self._log.error("a file of the secret or of a certificate could not be followed", exc_info=error)
+                continue
+            if has_changed:
+                self._membership.refresh()
+                self._gateway.trust_changed()
+
     # ---- odds --------------------------------------------------------------------------------
 
     def _hosted(self) -> frozenset[str]:
         """Return the names of the classes that this node hosts: imported, wanted, and its labels match."""
         modules = self._options.hosts
-        return frozenset(
+        hosted = frozenset(
             actor.name
             for actor in imported_types()
             if (modules is None or _within(actor.cls.__module__, modules))
@@ -440,6 +503,11 @@ class Node:
                 or all(self._options.labels.get(name) == value for name, value in actor.options.placement.wanted)
             )
         )
+        if len(hosted) > HOSTS_MAX:
+            raise ConfigError(
+                f"{len(hosted)} actor classes are imported, and a node hosts at most {HOSTS_MAX}: Node(hosts=…)"
+            )
+        return hosted
 
     def _class_defined(self) -> None:
         """A class was defined, maybe on another thread: tell the others soon."""

@@ -63,6 +63,11 @@ class Remembered:
         else:
             self._waiting.append((sink, number))
 
+    @property
+    def first(self) -> Sink | None:
+        """Who asked first, and has the handler run; None once it is done."""
+        return self._waiting[0][0] if self._waiting else None
+
     def waiting(self) -> list[tuple[Sink, int]]:
         """Return who waits for the answer, and under which number."""
         return list(self._waiting)

@@ -2,7 +2,9 @@
 
 ``RINGCAST_CLUSTER``, ``RINGCAST_LISTEN``, ``RINGCAST_ADVERTISE``, ``RINGCAST_HOSTS`` (modules, by
 commas), ``RINGCAST_LABELS`` (``gpu=1,zone=a``) and ``RINGCAST_DISCOVERY`` (``zeroconf``,
-``seeds:host:port,host:port``, ``dns:name:port``, ``none``). Arguments win.
+``seeds:host:port,host:port``, ``dns:name:port``, ``none``). ``RINGCAST_SECRET_FILE`` and
+``RINGCAST_SECRET`` are read where secrets are (`find_secret`); ``RINGCAST_TLS_CA``,
+``RINGCAST_TLS_CERT`` and ``RINGCAST_TLS_KEY`` stand for ``tls=Certificates(…)``. Arguments win.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from types import ModuleType
 from ringcast.errors import ConfigError
 
 from ..discovery.address import is_loopback
+from ..discovery.codec import LABELS_MAX, TEXT_MAX
 from ..discovery.dns import Dns
 from ..discovery.multicast import Zeroconf
 from ..discovery.source import Seeds, Source
+from ..security.material import Certificates
+from ..security.secret import Where
+from ..security.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Options:
     discovery: tuple[Source, ...]
     hosts: tuple[str, ...] | None
     labels: dict[str, str]
+    trust: Trust
 
     @property
     def is_local(self) -> bool:
@@ -44,6 +51,8 @@ def options(
     discovery: Sequence[Source] | None,
     hosts: Sequence[str | ModuleType] | None,
     labels: Mapping[str, str] | None,
+    secret: Where | None = None,
+    tls: Certificates | bool | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Options:
     """Put arguments, environment and defaults together.
@@ -55,6 +64,8 @@ def options(
     if not isinstance(cluster, str) or not 0 < len(cluster) <= 100:
         raise ConfigError(f"cluster={cluster!r}: it takes a name of 1 to 100 characters")
     listen = listen if listen is not None else environment.get("RINGCAST_LISTEN", "127.0.0.1:0")
+    if not isinstance(listen, str) or ":" not in listen:
+        raise ConfigError(f'listen={listen!r}: it takes "host:port" or "host:first-last", such as "127.0.0.1:0"')
     found = Options(
         cluster,
         listen,
@@ -62,15 +73,31 @@ def options(
         _sources(discovery, environment.get("RINGCAST_DISCOVERY")),
         _modules(hosts, environment.get("RINGCAST_HOSTS")),
         _labels(labels, environment.get("RINGCAST_LABELS")),
+        Trust.found(secret, cluster, tls=tls if tls is not None else _certificates(environment)),
     )
-    if not isinstance(listen, str) or ":" not in listen:
-        raise ConfigError(f'listen={listen!r}: it takes "host:port" or "host:first-last", such as "127.0.0.1:0"')
-    if not found.is_local:
+    if not found.is_local and not found.trust.is_encrypted:
         raise ConfigError(
-            f"listen={listen!r} is open to other machines, and joins are not guarded yet: a node listens beyond the "
-            f"loopback only with a cluster secret, which this version has not; listen on 127.0.0.1"
+            f"listen={listen!r} is open to other machines, and tls=False would let each of them in: it is for the "
+            f"loopback only; leave tls=… away, or listen on 127.0.0.1"
+        )
+    if not found.is_local and not found.trust.is_named:
+        raise ConfigError(
+            f"listen={listen!r} is open to other machines, and a node joins others there by the cluster's secret: "
+            f"make one with `ringcast secret new FILE`, and give the file to every node with Node(secret='FILE') or "
+            f"RINGCAST_SECRET_FILE; without one, listen on 127.0.0.1"
         )
     return found
+
+
+def _certificates(environment: Mapping[str, str]) -> Certificates | None:
+    names = ("RINGCAST_TLS_CA", "RINGCAST_TLS_CERT", "RINGCAST_TLS_KEY")
+    ca, cert, key = (environment.get(name) for name in names)
+    if ca and cert and key:
+        return Certificates(ca=ca, cert=cert, key=key)
+    if ca or cert or key:
+        missing = ", ".join(name for name in names if not environment.get(name))
+        raise ConfigError(f"{', '.join(names)} go together, and {missing} is not set")
+    return None
 
 
 def _sources(given: Sequence[Source] | None, named: str | None) -> tuple[Source, ...]:
@@ -107,4 +134,6 @@ def _labels(given: Mapping[str, str] | None, named: str | None) -> dict[str, str
         given = {name: value for name, _, value in pairs}
     if not all(isinstance(part, str) for pair in given.items() for part in pair):
         raise ConfigError(f'labels={given!r}: it takes strings, such as {{"gpu": "1"}}')
+    if len(given) > LABELS_MAX or any(len(part) > TEXT_MAX for pair in given.items() for part in pair):
+        raise ConfigError(f"labels: a node has at most {LABELS_MAX}, of {TEXT_MAX} characters each")
     return dict(given)

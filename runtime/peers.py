@@ -5,6 +5,19 @@ lower id stays: its owner refuses the other as `busy`, and the other waits for i
 and each hello says the number of the latest: so a dial that was given up for a connection that came
 up meanwhile, and arrives late, does not replace it. A refusal because two nodes do not fit (protocol,
 cluster, identity) names both sides' values and is not retried quickly.
+
+Both ends are verified by TLS before either says hello. The certificate must speak for the node that
+was dialled and for the one that the hello names, and the peer's public key must be the one that the
+view has pinned for that member. A peer that no view knows yet is taken on its certificate's word; if
+a view then shows it with another key, the connection is dropped. With ``tls=False``, which the loopback
+alone allows, who a peer is rests on its word.
+
+When the cluster's secret changes, links stay up: those who hold them were members before and are
+still, and a new connection would lose running calls. Who loses the right to be a member loses its
+links by the view; whoever dials anew needs a certificate of a key that is accepted now.
+
+Pickles, and classes by value, are code. They travel if both hellos allow it, and neither allows it to
+a peer whose certificate limits what it may call, nor, unless told to, to one that has proved nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
@@ -21,26 +35,27 @@ from ringcast.errors import HandshakeRefused, Unreachable
 
 from ..discovery.member import View
 from ..discovery.preamble import preamble
+from ..security.channels import LINKS
+from ..security.identity import Identity
+from ..security.tunnel import Tunnel
+from .allowance import Allowance
 from .codec import Codec
 from .connection import Connection
+from .greeting import Greeting
 from .link import Link
 from .wire import BYE, HEAD, PROTOCOL
 
 if TYPE_CHECKING:
+    from ..security.trust import Trust
     from .arrivals import Arrivals
     from .config import NodeConfig
     from .host import Host
     from .router import Router
 
-HANDSHAKE = 3.0
-"""Seconds that a handshake may take."""
 FIRST_RETRY = 0.05
 LAST_RETRY = 2.0
 LAST_WORDS = 1.0
 """Seconds that a leaving node takes to send on what others have sent to it."""
-
-CHANNEL = b"A"
-"""The channel of links in the connection's preamble."""
 
 
 class Peers:
@@ -48,8 +63,7 @@ class Peers:
 
     def __init__(
         self,
-        node_id: str,
-        cluster: str,
+        trust: Trust,
         config: NodeConfig,
         codec: Codec,
         plain_codec: Codec,
@@ -58,24 +72,28 @@ class Peers:
         arrivals: Arrivals,
     ) -> None:
         """Know what the handshake tells; the member's address and incarnation come with the view."""
-        self.node_id = node_id
-        self.cluster = cluster
+        self.node_id = trust.node_id
+        self.cluster = trust.cluster
+        self.trust = trust
         self.config = config
         self.router = router
         self.host = host
         self.arrivals = arrivals
+        self.allowance = Allowance.for_nodes(config)
         self.incarnation = 0
         self.address = ""
         self.links: dict[str, Link] = {}
         self._codec = codec
         self._plain_codec = plain_codec
+        self._allows_pickle = config.allows_pickle(is_encrypted=trust.is_encrypted)
+        self._refused = 0
         self._dials: dict[str, asyncio.Task[None]] = {}
         self._last_dial = 0
-        self._greeting: set[Connection] = set()
+        self._greeting = Greeting(config, lambda: host.kinds.members)
         self._known: set[str] = set()
-        self._rng = random.Random(node_id)
+        self._rng = random.Random(self.node_id)
         self._stopped = False
-        self.log = structlog.get_logger("ringcast").bind(node=node_id)
+        self.log = structlog.get_logger("ringcast").bind(node=self.node_id)
 
     def link(self, node_id: str) -> Link:
         """Return the link to a peer, connected or not."""
@@ -99,14 +117,24 @@ class Peers:
         return {
             "frames_received": sum(link.received for link in links),
             "links_up": sum(link.is_up for link in links),
+            "links_refused": self._refused,
         }
 
     def install(self, view: View) -> None:
-        """Let the links to nodes go that are not members any more."""
+        """Let the links to nodes go that are not members any more, and those to whoever is not the member."""
         members = {member.id for member in view.members}
         for gone in self._known - members:
             self._drop(gone)
         self._known = members
+        for member in view.members:
+            link = self.links.get(member.id)
+            if link is None or link.connection is None:
+                continue
+            try:
+                self._check_pinned(member.id, link.identity)
+            except HandshakeRefused as error:
+                self.log.warning("dropped a connection", peer=member.id, reason=str(error))
+                link.down(link.connection, str(error))
 
     def _drop(self, node_id: str) -> None:
         dial = self._dials.pop(node_id, None)
@@ -155,17 +183,32 @@ class Peers:
         if member is None:
             raise Unreachable(f"node {link.peer} is no member of the present view")
         hostname, _, port = member.address.rpartition(":")
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[None] = loop.create_future()
+
+        def opened(connection: Connection) -> None:
+            try:
+                self._identify(connection, link.peer)
+            except HandshakeRefused as error:
+                refuse(connection, error)
+                return
+            assert connection.transport is not None
+            self._last_dial += 1
+            prologue = b"" if self.trust.is_encrypted else preamble(LINKS)
+            connection.transport.write(prologue + _frame(self._hello(link.peer, connection.identity)))
+
+        def refuse(connection: Connection, error: Exception) -> None:
+            if not answer.done():
+                answer.set_exception(error)
+            connection.close()
 
         def greet(connection: Connection, hello: dict[str, Any]) -> None:
             try:
                 if hello.get("busy"):
                     raise Unreachable(f"node {link.peer} is dialling this node itself")
-                self._check(hello, link.peer)
+                self._check(hello, link.peer, connection.identity)
             except (HandshakeRefused, Unreachable) as error:
-                if not answer.done():
-                    answer.set_exception(error)
-                connection.close()
+                refuse(connection, error)
                 return
             link.void_dials = _dials_of(hello)
             self._up(link, connection, hello)
@@ -175,21 +218,22 @@ class Peers:
         def closed(connection: Connection, why: str) -> None:
             if connection.link is None:
                 if not answer.done():
-                    answer.set_exception(Unreachable(f"no handshake with node {link.peer}: {why}"))
+                    kind = HandshakeRefused if isinstance(connection.error, ssl.SSLError) else Unreachable
+                    answer.set_exception(kind(f"no handshake with node {link.peer} at {member.address}: {why}"))
             else:
                 link.down(connection, why)
 
-        connection = self._connection(greet, closed)
+        connection = self._connection(opened, greet, closed)
+        context = self.trust.dialling(LINKS)
+        protocol = connection if context is None else Tunnel(context, connection, prologue=preamble(LINKS))
+        raw: asyncio.Transport | None = None
         try:
-            async with asyncio.timeout(HANDSHAKE):
-                await asyncio.get_running_loop().create_connection(lambda: connection, hostname.strip("[]"), int(port))
-                assert connection.transport is not None
-                self._last_dial += 1
-                connection.transport.write(preamble(CHANNEL) + _frame(self._hello(link.peer)))
+            async with asyncio.timeout(self.config.handshake_timeout):
+                raw, _ = await loop.create_connection(lambda: protocol, hostname.strip("[]"), int(port))
                 await answer
         finally:
-            if connection.link is None:
-                connection.close()
+            if connection.link is None and raw is not None:
+                raw.close()
             if answer.done() and not answer.cancelled():
                 answer.exception()
 
@@ -201,31 +245,47 @@ class Peers:
             sock.close()
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = self._connection(self._greeted, self._ended)
-        self._greeting.add(connection)
+        connection = self._connection(self._accepted, self._greeted, self._ended)
+        context = self.trust.serving(LINKS)
+        protocol = connection if context is None else Tunnel(context, connection, is_server=True)
+        self._greeting.add(connection, sock)
+        raw: asyncio.Transport | None = None
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
-            await asyncio.sleep(HANDSHAKE)
-            if connection in self._greeting:
-                connection.abort("it said no hello in time")
-        except OSError as error:
-            self.log.debug("a connection ended before its handshake", error=str(error))
+            raw, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
+            await asyncio.sleep(self.config.handshake_timeout)
+        except OSError:
             sock.close()
         finally:
-            self._greeting.discard(connection)
+            if connection in self._greeting:
+                self._ended(connection, "it said no hello in time")
+                if raw is not None:
+                    raw.abort()
+
+    def _accepted(self, connection: Connection) -> None:
+        try:
+            self._identify(connection, None)
+        except HandshakeRefused as error:
+            self._turn_away(connection, error)
+
+    def _turn_away(self, connection: Connection, error: HandshakeRefused) -> None:
+        self._greeting.discard(connection)
+        self._refused += 1
+        assert connection.transport is not None
+        address = connection.transport.get_extra_info("peername")
+        self.log.warning("refused a connection", address=address, reason=str(error))
+        connection.transport.write(_frame({"refused": str(error)}))
+        connection.close()
 
     def _greeted(self, connection: Connection, hello: dict[str, Any]) -> None:
-        self._greeting.discard(connection)
         assert connection.transport is not None
-        peer = str(hello.get("node"))
         try:
-            self._check(hello, None)
+            self._check(hello, None, connection.identity)
             self._check_meant(hello)
         except HandshakeRefused as error:
-            self.log.warning("refused a connection", peer=peer, reason=str(error))
-            connection.transport.write(_frame({"refused": str(error)}))
-            connection.close()
+            self._turn_away(connection, error)
             return
+        self._greeting.discard(connection)
+        peer = str(hello["node"])
         link = self.link(peer)
         dial = self._dials.get(peer)
         dialling = dial is not None and not dial.done() and not link.is_up
@@ -233,7 +293,7 @@ class Peers:
             connection.transport.write(_frame({"refused": "busy", "busy": True}))
             connection.close()
             return
-        connection.transport.write(_frame(self._hello(peer)))
+        connection.transport.write(_frame(self._hello(peer, connection.identity)))
         link.void_dials = _dials_of(hello)
         if dial is not None:
             del self._dials[peer]
@@ -241,16 +301,19 @@ class Peers:
         self._up(link, connection, hello)
 
     def _ended(self, connection: Connection, why: str) -> None:
-        self._greeting.discard(connection)
+        if connection in self._greeting:
+            self._greeting.discard(connection)
+            self._refused += 1  # and not for all to read: any stranger can do it, any number of times
+            self.log.debug("a connection ended before its handshake", reason=why)
         if connection.link is not None:
             connection.link.down(connection, why)
 
     # ---- the handshake ---------------------------------------------------------------------------
 
-    def _connection(self, greet: Any, closed: Any) -> Connection:
-        return Connection(greet, closed, self.config.bulk_window_bytes, self.config.max_message_bytes)
+    def _connection(self, opened: Any, greet: Any, closed: Any) -> Connection:
+        return Connection(opened, greet, closed, self.config.bulk_window_bytes, self.allowance)
 
-    def _hello(self, to: str) -> dict[str, Any]:
+    def _hello(self, to: str, identity: Identity | None = None) -> dict[str, Any]:
         member = self.host.kinds.members.get(to)
         return {
             "protocol": list(PROTOCOL),
@@ -260,12 +323,24 @@ class Peers:
             "address": self.address,
             "to": to,
             "to_incarnation": 0 if member is None else member.incarnation,
-            "pickle": self.config.pickle,
+            "pickle": self._pickles_with(identity),
             "max_message": self.config.max_message_bytes,
+            "in_flight": self.config.link_in_flight_bytes,
             "dials": self._last_dial,
         }
 
-    def _check(self, hello: dict[str, Any], expected: str | None) -> None:
+    def _identify(self, connection: Connection, expected: str | None) -> None:
+        """Note who has proved to be at the other end.
+
+        Raises:
+            HandshakeRefused: If it is nobody who has business here, or not the node that was dialled.
+        """
+        if self.trust.is_encrypted:
+            assert connection.transport is not None
+            tls = connection.transport.get_extra_info("ssl_object")
+            connection.identity = self.trust.peer(tls, LINKS, expected)
+
+    def _check(self, hello: dict[str, Any], expected: str | None, identity: Identity | None) -> None:
         """Refuse a peer that does not fit.
 
         Raises:
@@ -274,6 +349,8 @@ class Peers:
         if "refused" in hello:
             raise HandshakeRefused(f"the peer says: {hello['refused']}")
         node = hello.get("node")
+        if not isinstance(node, str):
+            raise HandshakeRefused(f"it says that it is node {node!r}, which is no node's id")
         protocol = hello.get("protocol")
         if not (
             isinstance(protocol, list)
@@ -294,6 +371,25 @@ class Peers:
         if expected is not None and node != expected:
             raise HandshakeRefused(f"node {expected} was dialled, and node {node} answered: its address was reused")
 
+        if identity is not None and not identity.speaks_for(node):
+            raise HandshakeRefused(
+                f"it tells node {self.node_id} that it is node {node}, and its certificate is that of {identity}"
+            )
+        self._check_pinned(node, identity)
+
+    def _check_pinned(self, node_id: str, identity: Identity | None) -> None:
+        """Refuse who has another key than the view's member of that id: a node has one from start to end.
+
+        Raises:
+            HandshakeRefused: Naming both keys.
+        """
+        member = self.host.kinds.members.get(node_id)
+        if member is not None and member.key and identity is not None and identity.key != member.key:
+            raise HandshakeRefused(
+                f"member {node_id} of the view has the key {member.key.hex()[:16]}…, and who says to be it has proved "
+                f"{identity.key.hex()[:16]}…: it is another process"
+            )
+
     def _check_meant(self, hello: dict[str, Any]) -> None:
         meant, incarnation = hello.get("to"), hello.get("to_incarnation")
         if meant != self.node_id or incarnation not in (0, self.incarnation):
@@ -303,12 +399,16 @@ class Peers:
             )
 
     def _up(self, link: Link, connection: Connection, hello: dict[str, Any]) -> None:
+        room = hello.get("in_flight")
+        connection.room = room if isinstance(room, int) else 0
         theirs = hello.get("max_message")
         ours = self.config.max_message_bytes
-        link.up(connection, self._codec_for(hello), min(theirs, ours) if isinstance(theirs, int) else ours)
+        pickles = self._pickles_with(connection.identity) and hello.get("pickle") is True
+        codec = self._codec if pickles else self._plain_codec
+        link.up(connection, codec, min(theirs, ours) if isinstance(theirs, int) else ours)
 
-    def _codec_for(self, hello: dict[str, Any]) -> Codec:
-        return self._codec if self.config.pickle and hello.get("pickle") is True else self._plain_codec
+    def _pickles_with(self, identity: Identity | None) -> bool:
+        return self._allows_pickle and (identity is None or identity.allow is None)
 
     # ---- the end -----------------------------------------------------------------------------
 
@@ -325,8 +425,6 @@ class Peers:
         self._stopped = True
         for dial in list(self._dials.values()):
             dial.cancel()
-        for connection in list(self._greeting):
-            connection.abort("the node has left")
         open_connections = [link.connection for link in self.links.values() if link.connection is not None]
         for link in self.links.values():
             link.send_frame([BYE])

@@ -27,6 +27,9 @@ from ringcast.errors import CodecError
 from ..actors.naming import find_class, travels_by_value, wire_name
 from .extensions import Code, TakeApart
 
+COMBINATIONS_MAX = 10_000
+"""Combinations of an enum.Flag that peers may make this process remember."""
+
 _BUILT_IN = (int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset)
 _FROZEN_SLOTS_GETSTATE = getattr(dataclasses, "_dataclass_getstate", None)
 
@@ -109,12 +112,17 @@ def _dataclass_content(cls: type[Any]) -> Callable[[Any], object]:
 def _enum(cls: type[Any], content: Any) -> object:
     if not issubclass(cls, enum.Enum):
         raise CodecError(f"{cls!r} is no Enum here")
+    known = cls._value2member_map_
+    if issubclass(cls, enum.Flag) and len(known) > COMBINATIONS_MAX and content not in known:
+        # Python remembers each combination for ever, valid or not.
+        raise CodecError(f"more than {COMBINATIONS_MAX} combinations of {wire_name(cls)} have come")
     return cls[content] if isinstance(content, str) else cls(content)
 
 
 def _dataclass(cls: type[Any], content: dict[str, object]) -> object:
-    if not dataclasses.is_dataclass(cls):
+    if not dataclasses.is_dataclass(cls) or not _is_its_fields(cls):
         raise CodecError(f"{cls!r} is no dataclass here")
+    _check_names(content)
     record = object.__new__(cls)
     slots = frozenset(_slots(cls))
     attributes = getattr(record, "__dict__", None)
@@ -131,6 +139,11 @@ def _dataclass(cls: type[Any], content: dict[str, object]) -> object:
     return record
 
 
+def _check_names(fields: Any) -> None:
+    if type(fields) is not dict or not all(type(name) is str for name in cast("dict[object, object]", fields)):
+        raise CodecError("a record came whose fields have no names")
+
+
 def _set_default(record: object, field: dataclasses.Field[Any]) -> None:
     if field.default is not dataclasses.MISSING:
         value = field.default
@@ -145,6 +158,8 @@ def _set_default(record: object, field: dataclasses.Field[Any]) -> None:
 
 def _namedtuple(cls: type[Any], content: Any) -> object:
     items, attributes = content
+    if attributes is not None:
+        _check_names(attributes)
     if not _is_namedtuple(cls) or len(items) != len(cast("Any", cls)._fields):
         raise CodecError(f"{cls!r} is no named tuple of {len(items)} fields here")
     record = cast("object", cast("Any", tuple).__new__(cls, items))
@@ -156,7 +171,9 @@ def _namedtuple(cls: type[Any], content: Any) -> object:
 def _model(cls: type[Any], content: dict[str, Any]) -> object:
     if not _derives(cls, "pydantic", "BaseModel"):
         raise CodecError(f"{cls!r} is no pydantic model here")
+    _check_names(content)
     fields = content["__dict__"]
+    _check_names(fields)
     for name, field in cast("Any", cls).model_fields.items():
         if name not in fields:
             if field.is_required():
@@ -170,6 +187,7 @@ def _model(cls: type[Any], content: dict[str, Any]) -> object:
 def _struct(cls: type[Any], content: dict[str, Any]) -> object:
     if not _derives(cls, "msgspec", "Struct"):
         raise CodecError(f"{cls!r} is no msgspec Struct here")
+    _check_names(content)
     return cls(**content)
 
 

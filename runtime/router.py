@@ -34,6 +34,7 @@ from .calls import PLAIN, SCALARS, Call, LocalSink, Parcel, StreamCall, unencoda
 from .cell import NOT_NOW, SUSPENDED
 from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire, steers
+from .inflight import InFlight
 from .limits import Limits, no_time, not_taken
 from .routes import Route, Routes
 from .streams import Inflow, StreamDeadline
@@ -41,7 +42,6 @@ from .streams import Inflow, StreamDeadline
 if TYPE_CHECKING:
     from .cell import Cell
     from .host import Host
-    from .link import Link
 
 
 _FOREVER = math.inf
@@ -55,7 +55,9 @@ def _ttl(seconds: float) -> int:
 class Router:
     """The calls of one node. Also the `Caller` that refs are bound to."""
 
-    def __init__(self, node_id: str, ask_timeout: float, copy_local: bool) -> None:
+    def __init__(
+        self, node_id: str, ask_timeout: float, copy_local: bool, in_flight_bytes: int, link_in_flight_bytes: int
+    ) -> None:
         """Start with no view; the node sets the parts and the loop before the first call."""
         self.node_id = node_id
         self.loop: asyncio.AbstractEventLoop
@@ -65,6 +67,8 @@ class Router:
         self.number = 0
         self.calls: dict[int, Call] = {}
         self.routes = Routes(node_id, self.calls)
+        self.in_flight = InFlight(in_flight_bytes)
+        self.link_in_flight_bytes = link_in_flight_bytes
         self.sink = self.routes.sink = LocalSink(self, node_id)
         self.holding: dict[object, list[tuple[str, Any]]] = {}
         self.stopped: str | None = f"node {node_id} has not started; use `async with node:`"
@@ -211,7 +215,8 @@ class Router:
         else:
             meta = [list(args), kwargs, [list(entry) for entry in chain], trace, None, 0, once]
             head = [wire.REQUEST_X, number, message.number, route.key, _ttl(limit), self.routes.view_number, meta]
-            call.parcel = parcel = self._parcel(link, message, number, head, args, kwargs)
+            call.parcel = parcel = self._parcel(route, message, number, head, args, kwargs)
+            parcel.is_nested = turn is not None
             self.calls[number] = call
             self.routes.send(route, parcel)
         if not self.limits.are_watched:
@@ -277,8 +282,9 @@ class Router:
             return None if accepted is None else self._accepted(route, message, accepted, limit)
         ttl = None if own is None else _ttl(own)
         head = [wire.TELL_X, message.number, route.key, self.routes.view_number, [list(args), kwargs, ttl, trace, 0]]
-        parcel = self._parcel(link, message, 0, head, args, kwargs)
+        parcel = self._parcel(route, message, 0, head, args, kwargs)
         parcel.taken = self.loop.create_future()
+        parcel.is_nested = turn is not None
         return self._sent(route, parcel, limit)
 
     def _sent(self, route: Route, parcel: Parcel, limit: float) -> Awaitable[None] | None:
@@ -306,13 +312,16 @@ class Router:
 
     def _parcel(
         self,
-        link: Link,
+        route: Route,
         message: Message,
         number: int,
         head: list[Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Parcel:
+        """Return what is to be sent by a route that leads to a peer."""
+        link = route.link
+        assert link is not None
         try:
             return Parcel(message, number, *link.pack_parts(head), None)
         except CodecError:
@@ -483,12 +492,19 @@ class Router:
 
     def stats(self) -> dict[str, int | float]:
         """Return counts, by name."""
-        return {"calls": self.number, "calls_pending": len(self.calls), "routes": len(self.routes)}
+        return {
+            "calls": self.number,
+            "calls_pending": len(self.calls),
+            "routes": len(self.routes),
+            "in_flight_bytes": self.in_flight.bytes,
+            "peers_held": self.in_flight.held,
+        }
 
     def stop(self, why: str) -> None:
         """Take no more calls, and fail those that still wait."""
         self.stopped = why
         self.limits.stop()
+        self.in_flight.stop()
         self.routes.stop(why)
         for call in self.calls.values():
             call.fail(NodeStopped(why, certainty=MAYBE_EXECUTED, actor=call.route.name, method=call.message.name))

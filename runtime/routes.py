@@ -14,12 +14,13 @@ import asyncio
 import math
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, CallError, NodeStopped, Unreachable
 
 from ..actors.ref import display
 from . import wire
+from .behalf import PASSING, Behalf
 from .calls import Call, Parcel
 from .envelope import Envelope, Sink
 from .once import Remembered
@@ -30,16 +31,23 @@ if TYPE_CHECKING:
     from .host import Host
     from .kinds import Kind
     from .link import Link
-    from .peers import Peers
 
 IDLE = 30.0
 """Seconds after which a route that is not used is forgotten."""
 
 
+class Linked(Protocol):
+    """Who has the links: a node's peers, or a client's one."""
+
+    def link(self, node_id: str) -> Link:
+        """Return the link to a node."""
+        ...
+
+
 class Route:
     """This node's way to one actor."""
 
-    __slots__ = ("credit", "held", "key", "kind", "link", "node", "used", "version", "waiting")
+    __slots__ = ("credit", "held", "kept", "key", "kind", "link", "node", "used", "version", "waiting")
 
     def __init__(self, kind: Kind, key: Any, node: str | None) -> None:
         """Aim at nothing yet."""
@@ -49,6 +57,8 @@ class Route:
         self.version = 0
         self.link: Link | None = None
         self.credit = 0
+        self.kept = 0
+        """Credit that is set aside while new messages to the node are held back."""
         self.held = 0
         """Large messages under way; later ones wait so that none overtakes."""
         self.waiting: deque[Parcel] = deque()
@@ -67,7 +77,7 @@ class Routes:
         """Start with no view; the node sets the loop and the parts before the first call."""
         self.loop: asyncio.AbstractEventLoop
         self.host: Host
-        self.peers: Peers
+        self.peers: Linked
         self.arrivals: Arrivals
         self.sink: Sink
         self.version = 1
@@ -75,7 +85,7 @@ class Routes:
         self.view_number = 0
         self._node_id = node_id
         self._calls = calls
-        self._routes: dict[tuple[str, Any], Route] = {}
+        self._routes: dict[tuple[str, Any, str | None], Route] = {}
         self._tidier: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -90,9 +100,10 @@ class Routes:
         Raises:
             Unreachable: If no member hosts the actor; certainty NOT_SENT.
         """
-        route = self._routes.get((type_name, key))
+        # By node, too: a client may name any, and must not lead others' calls there.
+        route = self._routes.get((type_name, key, node))
         if route is None:
-            route = self._routes[type_name, key] = Route(self.host.kinds.named(type_name), key, node)
+            route = self._routes[type_name, key, node] = Route(self.host.kinds.named(type_name), key, node)
             if self._tidier is None:
                 self._tidier = self.loop.call_later(IDLE, self._tidy)
         self._aim(route)
@@ -112,7 +123,7 @@ class Routes:
             route.held = 0
             if link is not None:
                 link.routes.add(route)
-                route.credit = wire.WINDOW if link.is_up else 0
+                self._credit(route, wire.WINDOW if link.is_up else 0)
                 if not link.is_up:
                     link.connect_soon()
         route.version = self.version
@@ -141,17 +152,25 @@ class Routes:
         if parcel.number and (call := self._calls.pop(parcel.number, None)) is not None:
             call.fail(error)
 
-    def _tidy(self) -> None:
-        """Forget routes that are not in use; a ref that still has one aims anew."""
-        now = monotonic()
-        in_use = {call.route for call in self._calls.values()}
-        for name, route in list(self._routes.items()):
-            if route.waiting or route.held or now - route.used < IDLE or route in in_use:
-                continue
+    def forget(self, route: Route) -> bool:
+        """Forget a route unless something waits in it; a ref that still has it aims anew."""
+        if route.waiting or route.held:
+            return False
+        name = (route.kind.name, route.key, route.node)
+        if self._routes.get(name) is route:
             route.version = -1
             if route.link is not None:
                 route.link.routes.discard(route)
             del self._routes[name]
+        return True
+
+    def _tidy(self) -> None:
+        """Forget routes that are not in use."""
+        now = monotonic()
+        in_use = {call.route for call in self._calls.values()}
+        for route in list(self._routes.values()):
+            if now - route.used >= IDLE and route not in in_use:
+                self.forget(route)
         self._tidier = self.loop.call_later(IDLE, self._tidy) if self._routes else None
 
     # ---- sending -----------------------------------------------------------------------------
@@ -168,30 +187,65 @@ class Routes:
         if link is not None and waiting and not link.is_up:
             link.connect_soon()
             return
+        if route.kept:
+            self._flush_nested(route)
         while waiting and (link is None or (route.credit > 0 and not route.held)):
-            parcel = waiting.popleft()
-            call = self._calls.get(parcel.number)
-            if parcel.is_given_up or (parcel.number and call is None):
-                continue
-            if link is not None and parcel.is_large and (error := link.too_large(parcel.size)) is not None:
-                self._refuse(parcel, error)
-                continue
-            parcel.is_sent = True
-            if call is not None:
-                call.link = link
-                call.parcel = parcel
-            if parcel.taken is not None:
-                parcel.taken.set_result(None)
-            if link is None:  # this node became the owner while it waited
-                frame = self.host.codec.unpack_parts(parcel.frame, parcel.buffers or ())
-                self.arrivals.message(None, route.kind, parcel.message, frame)
-                continue
-            route.credit -= 1
-            if parcel.is_large:
-                route.held += 1
-                link.send_bulk(parcel, route)
-            else:
-                link.send(parcel.message, parcel.frame)
+            route.credit -= self._leave(route, waiting.popleft())
+
+    def _flush_nested(self, route: Route) -> None:
+        """Send what running turns have to say, while new messages to the node are held back."""
+        nested = [parcel for parcel in route.waiting if parcel.is_nested]
+        for parcel in nested:
+            if route.kept <= 0 or route.held:
+                return
+            route.waiting.remove(parcel)
+            route.kept -= self._leave(route, parcel)
+
+    def _leave(self, route: Route, parcel: Parcel) -> int:
+        """Send a message whose turn it is; return the credit that it takes, nothing if it was not sent to a peer."""
+        link = route.link
+        call = self._calls.get(parcel.number)
+        if parcel.is_given_up or (parcel.number and call is None):
+            return 0
+        if link is not None and parcel.is_large and (error := link.too_large(parcel.size)) is not None:
+            self._refuse(parcel, error)
+            return 0
+        parcel.is_sent = True
+        if call is not None:
+            call.link = link
+            call.parcel = parcel
+        if parcel.taken is not None:
+            parcel.taken.set_result(None)
+        if link is None:  # this node became the owner while it waited
+            frame = self.host.codec.unpack_parts(parcel.frame, parcel.buffers or ())
+            self.arrivals.message(None, route.kind, parcel.message, frame)
+            return 0
+        if parcel.is_large:
+            route.held += 1
+            link.send_bulk(parcel, route)
+        else:
+            link.send(parcel.message, parcel.frame)
+        return 1
+
+    def _credit(self, route: Route, credit: int) -> None:
+        """Give a route its credit, or set it aside."""
+        is_held = route.link is not None and route.link.is_held
+        route.credit, route.kept = (0, credit) if is_held else (credit, 0)
+
+    def hold(self, link: Link) -> None:
+        """Let new messages to a node wait: it has too many that wait there, or the line to it is full.
+
+        What running turns send goes on (see `inflight`).
+        """
+        for route in link.routes:
+            self._credit(route, route.credit)
+
+    def release(self, link: Link) -> None:
+        """Send them again."""
+        for route in list(link.routes):
+            self._credit(route, route.kept)
+            if route.waiting:
+                self._flush(route)
 
     def bulk_sent(self, route: Route, link: Link) -> None:
         """A large message has left whole: those behind it may follow."""
@@ -199,11 +253,11 @@ class Routes:
             route.held -= 1
             self._flush(route)
 
-    def granted(self, kind_name: str, key: Any, link: Link, count: int) -> None:
-        """A peer has found room for `count` messages to an actor."""
-        route = self._routes.get((kind_name, key))
+    def granted(self, kind_name: str, key: Any, node: str | None, link: Link, count: int) -> None:
+        """A peer has found room for `count` messages to an actor; `node` is where a spawned one runs."""
+        route = self._routes.get((kind_name, key, node))
         if route is not None and route.link is link:
-            route.credit = min(route.credit + count, wire.WINDOW)
+            self._credit(route, min(route.credit + route.kept + count, wire.WINDOW))
             if route.waiting:
                 self._flush(route)
 
@@ -212,14 +266,14 @@ class Routes:
     def link_up(self, link: Link) -> None:
         """A peer is connected: what waited for it is sent."""
         for route in list(link.routes):
-            route.credit = wire.WINDOW
+            self._credit(route, wire.WINDOW)
             route.held = 0
             self._flush(route)
 
     def link_down(self, link: Link, why: str) -> None:
         """A connection has ended: calls under way on it have an unknown fate."""
         for route in link.routes:
-            route.credit = 0
+            route.credit = route.kept = 0
             route.held = 0
         for number, call in list(self._calls.items()):
             if call.link is not link or call.is_waiting:
@@ -295,9 +349,16 @@ class Routes:
             ]
         else:
             origin = sink.peer
-            meta = [list(args), kwargs or {}, [list(entry) for entry in chain], trace, origin, hops + 1, once]
-            head = [wire.REQUEST_X, number, message.number, key, ttl, self.view_number, meta]
-            if sink is self.sink:
+            if isinstance(sink, Behalf):
+                sealed = args if type(args) is bytes else sink.seals.seal([list(args), kwargs or {}])
+                meta = [sealed, sink.packed, sink.is_told, trace, origin, hops + 1, once]
+                names = kind.name, message.name
+                head = [wire.FOR_CLIENT, number, *names, key, ttl, self.view_number, meta]
+                message = PASSING
+            else:
+                meta = [list(args), kwargs or {}, [list(entry) for entry in chain], trace, origin, hops + 1, once]
+                head = [wire.REQUEST_X, number, message.number, key, ttl, self.view_number, meta]
+            if sink == self.sink:
                 if number in self._calls:
                     self._calls[number].link = link
             elif owner != origin:

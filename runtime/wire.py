@@ -24,9 +24,24 @@ that a request is packed and unpacked in one step.
     SYSTEM      number, verb, *args     node to node: spawn, stop, watch, …
     BULK        bulk, [length, …]       a large message begins: a packed frame and its buffers
     ACK         count                   so many bytes of pieces have been taken in
-    BYE                                 the sender leaves and will close
+    HOLD        held                    the peer is to send no more messages for now, or to go on
+    BYE         [reason]                the sender leaves and will close
 
 `message` is the sender's number of a (class, method) pair; DEFINE comes first on each connection.
+
+A client, which is no member, speaks less, and in names: a node keeps nothing for names that a client
+makes up. Arguments and answers are *sealed*: packed by themselves, they pass through the client's node
+as bytes, and are decoded by nobody but the actor's owner, once it has found the call allowed.
+
+    CALL        number, class, method, key, node, ttl_ms, sealed, idempotency     client to node
+    GRANT       class, key, node, count                                           node to client
+    LOST        class, method, key, reason                                        node to client
+    CANCEL      number, expired                                                   client to node
+    AUTHORITIES certificates                                                      node to client
+    FOR_CLIENT  number, class, method, key, ttl_ms, view, [sealed, caller, told, trace, origin, hops, idempotency]
+
+REPLY, ERROR, ITEM, END, PULL, BULK, ACK and BYE are as between nodes. The number of a told message is 0
+at the client. FOR_CLIENT is what the client's node sends on to the owner; its answers are sealed, too.
 """
 
 from __future__ import annotations
@@ -42,6 +57,12 @@ PIECE_HEAD: Final = struct.Struct("!II")
 PIECE_BIT: Final = 0x80000000
 MAX_BATCH: Final = 8 << 20
 """A batch of frames is never longer; large messages travel in pieces."""
+BATCH: Final = 128 * 1024
+"""A batch of more than one frame is not made longer: clients' may not be (see `Allowance`)."""
+BULKS: Final = 16
+"""Large messages that may be under way to one node at a time; later ones wait at their sender."""
+DEFINITIONS: Final = 65_536
+"""Messages that one node may have defined on one connection."""
 PIECE_BYTES: Final = 64 * 1024
 WINDOW: Final = 128
 """Messages that one node may have ungranted at one actor."""
@@ -66,3 +87,7 @@ SYSTEM: Final = 15
 BULK: Final = 16
 ACK: Final = 17
 BYE: Final = 18
+CALL: Final = 19
+FOR_CLIENT: Final = 20
+AUTHORITIES: Final = 21
+HOLD: Final = 22

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -34,10 +34,11 @@ STEADY = 30.0
 class Workers:
     """Keeps `count` processes of one command running."""
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
-        """Take the command, which must accept a lifeline as its standard input."""
+    def __init__(self, command: Sequence[str], count: int, environment: Mapping[str, str]) -> None:
+        """Take the command, which must accept a lifeline as its standard input, and its environment."""
         self._command = command
         self._count = count
+        self._environment = environment
         self._processes: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
         self._never_ready = 0
@@ -86,7 +87,9 @@ class Workers:
         with lifeline:
             lifeline.setblocking(False)
             with its_end:
-                process = await asyncio.create_subprocess_exec(*self._command, stdin=its_end.fileno(), process_group=0)
+                process = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=its_end.fileno(), process_group=0, env=self._environment
+                )
             self._processes.add(process)
             if self._stopping.is_set():  # told while it was being made
                 _tell(process)

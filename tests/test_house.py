@@ -11,7 +11,7 @@ import pytest
 import ringcast
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("actors", "discovery", "runtime")
+PARTS = ("actors", "discovery", "runtime", "security")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

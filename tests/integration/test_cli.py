@@ -1,131 +1,15 @@
 """`ringcast up` as a process, seen by the other commands and by a node of the test's own."""
 
 import asyncio
-import contextlib
-import importlib
-import json
 import os
 import signal
 import socket
-import sys
-import uuid
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
-from ringcast import Event, MemberJoined, MemberLeft, MemberLost, Node, Seeds, ViewChanged
+from ringcast import Event, MemberJoined, MemberLeft, MemberLost, Node, ViewChanged
 from ringcast.discovery.address import split_address
-
-LIMIT = 20.0
-"""Seconds for anything here to happen: much longer than it takes, much shorter than for ever."""
-
-SHOP = """
-import asyncio
-from ringcast import Actor, handler
-
-class Counter(Actor):
-    def __init__(self) -> None:
-        self.count = 0
-
-    async def add(self, n: int) -> int:
-        self.count += n
-        return self.count
-
-    @handler(cancellable=True)
-    async def sit(self) -> None:
-        await asyncio.Event().wait()
-"""
-
-
-@dataclass
-class Up:
-    """A running `ringcast up --json`."""
-
-    process: asyncio.subprocess.Process
-
-    async def ready(self) -> dict[str, Any]:
-        """Return what the next node to be ready says."""
-        assert self.process.stdout is not None
-        async with asyncio.timeout(LIMIT):
-            line = await self.process.stdout.readline()
-        assert line, "it ended without being ready"
-        told: dict[str, Any] = json.loads(line)
-        assert told["event"] == "ready"
-        return told
-
-    async def code(self) -> int:
-        """Return the exit code."""
-        async with asyncio.timeout(LIMIT):
-            return await self.process.wait()
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A directory with a module of actors, for a cluster of its own."""
-
-    folder: Path
-    module: str
-    cluster: str
-
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        cleared = {name: value for name, value in os.environ.items() if not name.startswith("RINGCAST_")}
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "ringcast",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=self.folder,
-            env=cleared | {"RINGCAST_CLUSTER": self.cluster, "RINGCAST_LOG": "error"},
-        )
-
-    async def say(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command to its end; return its exit code and what it wrote on stdout and stderr."""
-        process = await self.start(*arguments)
-        async with asyncio.timeout(LIMIT):
-            out, err = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out.decode(), err.decode()
-
-    async def tell(self, *arguments: str) -> dict[str, Any]:
-        """Return the JSON document of a listing that finds nothing wrong."""
-        code, out, err = await self.say(*arguments, "--json")
-        assert (code, err) == (0, "")
-        document: dict[str, Any] = json.loads(out)
-        return document
-
-    @asynccontextmanager
-    async def up(self, *arguments: str) -> AsyncGenerator[Up, None]:
-        process = await self.start("up", self.module, "--json", *arguments)
-        try:
-            yield Up(process)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            async with asyncio.timeout(LIMIT):
-                await process.communicate()
-
-    def beside(self, address: str) -> Node:
-        """Return a node that joins by that address, and hosts nothing itself."""
-        return Node(cluster=self.cluster, discovery=[Seeds([address])], hosts=[])
-
-    def load(self) -> ModuleType:
-        return importlib.import_module(self.module)
-
-
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    name = uuid.uuid4().hex[:12]
-    (tmp_path / f"shop_{name}.py").write_text(SHOP)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    return Shop(tmp_path, f"shop_{name}", f"cli-{name}")
+from tests.integration.shops import LIMIT, Shop
 
 
 class Watcher:
@@ -191,7 +75,7 @@ async def test_a_running_cluster_can_be_looked_at(shop: Shop) -> None:
     assert (status["cluster"], status["healthy"], status["agreed"]) == (shop.cluster, True, True)
     by_id = {entry["id"]: entry for entry in status["nodes"]}
     assert set(by_id) == {ready["node"], node.id}
-    assert by_id[ready["node"]] | {"view": None, "stats": None} == {
+    assert by_id[ready["node"]] | {"view": None, "stats": None, "secret": None, "versions": None} == {
         "id": ready["node"],
         "address": ready["address"],
         "leaving": False,
@@ -201,8 +85,11 @@ async def test_a_running_cluster_can_be_looked_at(shop: Shop) -> None:
         "ready": True,
         "view": None,
         "stats": None,
+        "secret": None,
+        "versions": None,
         "members": 2,
     }
+    assert by_id[ready["node"]]["secret"] == by_id[node.id]["secret"]
     assert by_id[ready["node"]]["stats"]["actors"] == 4
 
     first = members["members"][0]

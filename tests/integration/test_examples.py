@@ -55,6 +55,13 @@ def test_a_notebook_class_runs_in_a_process_that_never_saw_its_code() -> None:
     assert output_of("notebook") == "mean 2.0, counted by another process: True\nmedian 3.0\n"
 
 
+def test_a_client_calls_what_it_may_from_outside() -> None:
+    taken, closed, left_out = output_of("client").splitlines()
+    assert taken == "items in the cart: 1"
+    assert closed.startswith("refused: client:Cart['ann']: Cart.empty is not exposed to clients")
+    assert left_out == "refused: the credential of client web allows Cart.add, Cart.empty; not Cart.items"
+
+
 def test_the_mistake_says_what_it_is_and_what_to_do() -> None:
     error, after = output_of("cycle_mistake").splitlines()
     assert error.startswith("CallCycle: cycle_mistake:Left['l'].note was called by a chain of asks")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from ringcast.discovery.codec import Codec
 from ringcast.discovery.effects import Effect, InstallView, Notify, Send, SendUdp, Warn
 from ringcast.discovery.member import (
+    KEY_BYTES,
     Event,
     Member,
     MemberJoined,
@@ -28,11 +30,13 @@ from ringcast.discovery.member import (
 from ringcast.discovery.messages import Envelope
 from ringcast.discovery.participant import Participant
 from ringcast.discovery.profile import LOCAL
-from ringcast.discovery.seal import OVERHEAD_BYTES_MAX
+from ringcast.discovery.seal import START_RANDOM_BYTES, Seal, Unopened, start_of
 
 MemberEvent = MemberJoined | MemberLeft | MemberLost | MemberSuspected
 
 STARTED_MS = 1_700_000_000_000
+
+GOSSIP_KEYS = [(b"test", bytes(range(32)))]
 
 
 @dataclass
@@ -41,6 +45,8 @@ class Host:
 
     name: str
     participant: Participant
+    key: bytes
+    seal: Seal
     views: list[View] = field(default_factory=list[View])
     events: list[Event] = field(default_factory=list[Event])
     warnings: list[Warn] = field(default_factory=list[Warn])
@@ -56,6 +62,9 @@ class Host:
 class Network:
     """Hosts, and the messages between them, driven from one seed.
 
+    Datagrams are sealed as they really are: whoever is not the run of the node that one is for loses it,
+    and a duplicate is refused. What comes by TCP shows the sender's key.
+
     Checks as it goes: what is sent can be decoded to the same, datagrams keep their budget,
     view numbers grow at each host, and equal `(lineage, number)` means equal members.
     """
@@ -69,6 +78,7 @@ class Network:
         self.delay = 0.002
         self.cut: Callable[[str, str], bool] = lambda one, other: False
         self.refuses = True
+        self.unopened: Counter[Unopened] = Counter()
         self._codec = Codec("test")
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -78,9 +88,11 @@ class Network:
         self, name: str, seeds: Iterable[str] = (), clock_ms: int | None = None, has_discovery: bool = True
     ) -> Host:
         incarnation = STARTED_MS + int(self.now * 1000) if clock_ms is None else clock_ms
-        me = Member(name, address_of(name), incarnation=incarnation)
         rng = random.Random(self.rng.random())
-        host = Host(name, Participant(me, LOCAL, rng, self.now, has_discovery=has_discovery))
+        key, drawn = rng.randbytes(KEY_BYTES), rng.randbytes(START_RANDOM_BYTES)
+        me = Member(name, address_of(name), incarnation=incarnation, key=key)
+        participant = Participant(me, LOCAL, rng, self.now, has_discovery=has_discovery)
+        host = Host(name, participant, key, Seal(GOSSIP_KEYS, start_of(incarnation, drawn)))
         self.hosts[name] = host
         for seed in seeds:
             host.participant.found(address_of(seed), self.now)
@@ -92,7 +104,7 @@ class Network:
         self.hosts[name].is_down = True
         for other in self.hosts.values():
             if other.name != name and self.refuses and not self.cut(name, other.name):
-                self._later(partial(self._disconnected, other, address_of(name)))
+                self._later(partial(self._disconnected, other, self.hosts[name].participant.sender.identity))
 
     def leave(self, name: str) -> None:
         host = self.hosts[name]
@@ -138,9 +150,10 @@ class Network:
     def perform(self, host: Host, effects: Iterable[Effect]) -> None:
         for effect in effects:
             match effect:
-                case SendUdp(address, message, claims):
-                    data = self._packed(Envelope(host.participant.sender, message, claims))
-                    assert len(data) + OVERHEAD_BYTES_MAX <= LOCAL.datagram_bytes
+                case SendUdp(address, recipient, message, claims):
+                    plain = self._packed(Envelope(host.participant.sender, message, claims))
+                    data = host.seal.seal(plain, *recipient)
+                    assert len(data) <= LOCAL.datagram_bytes
                     copies = 2 if self.rng.random() < self.udp_duplicates else 1
                     for _ in range(copies):
                         if self.rng.random() >= self.udp_loss:
@@ -186,8 +199,18 @@ class Network:
         if target.is_paused:
             self._later(lambda: self._arrive(host, target, address, data, by_tcp), 0.05)
             return
+        if not by_tcp:
+            opened = target.seal.open(data, *target.participant.sender.identity)
+            if isinstance(opened, Unopened):
+                self.unopened[opened] += 1
+                return
+            data = opened
         envelope = self._codec.decode(data)
         assert isinstance(envelope, Envelope)
+        objection = target.participant.objection(envelope, host.key) if by_tcp else None
+        if objection is not None:
+            self.perform(target, objection)
+            return
         dialled = address_of(host.name) if by_tcp else None
         effects = target.participant.receive(envelope, self.now, by_tcp=by_tcp, dialled=dialled)
         self.perform(target, effects)
@@ -198,9 +221,9 @@ class Network:
             self.perform(host, host.participant.refused(address, self.now))
             self._wake(host)
 
-    def _disconnected(self, host: Host, address: str) -> None:
+    def _disconnected(self, host: Host, identity: tuple[str, int]) -> None:
         if not host.is_down:
-            self.perform(host, host.participant.disconnected(address, self.now))
+            self.perform(host, host.participant.disconnected(identity, self.now))
             self._wake(host)
 
     def _later(self, happen: Callable[[], None], seconds: float | None = None) -> None:

@@ -18,7 +18,21 @@ def test_split_and_join_are_inverse(text: str, parts: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "host", ":1", "host:", "host:x", "host:65536", "host:-1", "host:²", "h" * 99 + ":1"]
+    "text",
+    [
+        "",
+        "host",
+        ":1",
+        "host:",
+        "host:x",
+        "host:65536",
+        "host:-1",
+        "host:²",
+        "h" * 99 + ":1",
+        "h\0:1",
+        "a b:1",
+        "h\n:1",
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not of the form|longer than"):

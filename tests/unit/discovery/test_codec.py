@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ringcast.discovery.claim import Claim, Status
 from ringcast.discovery.codec import PROTOCOL, Codec, Rejected, cluster_tag
 from ringcast.discovery.gossip import wire_bytes
-from ringcast.discovery.member import Member, View
+from ringcast.discovery.member import KEY_BYTES, Member, View
 from ringcast.discovery.messages import (
     Ack,
     Envelope,
@@ -23,13 +23,12 @@ from ringcast.discovery.messages import (
     Refused,
     ViewNews,
 )
-from ringcast.discovery.seal import Plain
 
 pack = cast("Callable[[object], bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
 
 ids = st.text(min_size=1, max_size=25)
 counts = st.integers(0, 2**63 - 1)
-addresses = st.from_regex(r"[a-z]{1,9}:[0-5]?[0-9]{1,4}", fullmatch=True)
+addresses = st.from_regex(r"[a-z]{1,9}:[1-5]?[0-9]{0,3}[1-9]", fullmatch=True)
 claims = st.builds(Claim, ids, addresses, counts, counts, st.sampled_from(Status), st.just("") | ids)
 senders = st.builds(Claim, ids, addresses, counts, counts)
 members = st.builds(
@@ -41,13 +40,14 @@ members = st.builds(
     st.frozensets(st.text()),
     st.booleans(),
     st.booleans(),
+    st.just(b"") | st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES),
 )
 views = st.builds(View, st.text(), counts, st.lists(members).map(tuple))
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ping, counts, ids),
     st.builds(Ack, counts),
     st.builds(Nack, counts),
-    st.builds(PingRequest, counts, ids, addresses),
+    st.builds(PingRequest, counts, ids, counts, addresses),
     st.builds(Gossip),
     st.builds(Exchange, st.booleans()),
     st.builds(Join, members, st.text(), counts),
@@ -94,7 +94,7 @@ def test_damaged_messages_never_raise(envelope: Envelope, data: st.DataObject) -
 
 
 SENDER: list[object] = ["me", "h:1", 5, 0]
-MEMBER: list[object] = ["a", "h:1", {}, 1, [], False, False]
+MEMBER: list[object] = ["a", "h:1", {}, 1, [], False, False, b""]
 
 
 WRONG: list[object] = [
@@ -111,13 +111,30 @@ WRONG: list[object] = [
     [PROTOCOL, cluster_tag("shop"), 4, ["x" * 101, "h:1", 5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, ["me", "nowhere", 5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, ["me", "h:99999", 5, 0], [], []],
+    [PROTOCOL, cluster_tag("shop"), 4, ["me", "h:0", 5, 0], [], []],
+    [PROTOCOL, cluster_tag("shop"), 4, ["me", "h\0:1", 5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, ["me", "h:1", -5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, [7, "h:1", 5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, SENDER, [], [["a", "h:1", 1, 0, 9, ""]]],
     [PROTOCOL, cluster_tag("shop"), 5, SENDER, [1], []],
     [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:2], [], *MEMBER[3:]], "", 0], []],
     [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:2], {"a": 1}, *MEMBER[3:]], "", 0], []],
-    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], [1], False, False], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], [1], *MEMBER[5:]], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:7], b"x" * 31], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:7], "x" * 32], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:2], {"a": "x" * 257}, *MEMBER[3:]], "", 0], []],
+    [
+        PROTOCOL,
+        cluster_tag("shop"),
+        6,
+        SENDER,
+        [[*MEMBER[:2], {f"{n}": "" for n in range(65)}, *MEMBER[3:]], "", 0],
+        [],
+    ],
+    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], ["x" * 257], *MEMBER[5:]], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], [""] * 10_001, *MEMBER[5:]], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 4, ["me", "h" * 300 + ":1", 5, 0], [], []],
+    [[[[[[[]]]]]]],
 ]
 
 
@@ -136,8 +153,3 @@ def test_a_claimed_length_allocates_nothing() -> None:
     # An array that claims 2^32 - 1 entries, a text that claims as many bytes.
     for head in (b"\xdd\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff"):
         assert Codec("shop").decode(head) is Rejected.MALFORMED
-
-
-@given(st.binary())
-def test_plain_changes_nothing(data: bytes) -> None:
-    assert Plain().open(Plain().seal(data)) == data

@@ -83,6 +83,21 @@ def test_what_is_withdrawn_is_dialled_no_more() -> None:
     assert core.tick(10.0) == []
 
 
+def test_where_a_member_was_lost_is_dialled_on_though_the_announcement_is_withdrawn() -> None:
+    core = contacts()
+    core.found("a:1", 10.0)
+    core.remember("a:1", 20.0)
+    core.gone("a:1")
+    assert dials(core, 100.0)[-1] > 60.0
+    core.tick(20.0 + LOCAL.dead_remembered)
+    assert len(core) == 0
+    # Shown again it is dialled for ever, and only then.
+    core.found("a:1", 10.0)
+    core.remember("a:1", 20.0)
+    core.tick(20.0 + LOCAL.dead_remembered)
+    assert len(core) == 1
+
+
 def test_discovery_cannot_fill_the_memory() -> None:
     core = contacts()
     for i in range(10_010):

@@ -69,22 +69,25 @@ def test_claims_are_totally_ordered_and_death_is_final() -> None:
     assert not Claim("x", "h:1", 1, 99).supersedes(rising[4])
 
 
+ASKER = Claim("asker", "asker:1", 1)
+
+
 def test_a_relay_sends_one_nack_and_still_passes_on_a_late_ack() -> None:
     relays = Relays(LOCAL)
     assert relays.next_deadline() == float("inf")
-    relays.add(7, "asker:1", 40, now=10.0)
+    relays.add(7, ASKER, 40, now=10.0)
     nack_at = relays.next_deadline()
     assert 10.0 < nack_at < 10.0 + LOCAL.probe_timeout
     assert relays.silent(nack_at - 0.001) == []
-    assert relays.silent(nack_at) == [("asker:1", 40)]
+    assert relays.silent(nack_at) == [(ASKER, 40)]
     assert relays.silent(nack_at + 0.001) == []
-    assert relays.answered(7) == ("asker:1", 40)
+    assert relays.answered(7) == (ASKER, 40)
     assert relays.answered(7) is None
 
 
 def test_a_relay_ends() -> None:
     relays = Relays(LOCAL)
-    relays.add(7, "asker:1", 40, now=10.0)
+    relays.add(7, ASKER, 40, now=10.0)
     relays.silent(10.1)
     ends_at = relays.next_deadline()
     assert relays.silent(ends_at) == []

@@ -6,7 +6,7 @@ from ringcast.discovery.effects import Record
 from ringcast.discovery.member import Member, View
 from ringcast.discovery.record import decode_record, encode_record
 
-VIEW = View("x", 3, (Member("a", "a:1", {"rack": "1"}, 7, frozenset({"shop:Cart"}), key=b"k", has_record=True),))
+VIEW = View("x", 3, (Member("a", "a:1", {"rack": "1"}, 7, frozenset({"shop:Cart"}), key=b"k" * 32, has_record=True),))
 FULL = Record(9, VIEW, Ballot(4, "b", 2), Vote(Ballot(3, "a", 7), VIEW))
 
 

@@ -123,7 +123,7 @@ def test_silence_asks_helpers_and_tcp_then_suspects_then_declares_dead() -> None
     effects = bench.run(began + LOCAL.probe_timeout)
     [request] = said(effects, PingRequest)
     assert request.address == f"{helper}:1"
-    assert request.message == PingRequest(ping.seq, target, f"{target}:1")
+    assert request.message == PingRequest(ping.seq, target, 1, f"{target}:1")
     assert said(effects, Ping) == [Send(f"{target}:1", ping)]
 
     bench.hear(helper, Nack(ping.seq))
@@ -151,9 +151,11 @@ def test_a_relayed_ack_saves_the_target() -> None:
 
 def test_a_helper_pings_and_passes_on_ack_or_nack() -> None:
     bench = Bench("asker", "x")
-    [ping] = said(bench.hear("asker", PingRequest(40, "x", "x:1")), Ping)
+    [ping] = said(bench.hear("asker", PingRequest(40, "x", 7, "x:1")), Ping)
+    assert isinstance(ping, SendUdp)
     assert isinstance(ping.message, Ping)
-    assert (ping.address, ping.message.target) == ("x:1", "x")
+    # For the run that the asker knows, whatever is known here.
+    assert (ping.address, ping.recipient, ping.message.target) == ("x:1", ("x", 7), "x")
     [nack] = said(bench.run(bench.now + LOCAL.probe_timeout), Nack)
     assert (nack.address, nack.message) == ("asker:1", Nack(40))
     [ack] = said(bench.hear("x", Ack(ping.message.seq)), Ack)
@@ -265,6 +267,32 @@ def test_the_dead_who_speak_are_shown_their_death_and_stay_dead() -> None:
     assert changes(bench.hear(reborn, Gossip())) == [reborn]
 
 
+def test_what_an_earlier_run_says_is_ignored() -> None:
+    bench = Bench("b")
+    late = claim("a", incarnation=5)
+    bench.hear(late, Gossip())
+    before = bench.swim.claims()
+    # Whatever it is: it is not answered, nothing of it is believed, and nobody refutes it.
+    about_me = replace(ME, status=Status.SUSPECT, accuser="a")
+    for message in (Ping(7, "me"), PingRequest(7, "b", 1, "b:1"), Exchange(True), Gossip()):
+        for by_tcp in (False, True):
+            news = (claim("b", Status.DEAD), claim("c"), about_me)
+            assert bench.hear(claim("a", incarnation=4), message, *news, by_tcp=by_tcp) == []
+    assert bench.swim.claims() == before
+    assert bench.swim.refutations == 0
+
+
+def test_each_datagram_is_for_the_run_that_is_known() -> None:
+    bench = Bench("a")
+    bench.hear(claim("b", incarnation=5), Gossip())
+    sent = [effect for effect in bench.run(bench.now + 1.0) if isinstance(effect, SendUdp)]
+    assert {effect.recipient for effect in sent} == {("a", 1), ("b", 5)}
+    bench.hear(claim("b", incarnation=6), Gossip())
+    sent = [effect for effect in bench.run(bench.now + 0.5) if isinstance(effect, SendUdp)]
+    assert ("b", 5) not in {effect.recipient for effect in sent}
+    assert {effect.recipient for effect in bench.swim.leave() if isinstance(effect, SendUdp)} == {("a", 1), ("b", 6)}
+
+
 @pytest.mark.parametrize(
     ("theirs", "yields"),
     [
@@ -341,7 +369,11 @@ def test_a_word_between_two_refusals_clears_them() -> None:
 
 def test_a_lost_connection_is_looked_into_at_once() -> None:
     bench = Bench("a", "b")
-    assert bench.swim.disconnected("a:1", bench.now) == []
+    before = bench.swim.next_deadline()
+    for of_nobody_here in [("a", 0), ("c", 1)]:
+        assert bench.swim.disconnected(of_nobody_here, bench.now) == []
+        assert bench.swim.next_deadline() == before
+    assert bench.swim.disconnected(claim("a").identity, bench.now) == []
     assert bench.swim.next_deadline() == bench.now
     [ping] = [tell for tell in said(bench.swim.tick(bench.now), Ping) if isinstance(tell, Send)]
     assert ping.address == "a:1"
@@ -376,7 +408,7 @@ def test_who_answers_over_tcp_only_is_probed_so_with_one_warning_until_datagrams
 
 def test_sleep_of_its_own_kills_nobody() -> None:
     bench = Bench("a", "b")
-    bench.hear("b", PingRequest(40, "a", "a:1"))
+    bench.hear("b", PingRequest(40, "a", 1, "a:1"))
     bench.hear("a", Gossip(), claim("b", Status.SUSPECT, by="a"))
     bench.run_to_ping()
     bench.now += 9.0

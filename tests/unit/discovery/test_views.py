@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from ringcast.discovery.claim import Claim, Status
-from ringcast.discovery.effects import Effect, InstallView, Notify, Send
+from ringcast.discovery.effects import Effect, InstallView, Notify, Send, Warn
 from ringcast.discovery.member import (
+    KEY_BYTES,
     Event,
     Member,
     MemberJoined,
@@ -16,7 +17,7 @@ from ringcast.discovery.member import (
     View,
     ViewChanged,
 )
-from ringcast.discovery.messages import Envelope, Exchange, Gossip, Join, Message, ViewNews
+from ringcast.discovery.messages import Envelope, Exchange, Gossip, Join, Message, Ping, Refused, ViewNews
 from ringcast.discovery.participant import Participant
 from ringcast.discovery.profile import LOCAL
 from ringcast.discovery.views import Views
@@ -328,7 +329,7 @@ def test_what_the_shell_notices_reaches_the_core() -> None:
     core.receive(Envelope(claim(YOUNG), Gossip()), START, by_tcp=False)
     core.send_failed()
     assert core.stats()["health"] == 1
-    core.disconnected("young:1", START)
+    core.disconnected(claim(YOUNG).identity, START)
     assert core.next_deadline() == START
     core.refused("young:1", START)
     core.refused("young:1", START)
@@ -339,6 +340,100 @@ def test_what_the_shell_notices_reaches_the_core() -> None:
     core.change(replace(ME, incarnation=99, leaving=True), START)
     assert core.me == replace(ME, leaving=True)
     assert [effect for effect in core.leave() if isinstance(effect, Send)] != []
+
+
+KEY, OTHER = b"k" * KEY_BYTES, b"o" * KEY_BYTES
+
+
+def warned(effects: Iterable[Effect] | None) -> list[str]:
+    assert effects is not None
+    return [effect.member for effect in effects if isinstance(effect, Warn)]
+
+
+def test_the_first_key_of_a_run_stays_and_another_is_refused_and_told_of_once() -> None:
+    bench = leader()
+    mine = replace(YOUNG, key=KEY)
+    # YOUNG has joined without a key, and that is what is pinned.
+    assert warned(bench.join(mine, "me@10", 99)) == ["young"]
+    assert bench.join(mine, "me@10", 99) == []
+    assert bench.views.keys_refused == 2
+    bench.believe(claim(YOUNG))
+    assert bench.join(mine) == []
+    assert installed(bench.run(5.0)) == []
+    # Not even the number that came with it was taken.
+    bench.join(replace(YOUNG, labels={"a": "b"}))
+    [view] = installed(bench.run(1.0))
+    assert view.number < 99
+    assert view.members[1].key == b""
+
+
+def test_a_view_with_another_key_of_a_known_run_is_not_installed() -> None:
+    bench = follower()
+    bench.join(replace(YOUNG, key=KEY))
+    assert warned(bench.news(OLD, View("old@1", 6, (OLD, ME, replace(YOUNG, key=OTHER))))) == ["young"]
+    assert warned(bench.news(OLD, View("old@1", 7, (OLD, replace(ME, key=KEY))))) == ["me"]
+    assert bench.views.keys_refused == 2
+    view = View("old@1", 8, (OLD, ME, replace(YOUNG, key=KEY)))
+    assert installed(bench.news(OLD, view)) == [view]
+
+
+def test_a_new_run_may_have_a_new_key_and_the_dead_pin_nothing() -> None:
+    bench = leader()
+    assert bench.views.pinned_key("young") == b""
+    assert bench.views.pinned_key("nobody") is None
+    reborn = replace(YOUNG, incarnation=30, key=KEY)
+    bench.believe(claim(reborn))
+    assert bench.views.pinned_key("young") is None
+    bench.join(reborn)
+    assert bench.views.pinned_key("young") == KEY
+    bench.believe(claim(reborn, Status.DEAD))
+    assert bench.views.pinned_key("young") is None
+
+
+def test_a_second_key_for_a_live_id_is_refused_whatever_it_says() -> None:
+    core = participant()
+    first = replace(YOUNG, key=KEY)
+    joined = Envelope(claim(first), Join(first, "", 0))
+    assert core.objection(joined, KEY) is None
+    core.receive(joined, START, by_tcp=True)
+    assert core.objection(joined, KEY) is None
+    second = replace(YOUNG, incarnation=30, key=OTHER)
+    assert warned(core.objection(Envelope(claim(second), Exchange(True)), OTHER)) == ["young"]
+    assert core.objection(Envelope(claim(second), Join(second, "", 0)), OTHER) == []
+    # A record must show the key that the connection has proved.
+    stranger = member("stranger", 40)
+    assert warned(core.objection(Envelope(claim(stranger), Join(stranger, "", 0)), OTHER)) == ["stranger"]
+    assert core.stats()["keys_refused"] == 3
+    # When the first is dead the second may come.
+    core.receive(Envelope(claim(OLD), Gossip(), (claim(first, Status.DEAD),)), START, by_tcp=True)
+    assert core.objection(Envelope(claim(second), Join(second, "", 0)), OTHER) is None
+
+
+def test_nobody_else_speaks_for_this_node() -> None:
+    core = participant()
+    assert core.objection(Envelope(claim(ME), Exchange(True)), b"") is None
+    assert warned(core.objection(Envelope(claim(ME), Exchange(True)), OTHER)) == ["me"]
+
+
+def test_what_only_a_connection_can_vouch_for_is_not_taken_from_a_datagram() -> None:
+    core = participant()
+    view = View("old@1", 9, (OLD, ME))
+    for message in (Join(OLD, "", 0), ViewNews(view), Exchange(True), Refused("shop", 1)):
+        assert core.receive(Envelope(claim(OLD), message, (claim(YOUNG),)), START, by_tcp=False) == []
+    assert core.stats()["members_alive"] == 1
+    assert core.receive(Envelope(claim(OLD), Ping(7, "me")), START, by_tcp=False) != []
+    assert core.stats()["members_alive"] == 2
+
+
+def test_what_an_earlier_run_asks_for_is_ignored() -> None:
+    core = participant()
+    late = replace(YOUNG, incarnation=30)
+    core.receive(Envelope(claim(late), Gossip()), START, by_tcp=True)
+    assert core.receive(Envelope(claim(YOUNG), Join(YOUNG, "x", 99)), START, by_tcp=True) == []
+    assert core.receive(Envelope(claim(YOUNG), ViewNews(View("x", 99, (YOUNG, ME)))), START, by_tcp=True) == []
+    core.receive(Envelope(claim(late), Join(late, "", 0)), START, by_tcp=True)
+    [view] = installed(core.tick(START + 1))
+    assert view.number < 99
 
 
 @pytest.mark.parametrize("name", ["a", "b"])

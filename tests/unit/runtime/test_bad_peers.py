@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import struct
@@ -13,7 +12,9 @@ import pytest
 
 from ringcast import NOT_SENT, Actor, HandshakeRefused, Node, NodeConfig, Seeds, Unreachable, submit, using
 from ringcast.discovery.preamble import preamble
-from ringcast.runtime.peers import CHANNEL, Peers
+from ringcast.runtime.peers import Peers
+from ringcast.security.channels import LINKS
+from tests.unit.runtime.dials import dial, dial_as, rest_of, trust_like
 from tests.unit.runtime.places import REMOTE, Place, a_place, gates, new_cluster, raised
 
 _msgpack: Any = msgpack  # it has no types
@@ -28,35 +29,31 @@ class Echo(Actor):
         return gate
 
 
-async def dial(node: Node) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, _, port = node.address.rpartition(":")
-    return await asyncio.open_connection(host, int(port))
-
-
 def framed(value: object) -> bytes:
     body: bytes = _msgpack.packb(value)
     return struct.pack("!I", len(body)) + body
-
-
-async def rest_of(reader: asyncio.StreamReader) -> bytes:
-    """Return what comes until the node closes."""
-    async with asyncio.timeout(8):
-        try:
-            return await reader.read()
-        except ConnectionResetError:
-            return b""
 
 
 GARBAGE = [
     b"GET / HTTP/1.1\r\n\r\n",
     b"\0" * 64,
     os.urandom(4096),
-    preamble(CHANNEL) + b"\xff" * 64,
-    preamble(CHANNEL) + struct.pack("!I", 1 << 30),
-    preamble(CHANNEL) + framed([1, 2, 3]),
-    preamble(CHANNEL) + framed({}),
     preamble(b"?") + b"hello",
+    preamble(LINKS) + b"\xff" * 64,
+    preamble(LINKS) + os.urandom(4096),
+    preamble(LINKS) + struct.pack("!I", 1 << 30),
+    preamble(LINKS) + framed({"node": "stranger"}),
 ]
+"""From strangers: none of it is TLS."""
+
+CERTIFIED_GARBAGE = [
+    b"\xff" * 64,
+    struct.pack("!I", 1 << 30),
+    framed([1, 2, 3]),
+    framed({}),
+    framed({"node": 7}),
+]
+"""From whoever has the secret, and talks nonsense."""
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
@@ -75,7 +72,18 @@ async def test_garbage_on_the_port_is_closed_and_disturbs_nobody(there: Place, g
     assert await echo.say(1) == 1
 
 
-def hello_to(node: Node, **changes: Any) -> dict[str, Any]:
+@pytest.mark.parametrize("garbage", CERTIFIED_GARBAGE, ids=range(len(CERTIFIED_GARBAGE)))
+async def test_garbage_inside_of_tls_is_closed_and_disturbs_nobody(there: Place, garbage: bytes) -> None:
+    echo = there.node.ref(Echo, "e")
+    assert await echo.say(1) == 1
+    reader, writer = await dial_as(trust_like(there.owner), there.owner, LINKS)
+    writer.write(garbage)
+    await rest_of(reader)
+    writer.close()
+    assert await echo.say(2) == 2
+
+
+def hello_to(node: Node, changes: dict[str, Any]) -> dict[str, Any]:
     hello = node._peers._hello(node.id)  # pyright: ignore[reportPrivateUsage]
     return {**hello, "node": "stranger", "to_incarnation": 0, **changes}
 
@@ -84,21 +92,22 @@ def hello_to(node: Node, **changes: Any) -> dict[str, Any]:
     ("changes", "says"),
     [
         ({"protocol": [8, 9]}, ["[8, 9]", "[1, 1]", "upgrade"]),
-        ({"protocol": "new"}, ["'new'", "new"]),
+        ({"protocol": "new"}, ["versions new", "[1, 1]"]),
         ({"cluster": "another"}, ["'another'", "cluster"]),
         ({"to": "somebody"}, ["somebody", "address was reused"]),
+        ({"node": "somebody"}, ["somebody", "certificate", "stranger"]),
     ],
     ids=str,
 )
 async def test_a_hello_that_does_not_fit_is_refused_with_both_sides_values(
     here: Place, changes: dict[str, Any], says: list[str]
 ) -> None:
-    reader, writer = await dial(here.node)
-    writer.write(preamble(CHANNEL) + framed(hello_to(here.node, **changes)))
+    reader, writer = await dial_as(trust_like(here.node), here.node, LINKS)
+    writer.write(framed(hello_to(here.node, changes)))
     answer = await rest_of(reader)
     writer.close()
     refused: str = _msgpack.unpackb(answer[4:])["refused"]
-    assert any(word in refused for word in says)
+    assert [word for word in says if word not in refused] == []
     assert here.node.id in refused
     assert await here.node.ref(Echo, "e").say(1) == 1
 
@@ -108,8 +117,8 @@ async def test_a_peer_of_another_protocol_version_is_named_to_the_caller(monkeyp
 
     async with a_place(REMOTE) as place:
 
-        def newer(self: Peers, to: str) -> dict[str, Any]:
-            return {**hello(self, to), **({"protocol": [8, 9]} if self.node_id == place.owner.id else {})}
+        def newer(self: Peers, *to: Any) -> dict[str, Any]:
+            return {**hello(self, *to), **({"protocol": [8, 9]} if self.node_id == place.owner.id else {})}
 
         monkeypatch.setattr(Peers, "_hello", newer)
         error = await raised(using(place.node.ref(Echo, "e"), timeout=0.5).say(1))

@@ -1,22 +1,35 @@
 """The command line as its user sees it: usage, listings, exit codes. The nodes here are fakes."""
 
+import asyncio
 import json
+import socket
 import socketserver
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 import ringcast
+from ringcast import Node
 from ringcast.discovery.preamble import preamble
 from ringcast.runtime import inquiry
 from ringcast.runtime.cli import cli
-from ringcast.runtime.control import CHANNEL, framed, opened
+from ringcast.runtime.control import framed, opened
+from ringcast.security.channels import CONTROL
+from ringcast.security.trust import Trust
 
 Answer = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def secret_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    for name in ("RINGCAST_SECRET", "RINGCAST_SECRET_FILE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 class FakeNode(socketserver.ThreadingTCPServer):
@@ -24,10 +37,13 @@ class FakeNode(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
 
-    def __init__(self, answer: Callable[[Answer], Answer | None]) -> None:
+    def __init__(self, answer: Callable[[Answer], Answer | None], name: str) -> None:
         super().__init__(("127.0.0.1", 0), Conversation)
         self.answer = answer
         self.asked: list[Answer] = []
+        context = Trust.found(None, "default", node_id=name).serving(CONTROL)
+        assert context is not None
+        self.context = context
 
     @property
     def at(self) -> str:
@@ -38,19 +54,21 @@ class Conversation(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         node = self.server
         assert isinstance(node, FakeNode)
-        assert self.rfile.read(8) == preamble(CHANNEL)
-        request = opened(self.rfile.read(int.from_bytes(self.rfile.read(4), "big")))
-        node.asked.append(request)
-        answer = node.answer(request)
-        if answer is None:
-            self.rfile.read()
-        else:
-            self.wfile.write(framed(answer))
+        assert self.request.recv(8, socket.MSG_WAITALL) == preamble(CONTROL)
+        with node.context.wrap_socket(self.request, server_side=True) as tls, tls.makefile("rwb") as stream:
+            request = opened(stream.read(int.from_bytes(stream.read(4), "big")))
+            node.asked.append(request)
+            answer = node.answer(request)
+            if answer is None:
+                stream.read()
+            else:
+                stream.write(framed(answer))
+                stream.flush()
 
 
 @contextmanager
-def listening(answer: Callable[[Answer], Answer | None]) -> Generator[FakeNode, None, None]:
-    with FakeNode(answer) as node:
+def listening(answer: Callable[[Answer], Answer | None], name: str = "one") -> Generator[FakeNode, None, None]:
+    with FakeNode(answer, name) as node:
         thread = threading.Thread(target=node.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield node
@@ -71,6 +89,8 @@ def status_of(name: str, address: str, members: list[Answer], number: int = 3, r
         "pid": 7,
         "ready": ready,
         "view": {"lineage": "l", "number": number},
+        "secret": {"signs": "0a1b2c3d", "accepts": ["0a1b2c3d"]},
+        "versions": {"ringcast": "1.2.3", "protocol": [1, 1], "python": "3.11.7"},
         "members": members,
         "stats": {"actors": 2, "calls": 30, "links_up": 1, "dead_letters": 4},
     }
@@ -95,7 +115,7 @@ def pair(
     def other(request: Answer) -> Answer | None:
         return second(status_of("two", two.at, members, number))
 
-    with listening(answer) as one, listening(other) as two:
+    with listening(answer, "one") as one, listening(other, "two") as two:
         members += [member("one", one.at), member("two", two.at)]
         yield one, two
 
@@ -115,6 +135,14 @@ def test_version() -> None:
         (["status", "--node", "nowhere"], "'nowhere' is not of the form 'host:port'"),
         (["status", "--timeout", "0"], "0.0 is not in the range x>0"),
         (["actors", "--limit", "0"], "0 is not in the range"),
+        (["status", "--secret", "/nowhere/secret"], "the cluster secret /nowhere/secret cannot be read"),
+        (["status", "--tls-ca", "ca", "--tls-cert", "cert"], "--tls-ca, --tls-cert and --tls-key go together"),
+        (
+            ["status", "--no-tls", "--tls-ca", "ca", "--tls-cert", "cert", "--tls-key", "key"],
+            "--no-tls goes without certificates",
+        ),
+        (["status", "--tls-ca", "ca", "--tls-cert", "cert", "--tls-key", "key"], "cannot be read"),
+        (["doctor", "--node", "nowhere"], "'nowhere' is not of the form 'host:port'"),
         (["locate", "Cart"], "Missing argument 'KEY'"),
         (["locate", "Cart", "--int", "seven"], "KEY 'seven' cannot be read as int"),
         (["locate", "Cart", "--bytes", "xyz"], "KEY 'xyz' cannot be read as bytes"),
@@ -274,9 +302,19 @@ def test_a_node_that_is_not_there_or_is_none() -> None:
     assert f"node {nobody}: cannot be reached" in gone.stderr
 
 
+async def test_a_node_in_clear_is_asked_with_no_tls() -> None:
+    async with Node(cluster="default", discovery=[], tls=False) as node:
+        in_clear = await asyncio.to_thread(ringcast_, "members", "--node", node.address, "--no-tls", "--json")
+        encrypted = await asyncio.to_thread(ringcast_, "members", "--node", node.address)
+    assert in_clear.exit_code == 0, in_clear.output
+    assert json.loads(in_clear.stdout)["members"][0]["id"] == node.id
+    assert encrypted.exit_code == 1
+    assert "tls=False" in encrypted.stderr
+
+
 def test_nobody_found_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def heard(cluster: str) -> list[str]:
-        assert cluster == "empty"
+    async def heard(tags: Collection[str]) -> list[str]:
+        assert tags == Trust.found(None, "empty").tags
         return []
 
     monkeypatch.setattr(inquiry, "heard", heard)
@@ -286,7 +324,7 @@ def test_nobody_found_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_multicast_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def heard(cluster: str) -> list[str]:
+    async def heard(_: Collection[str]) -> list[str]:
         raise OSError("no such device")
 
     monkeypatch.setattr(inquiry, "heard", heard)
@@ -301,10 +339,10 @@ def test_the_views_of_all_that_are_found_are_looked_at(monkeypatch: pytest.Monke
     monkeypatch.setattr("ringcast.runtime.cli.SPREADING", 0.01)
     with (
         listening(lambda _: status_of("one", one.at, [member("one", one.at)])) as one,
-        listening(lambda _: status_of("two", two.at, [member("two", two.at)], number=9)) as two,
+        listening(lambda _: status_of("two", two.at, [member("two", two.at)], number=9), "two") as two,
     ):
 
-        async def heard(_: str) -> list[str]:
+        async def heard(_: Collection[str]) -> list[str]:
             return [one.at, two.at]
 
         monkeypatch.setattr(inquiry, "heard", heard)

@@ -20,7 +20,7 @@ from ringcast.runtime.workers import READY
 
 
 def ringcast_up(*arguments: str) -> Result:
-    named = ("CLUSTER", "LISTEN", "ADVERTISE", "DISCOVERY", "LABELS", "HOSTS")
+    named = ("CLUSTER", "LISTEN", "ADVERTISE", "DISCOVERY", "LABELS", "HOSTS", "SECRET", "SECRET_FILE")
     cleared: dict[str, str | None] = {f"RINGCAST_{name}": None for name in named}
     return CliRunner().invoke(cli, ["up", *arguments], env=cleared)
 
@@ -37,6 +37,8 @@ def ringcast_up(*arguments: str) -> Result:
         (["--alone", "--seed", "127.0.0.1:7400"], "--alone looks for nobody"),
         (["--cluster", ""], "it takes a name of 1 to 100 characters"),
         (["--workers", "0"], "0 is not in the range x>=1"),
+        (["--secret", "/nowhere/secret"], "the cluster secret /nowhere/secret cannot be read"),
+        (["--tls-ca", "ca.pem", "--tls-key", "key.pem"], "--tls-ca, --tls-cert and --tls-key go together"),
         (["--workers", "3", "--listen", "127.0.0.1:7400-7401"], "names 2 port(s) for 3 workers"),
     ],
 )
@@ -53,6 +55,7 @@ def test_wrong_options_are_exit_code_2_and_say_what_is_taken(arguments: list[str
         ["shop", "shop.carts"],
         ["--alone", "--json", "--", "-shop"],
         ["shop", "--cluster", "a b", "--listen", "127.0.0.1:7400-7401", "--advertise", "localhost"],
+        ["shop", "--secret", "a file", "--tls-ca", "ca.pem", "--tls-cert", "cert.pem", "--tls-key", "key.pem"],
         [
             "--seed",
             "127.0.0.1:1",

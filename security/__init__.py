@@ -1,0 +1,1 @@
+"""Who may take part: the cluster's secret, and what is made of it."""

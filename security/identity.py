@@ -1,0 +1,145 @@
+"""Who is at the other end of a connection: what its certificate says.
+
+A certificate names its holder with a URI: ``ringcast://shop/node/3f2a…`` is the node 3f2a… of the
+cluster shop, ``ringcast://shop/client/web`` a client. A name speaks for itself and for whatever
+follows it after a dot, so that a certificate from an authority of your own, made once for a
+machine, serves each process there: ``web-1`` speaks for ``web-1.3f2a``. The name ``*`` speaks for any.
+
+A certificate may be limited: an extension lists what its holder may call, as patterns of
+``Class.method``. Others may do everything that their role may.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal, cast
+from urllib.parse import quote, unquote, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ringcast.errors import HandshakeRefused
+
+__all__ = ["ALLOWED", "CLIENT", "NODE", "Identity", "Role", "fingerprint", "identity_of", "identity_uri", "signer_name"]
+
+Role = Literal["node", "client"]
+NODE: Role = "node"
+CLIENT: Role = "client"
+
+ALLOWED = x509.ObjectIdentifier("2.25.298331046870194421")
+"""The extension that lists what the holder may call: a JSON list of patterns."""
+
+NAME_MAX = 100
+PATTERNS_MAX = 100
+_SIGNER = re.compile(r"ringcast (node|client) authority ([0-9a-f]{8})")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who has proved to hold a certificate.
+
+    Attributes:
+        role: ``node`` or ``client``.
+        cluster: The cluster's name.
+        name: The holder's name.
+        key: 32 bytes that the membership pins for a member: SHA-256 of the public key; with an authority
+            of your own, which may renew keys as it likes, SHA-256 of the URI.
+        allow: Patterns of ``Class.method`` that it may call; None: all that its role may.
+        signed_by: The id of the secret's key whose authority signed; None for an authority of your own.
+    """
+
+    role: Role
+    cluster: str
+    name: str
+    key: bytes
+    allow: tuple[str, ...] | None = None
+    signed_by: str | None = None
+
+    def __str__(self) -> str:
+        """Return what errors call it."""
+        return f"{self.role} {self.name} of cluster {self.cluster!r}"
+
+    def speaks_for(self, node_id: str) -> bool:
+        """Return whether a node of this id may present this certificate."""
+        return self.role == NODE and (self.name in ("*", node_id) or node_id.startswith(f"{self.name}."))
+
+    def may(self, class_name: str, method: str) -> bool:
+        """Return whether the certificate allows a call; `class_name` as on the wire, ``shop.carts:Cart``."""
+        if self.allow is None:
+            return True
+        full = f"{class_name}.{method}"
+        short = f"{class_name.rpartition(':')[2].partition('@')[0]}.{method}"
+        return any(fnmatchcase(short, pattern) or fnmatchcase(full, pattern) for pattern in self.allow)
+
+
+def identity_uri(cluster: str, role: Role, name: str) -> str:
+    """Return the URI that names the holder of a certificate."""
+    return f"ringcast://{quote(cluster, safe='')}/{role}/{quote(name, safe='*')}"
+
+
+def signer_name(role: Role, key_id: str) -> str:
+    """Return the name of the authority that a key of the secret makes."""
+    return f"ringcast {role} authority {key_id}"
+
+
+def fingerprint(key: PublicKeyTypes) -> bytes:
+    """Return SHA-256 of a public key."""
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+
+
+def identity_of(der: bytes) -> Identity:
+    """Return the identity in a certificate whose signature was verified.
+
+    Raises:
+        HandshakeRefused: If it names nobody of any cluster, or several.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        ours = [uri for uri in names.get_values_for_type(x509.UniformResourceIdentifier) if uri.startswith("ringcast:")]
+        key = certificate.public_key()
+        allow = _allowed(certificate)
+        signer = [str(part.value) for part in certificate.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    except Exception as error:  # the parser's errors are of many kinds, and all mean the same
+        raise HandshakeRefused(f"its certificate cannot be read: {error}") from error
+    if len(ours) != 1:
+        raise HandshakeRefused(
+            f"its certificate has {len(ours)} names of the form ringcast://CLUSTER/node/NAME; it needs one"
+        )
+    role, cluster, name = _parts(ours[0])
+    match = _SIGNER.fullmatch(signer[0]) if len(signer) == 1 else None
+    if match is None:
+        return Identity(role, cluster, name, hashlib.sha256(ours[0].encode()).digest(), allow)
+    return Identity(role, cluster, name, fingerprint(key), allow, match[2])
+
+
+def _parts(uri: str) -> tuple[Role, str, str]:
+    try:
+        split = urlsplit(uri)
+        _, role, name = split.path.split("/")
+        cluster, name = unquote(split.netloc, errors="strict"), unquote(name, errors="strict")
+    except ValueError:
+        role, cluster, name = "", "", ""
+    if role not in (NODE, CLIENT) or not cluster or not 0 < len(name) <= NAME_MAX:
+        raise HandshakeRefused(f"its certificate names {uri[:200]!r}, not ringcast://CLUSTER/node/NAME")
+    return NODE if role == NODE else CLIENT, cluster, name
+
+
+def _allowed(certificate: x509.Certificate) -> tuple[str, ...] | None:
+    try:
+        extension = certificate.extensions.get_extension_for_oid(ALLOWED).value
+    except x509.ExtensionNotFound:
+        return None
+    assert isinstance(extension, x509.UnrecognizedExtension)
+    patterns: object = json.loads(extension.value)
+    if not isinstance(patterns, list):
+        raise ValueError("what it allows is no list")
+    found = tuple(pattern for pattern in cast("list[object]", patterns) if isinstance(pattern, str))
+    if len(found) != len(cast("list[object]", patterns)) or len(found) > PATTERNS_MAX:
+        raise ValueError("what it allows are no patterns, or too many")
+    return found
