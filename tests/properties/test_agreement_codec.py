@@ -12,7 +12,7 @@ from ringcast.discovery.agreement_codec import AGREEMENT_KINDS, pack_agreement, 
 from ringcast.discovery.agreement_messages import Ballot, Charter, Denial, Vote
 from ringcast.discovery.claim import Claim
 from ringcast.discovery.codec import Codec
-from ringcast.discovery.fields import pack_member, unpack_member
+from ringcast.discovery.fields import array_of, pack_member, unpack_member
 from ringcast.discovery.member import Member, View
 from ringcast.discovery.messages import Envelope
 
@@ -70,3 +70,11 @@ def test_labels_are_a_map() -> None:
     packed[2] = []
     with pytest.raises(ValueError, match="labels"):
         unpack_member(packed)
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    packed = list(pack_member(Member("x", "x:1")))
+    with pytest.raises(ValueError, match="fingerprint"):
+        unpack_member([*packed[:7], b"short", False])
+    with pytest.raises(ValueError, match="more than 2"):
+        array_of([1, 2, 3], most=2)

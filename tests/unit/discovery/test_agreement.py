@@ -281,6 +281,21 @@ def test_votes_are_on_disk_before_they_are_cast() -> None:
     assert bench.core.receive(low, claim(B), bench.now)[0] == Send("b:1", Nack(X, 6, low.ballot, ballot, ()))
 
 
+def test_an_acceptance_that_comes_too_early_is_answered_when_the_promise_is_over() -> None:
+    junior = replace(ME, incarnation=9)
+    bench = member(B, C, me=junior)
+    ballot = Ballot(3, "b", 2)
+    assert bench.said(B, Accept(X, 6, ballot, view(6, junior, B), ())) == []
+    assert bench.said(C, Renew(X, 5, 7)) == [("c:1", NotRenewed(X, 5, Denial.FROZEN))]
+    answer = ("b:1", Accepted(X, 6, ballot))
+    # The proposer repeats itself, so this voter leaves it the time.
+    while bench.now < NOW + P - 0.1:
+        assert answer not in bench.told(0.1)
+        assert bench.said(B, Accept(X, 6, ballot, view(6, junior, B), ())) == []
+    assert answer in bench.told(0.1)
+    assert bench.said(C, Renew(X, 5, 8)) == [("c:1", NotRenewed(X, 5, Denial.SEALED))]
+
+
 def test_applicants_are_answered_until_they_are_in() -> None:
     bench = member(B, C)
     [(address, answer)] = bench.said(D, Apply(X, 0, D, CHARTER))
@@ -599,6 +614,7 @@ def test_a_word_of_an_older_run_counts_for_nothing() -> None:
     bench = member(B, C)
     bench.hear(replace(B, incarnation=9), Renew(X, 5, 1))
     assert bench.said(B, Renew(X, 5, 1)) == []
+    assert bench.said(C, Spent(X, ME.identity)) == []
 
 
 def test_greetings_between_seekers_are_not_answered() -> None:
