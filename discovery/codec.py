@@ -16,9 +16,24 @@ from typing import cast
 
 import msgpack
 
-from .address import split_address
+from .agreement_codec import AGREEMENT_KINDS, pack_agreement, unpack_agreement
 from .claim import Claim, Status
-from .member import KEY_BYTES, Member, View
+from .fields import (
+    ADDRESS_MAX,
+    HOSTS_MAX,
+    ID_BYTES_MAX,
+    LABELS_MAX,
+    TEXT_MAX,
+    address_of,
+    array_of,
+    flag_of,
+    node_id_of,
+    number_of,
+    pack_member,
+    text_of,
+    unpack_member,
+)
+from .member import View
 from .messages import (
     Ack,
     Envelope,
@@ -34,28 +49,24 @@ from .messages import (
 )
 from .packed import look_through
 
-__all__ = ["ID_BYTES_MAX", "PROTOCOL", "Codec", "Rejected", "cluster_tag"]
+__all__ = [
+    "ADDRESS_MAX",
+    "HOSTS_MAX",
+    "ID_BYTES_MAX",
+    "LABELS_MAX",
+    "LEVELS_MAX",
+    "PROTOCOL",
+    "TEXT_MAX",
+    "Codec",
+    "Rejected",
+    "cluster_tag",
+]
 
 PROTOCOL = 1
 """The version of the membership protocol; others are refused."""
 
-ID_BYTES_MAX = 100
-"""Longer node ids do not travel: several must fit into a datagram."""
-
-LABELS_MAX = 64
-"""Labels of one member."""
-
-HOSTS_MAX = 10_000
-"""Classes that one member hosts."""
-
-TEXT_MAX = 256
-"""Characters of a label, a class's name or any other text; a cluster's name has 100 at most."""
-
-ADDRESS_MAX = 300
-"""Characters of an address: a name of the DNS, and a port."""
-
-LEVELS_MAX = 6
-"""Lists and maps inside one another: a label of a member of a view stands in five."""
+LEVELS_MAX = 7
+"""Lists and maps inside one another: a label of a member of a view in a vote stands in seven."""
 
 _KINDS: tuple[type[Message], ...] = (
     Ping,
@@ -67,6 +78,7 @@ _KINDS: tuple[type[Message], ...] = (
     Join,
     ViewNews,
     Refused,
+    *AGREEMENT_KINDS,
 )
 """A message's kind on the wire is its place here: append only."""
 
@@ -115,14 +127,14 @@ class Codec:
         """
         try:
             look_through(data, depth=LEVELS_MAX)
-            protocol, tag, kind_number, sender, body, claims = _array(_unpack(data), 6)
-            kind = _KINDS[_number(kind_number)]
+            protocol, tag, kind_number, sender, body, claims = array_of(_unpack(data), 6)
+            kind = _KINDS[number_of(kind_number)]
             if kind is not Refused and (protocol != PROTOCOL or tag != self._tag):
                 return Rejected.FOREIGN
             return Envelope(
                 _unpack_sender(sender),
                 _unpack_message(kind, body),
-                tuple(map(_unpack_claim, _array(claims))),
+                tuple(map(_unpack_claim, array_of(claims))),
             )
         except (ValueError, IndexError, msgpack.UnpackException):
             return Rejected.MALFORMED
@@ -141,38 +153,41 @@ def _pack_message(message: Message) -> list[object]:
         case Exchange(wants_reply):
             return [wants_reply]
         case Join(member, lineage, number):
-            return [_pack_member(member), lineage, number]
+            return [pack_member(member), lineage, number]
         case ViewNews(view):
-            return [view.lineage, view.number, [_pack_member(member) for member in view.members]]
+            return [view.lineage, view.number, [pack_member(member) for member in view.members]]
+        case Refused(cluster, protocol):
+            return [cluster, protocol]
         case _:
-            return [message.cluster, message.protocol]
+            return pack_agreement(message)
 
 
 def _unpack_message(kind: type[Message], body: object) -> Message:
     if kind is Ping:
-        seq, target = _array(body, 2)
-        return Ping(_number(seq), _node_id(target))
+        seq, target = array_of(body, 2)
+        return Ping(number_of(seq), node_id_of(target))
     if kind is Ack:
-        return Ack(_number(_array(body, 1)[0]))
+        return Ack(number_of(array_of(body, 1)[0]))
     if kind is Nack:
-        return Nack(_number(_array(body, 1)[0]))
+        return Nack(number_of(array_of(body, 1)[0]))
     if kind is PingRequest:
-        seq, target, incarnation, address = _array(body, 4)
-        return PingRequest(_number(seq), _node_id(target), _number(incarnation), _address(address))
+        seq, target, incarnation, address = array_of(body, 4)
+        return PingRequest(number_of(seq), node_id_of(target), number_of(incarnation), address_of(address))
     if kind is Gossip:
-        _array(body, 0)
+        array_of(body, 0)
         return Gossip()
     if kind is Exchange:
-        return Exchange(_flag(_array(body, 1)[0]))
+        return Exchange(flag_of(array_of(body, 1)[0]))
     if kind is Join:
-        member, lineage, number = _array(body, 3)
-        return Join(_unpack_member(member), _text(lineage), _number(number))
+        member, lineage, number = array_of(body, 3)
+        return Join(unpack_member(member), text_of(lineage), number_of(number))
     if kind is ViewNews:
-        lineage, number, members = _array(body, 3)
-        return ViewNews(View(_text(lineage), _number(number), tuple(map(_unpack_member, _array(members)))))
-    assert kind is Refused
-    cluster, protocol = _array(body, 2)
-    return Refused(_text(cluster), _number(protocol))
+        lineage, number, members = array_of(body, 3)
+        return ViewNews(View(text_of(lineage), number_of(number), tuple(map(unpack_member, array_of(members)))))
+    if kind is Refused:
+        cluster, protocol = array_of(body, 2)
+        return Refused(text_of(cluster), number_of(protocol))
+    return unpack_agreement(kind, body)
 
 
 def _pack_claim(claim: Claim) -> list[object]:
@@ -181,95 +196,17 @@ def _pack_claim(claim: Claim) -> list[object]:
 
 
 def _unpack_claim(value: object) -> Claim:
-    node_id, address, incarnation, refutation, status, accuser = _array(value, 6)
+    node_id, address, incarnation, refutation, status, accuser = array_of(value, 6)
     return Claim(
-        _node_id(node_id),
-        _address(address),
-        _number(incarnation),
-        _number(refutation),
-        Status(_number(status)),
-        _node_id(accuser) if accuser else "",
+        node_id_of(node_id),
+        address_of(address),
+        number_of(incarnation),
+        number_of(refutation),
+        Status(number_of(status)),
+        node_id_of(accuser) if accuser else "",
     )
 
 
 def _unpack_sender(value: object) -> Claim:
-    node_id, address, incarnation, refutation = _array(value, 4)
-    return Claim(_node_id(node_id), _address(address), _number(incarnation), _number(refutation))
-
-
-def _pack_member(member: Member) -> list[object]:
-    return [
-        member.id,
-        member.address,
-        dict(sorted(member.labels.items())),
-        member.incarnation,
-        sorted(member.hosts),
-        member.hosts_by_value,
-        member.leaving,
-        member.key,
-    ]
-
-
-def _unpack_member(value: object) -> Member:
-    node_id, address, labels, incarnation, hosts, hosts_by_value, leaving, key = _array(value, 8)
-    if not isinstance(labels, dict) or len(cast("dict[object, object]", labels)) > LABELS_MAX:
-        raise ValueError("labels are not a map, or too many")
-    return Member(
-        id=_node_id(node_id),
-        address=_address(address),
-        labels={_text(k): _text(v) for k, v in cast("dict[object, object]", labels).items()},
-        incarnation=_number(incarnation),
-        hosts=frozenset(map(_text, _array(hosts, most=HOSTS_MAX))),
-        hosts_by_value=_flag(hosts_by_value),
-        leaving=_flag(leaving),
-        key=_key(key),
-    )
-
-
-def _array(value: object, length: int | None = None, most: int = 1 << 20) -> list[object]:
-    if not isinstance(value, list):
-        raise ValueError("not an array")
-    fields = cast("list[object]", value)
-    if len(fields) > most:
-        raise ValueError(f"{len(fields)} elements, more than {most}")
-    if length is not None and len(fields) != length:
-        raise ValueError(f"{len(fields)} fields instead of {length}")
-    return fields
-
-
-def _number(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise ValueError("not a number from 0 to 2^63")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("not a truth value")
-    return value
-
-
-def _key(value: object) -> bytes:
-    if not isinstance(value, bytes) or len(value) not in (0, KEY_BYTES):
-        raise ValueError("not a key's fingerprint")
-    return value
-
-
-def _text(value: object, most: int = TEXT_MAX) -> str:
-    if not isinstance(value, str) or len(value) > most:
-        raise ValueError("not a text, or a long one")
-    return value
-
-
-def _node_id(value: object) -> str:
-    text = _text(value)
-    if not 0 < len(text.encode()) <= ID_BYTES_MAX:
-        raise ValueError("not a node id")
-    return text
-
-
-def _address(value: object) -> str:
-    text = _text(value, ADDRESS_MAX)
-    if split_address(text)[1] == 0:
-        raise ValueError("nobody can be dialled at port 0")
-    return text
+    node_id, address, incarnation, refutation = array_of(value, 4)
+    return Claim(node_id_of(node_id), address_of(address), number_of(incarnation), number_of(refutation))

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 __all__ = [
     "KEY_BYTES",
     "Event",
+    "Identity",
     "Member",
     "MemberJoined",
     "MemberLeft",
@@ -34,6 +36,9 @@ __all__ = [
 
 KEY_BYTES = 32
 """The length of a public key's fingerprint, SHA-256."""
+
+Identity: TypeAlias = "tuple[str, int]"
+"""A run of a node: its id and its incarnation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Member:
         hosts_by_value: Whether it takes classes that are shipped by value.
         leaving: Whether it is handing its actors over and must get no new ones.
         key: Fingerprint of the public key that it proves over TLS, `KEY_BYTES` long; empty without TLS.
+        has_record: Whether it keeps its votes on disk, so that it may vote again after a restart.
     """
 
     id: str
@@ -62,13 +68,14 @@ class Member:
     hosts_by_value: bool = False
     leaving: bool = False
     key: bytes = b""
+    has_record: bool = False
 
     def __hash__(self) -> int:
         """Hash by identity: labels are a mapping, and may change."""
         return hash((self.id, self.incarnation))
 
     @property
-    def identity(self) -> tuple[str, int]:
+    def identity(self) -> Identity:
         """The pair `(id, incarnation)` that names this run and no other."""
         return self.id, self.incarnation
 

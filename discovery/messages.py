@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .agreement_messages import AgreementMessage
 from .claim import Claim
 from .member import Member, View
 
@@ -99,7 +100,7 @@ class Refused:
 DatagramMessage = Ping | Ack | Nack | PingRequest | Gossip
 """What may come by datagram: it proves that a member speaks, and not which one."""
 
-Message = DatagramMessage | Exchange | Join | ViewNews | Refused
+Message = DatagramMessage | Exchange | Join | ViewNews | Refused | AgreementMessage
 
 
 @dataclass(frozen=True, slots=True)

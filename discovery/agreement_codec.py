@@ -1,0 +1,164 @@
+"""The messages of agreement as arrays, and back; `codec` puts them into bytes.
+
+Each kind of message is a tuple of fields, and each kind of field knows both directions. The
+order of the fields is that of the dataclass; the order of the kinds is that on the wire, so
+kinds are only ever appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar, cast
+
+from .agreement_messages import (
+    Accept,
+    Accepted,
+    AgreementMessage,
+    Alive,
+    Apply,
+    Ballot,
+    Charter,
+    Decided,
+    Denial,
+    Fetch,
+    Hello,
+    Meet,
+    Nack,
+    NotRenewed,
+    Prepare,
+    Promised,
+    Proof,
+    Release,
+    Renew,
+    Renewed,
+    Spent,
+    Unfit,
+    Vote,
+)
+from .fields import address_of, array_of, flag_of, node_id_of, number_of, pack_member, text_of, unpack_member
+from .member import Identity, View
+
+__all__ = ["AGREEMENT_KINDS", "BALLOT", "VIEW", "VOTE", "Field", "maybe", "pack_agreement", "unpack_agreement"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Generic[T]):
+    """How one kind of value travels; `read` raises `ValueError` for anything else."""
+
+    write: Callable[[T], object]
+    read: Callable[[object], T]
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _tuple_of(part: Field[T]) -> Field[tuple[T, ...]]:
+    return Field(lambda values: [*map(part.write, values)], lambda value: tuple(map(part.read, array_of(value))))
+
+
+def maybe(part: Field[T]) -> Field[T | None]:
+    """Return how a value travels that may be missing."""
+    return Field(
+        lambda value: None if value is None else part.write(value),
+        lambda value: None if value is None else part.read(value),
+    )
+
+
+def _read_identity(value: object) -> Identity:
+    node_id, incarnation = array_of(value, 2)
+    return node_id_of(node_id), number_of(incarnation)
+
+
+def _write_view(view: View) -> object:
+    return [view.lineage, view.number, [pack_member(member) for member in view.members]]
+
+
+def _read_view(value: object) -> View:
+    lineage, view_number, members = array_of(value, 3)
+    return View(text_of(lineage), number_of(view_number), tuple(map(unpack_member, array_of(members))))
+
+
+def _write_ballot(ballot: Ballot) -> object:
+    return [ballot.counter, ballot.node_id, ballot.incarnation]
+
+
+def _read_ballot(value: object) -> Ballot:
+    counter, node_id, incarnation = array_of(value, 3)
+    return Ballot(number_of(counter), node_id_of(node_id), number_of(incarnation))
+
+
+def _write_vote(vote: Vote) -> object:
+    return [_write_ballot(vote.ballot), _write_view(vote.view)]
+
+
+def _read_vote(value: object) -> Vote:
+    ballot, view = array_of(value, 2)
+    return Vote(_read_ballot(ballot), _read_view(view))
+
+
+def _read_charter(value: object) -> Charter:
+    config, store, lease_ms, drift_ppm = array_of(value, 4)
+    return Charter(text_of(config), text_of(store), number_of(lease_ms), number_of(drift_ppm))
+
+
+def _write_charter(charter: Charter) -> object:
+    return [charter.config, charter.store, charter.lease_ms, charter.drift_ppm]
+
+
+_TEXT: Field[str] = Field(_as_it_is, text_of)
+_NUMBER: Field[int] = Field(_as_it_is, number_of)
+_FLAG: Field[bool] = Field(_as_it_is, flag_of)
+_ADDRESS: Field[str] = Field(_as_it_is, address_of)
+_MEMBER = Field(pack_member, unpack_member)
+_IDENTITY: Field[Identity] = Field(list, _read_identity)
+VIEW = Field(_write_view, _read_view)
+BALLOT = Field(_write_ballot, _read_ballot)
+VOTE = Field(_write_vote, _read_vote)
+_CHARTER: Field[Charter] = Field(_write_charter, _read_charter)
+_DENIAL: Field[Denial] = Field(int, lambda value: Denial(number_of(value)))
+
+_LAYOUTS: dict[type[AgreementMessage], tuple[Field[Any], ...]] = {
+    Hello: (_MEMBER, _TEXT, _FLAG),
+    Meet: (_TEXT, _NUMBER, _NUMBER, _FLAG, _FLAG, _tuple_of(_ADDRESS)),
+    Apply: (_TEXT, _NUMBER, _MEMBER, _CHARTER),
+    Unfit: (_TEXT,),
+    Spent: (_TEXT, _IDENTITY),
+    Release: (_TEXT, _NUMBER),
+    Proof: (_TEXT, _IDENTITY),
+    Alive: (_TEXT, _IDENTITY),
+    Renew: (_TEXT, _NUMBER, _NUMBER, _tuple_of(VIEW)),
+    Renewed: (_TEXT, _NUMBER, _NUMBER),
+    NotRenewed: (_TEXT, _NUMBER, _DENIAL),
+    Prepare: (_TEXT, _NUMBER, BALLOT, _tuple_of(_IDENTITY)),
+    Promised: (_TEXT, _NUMBER, BALLOT, maybe(VOTE)),
+    Accept: (_TEXT, _NUMBER, BALLOT, VIEW, _tuple_of(_IDENTITY)),
+    Accepted: (_TEXT, _NUMBER, BALLOT),
+    Nack: (_TEXT, _NUMBER, BALLOT, maybe(BALLOT), _tuple_of(_IDENTITY)),
+    Decided: (_TEXT, _tuple_of(VIEW), _FLAG),
+    Fetch: (_TEXT, _NUMBER),
+}
+
+AGREEMENT_KINDS: tuple[type[AgreementMessage], ...] = tuple(_LAYOUTS)
+"""In the order of their numbers on the wire."""
+
+
+def pack_agreement(message: AgreementMessage) -> list[object]:
+    """Return a message's own fields as what msgpack can write."""
+    layout = _LAYOUTS[type(message)]
+    return [part.write(getattr(message, field.name)) for field, part in zip(fields(message), layout, strict=True)]
+
+
+def unpack_agreement(kind: type[Any], body: object) -> AgreementMessage:
+    """Return the message of that kind that the array holds.
+
+    Raises:
+        ValueError: If a field is missing, or is not what it must be.
+    """
+    layout = _LAYOUTS[kind]
+    values = array_of(body, len(layout))
+    read = (part.read(value) for part, value in zip(layout, values, strict=True))
+    return cast("AgreementMessage", kind(*read))
