@@ -141,7 +141,10 @@ class Peers:
         """Drop the connections of limited nodes whose credential has ended, and of strangers to key and view."""
         for link in list(self.links.values()):
             identity, connection = link.identity, link.connection
-            if identity is None or connection is None:
+            if connection is None:
+                self._forget(link)
+                continue
+            if identity is None:
                 continue
             if self.trust.is_over(identity):
                 why = f"the credential of {identity} has ended"
@@ -151,6 +154,11 @@ class Peers:
                 continue
             self.log.warning("dropped a connection", peer=link.peer, reason=why)
             link.down(connection, why)
+
+    def _forget(self, link: Link) -> None:
+        """Keep nothing of who is in no view and gone: one certificate speaks for any number of nodes."""
+        if not (link.peer in self._known or link.routes or link.backlog or link.peer in self._dials):
+            del self.links[link.peer]
 
     def _drop(self, node_id: str) -> None:
         dial = self._dials.pop(node_id, None)
