@@ -37,7 +37,7 @@ from ringcast.errors import HandshakeRefused, Unreachable
 from ..discovery.member import View
 from ..discovery.preamble import preamble
 from ..security.channels import LINKS
-from ..security.identity import Identity
+from ..security.identity import LIMITED_MAX, Identity
 from ..security.tunnel import Tunnel
 from .allowance import Allowance
 from .codec import Codec
@@ -305,6 +305,7 @@ class Peers:
         try:
             self._check(hello, None, connection.identity)
             self._check_meant(hello)
+            self._check_room(connection.identity)
         except HandshakeRefused as error:
             self._turn_away(connection, error)
             return
@@ -415,6 +416,12 @@ class Peers:
                 f"member {node_id} of the view has the key {member.key.hex()[:16]}…, and who says to be it has proved "
                 f"{identity.key.hex()[:16]}…: it is another process"
             )
+
+    def _check_room(self, identity: Identity | None) -> None:
+        if identity is not None and identity.allow is not None:
+            others = (link.identity for link in self.links.values() if link.is_up)
+            if sum(other is not None and other.key == identity.key for other in others) >= LIMITED_MAX:
+                raise HandshakeRefused(f"{LIMITED_MAX} nodes with the credential of {identity} are connected already")
 
     def _check_meant(self, hello: dict[str, Any]) -> None:
         meant, incarnation = hello.get("to"), hello.get("to_incarnation")

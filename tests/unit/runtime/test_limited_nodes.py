@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from ringcast import Actor, Identity, Node, NodeConfig, Seeds, using
-from ringcast.runtime import wire
+from ringcast.runtime import peers, wire
 from ringcast.runtime.extensions import Code
 from ringcast.security.channels import LINKS
 from ringcast.security.credential import issue
@@ -251,3 +251,16 @@ async def test_nothing_is_kept_of_nodes_that_were_never_members(edge: Edge) -> N
         assert edge.node._peers.link(trust.node_id).is_up
         writer.transport.abort()
     await eventually(lambda: edge.node._peers.links.keys() == {edge.other.id, edge.trust.node_id})
+
+
+async def test_a_credential_speaks_for_any_number_of_nodes_and_so_many_are_connected(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "LIMITED_MAX", 2)
+    _, second = await greeted(Trust.found(edge.credential, edge.trust.cluster, node_id="edge.2"), edge.node)
+    trust = Trust.found(edge.credential, edge.trust.cluster, node_id="edge.3")
+    reader, third = await dial_as(trust, edge.node, LINKS)
+    say_hello(trust, edge.node, third)
+    assert b"are connected already" in await rest_of(reader)
+    for writer in (second, third):
+        writer.transport.abort()
