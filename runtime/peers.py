@@ -209,6 +209,10 @@ class Peers:
         hostname, _, port = member.address.rpartition(":")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[None] = loop.create_future()
+        # Counted as it begins: if it is given up for a connection that comes up meanwhile, its hello may still
+        # leave, and the peer, which was told this number, must not take it for a newer connection.
+        self._last_dial += 1
+        number = self._last_dial
 
         def opened(connection: Connection) -> None:
             try:
@@ -217,9 +221,9 @@ class Peers:
                 refuse(connection, error)
                 return
             assert connection.transport is not None
-            self._last_dial += 1
             prologue = b"" if self.trust.is_encrypted else preamble(LINKS)
-            connection.transport.write(prologue + _frame(self._hello(link.peer, connection.identity)))
+            hello = self._hello(link.peer, connection.identity) | {"dials": number}
+            connection.transport.write(prologue + _frame(hello))
 
         def refuse(connection: Connection, error: Exception) -> None:
             if not answer.done():
