@@ -11,7 +11,6 @@ is logged and stops the node: membership that has silently died would be worse t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import time

@@ -46,6 +46,10 @@ class LoopThread:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
 
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._thread.is_alive()
+
     def join(self) -> None:
         """Wait for the thread; it ends soon after `on_end` was told."""
         self._thread.join()

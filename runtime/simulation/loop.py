@@ -16,8 +16,10 @@ from asyncio import Handle, TimerHandle
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from .refusals import RefusingLoop
 from .sockets import StreamSocket, VirtualSocket
 from .transport import Transport
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from .machine import Process
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
+class VirtualLoop(RefusingLoop):
     """One loop of one simulated process.
 
     Attributes:
@@ -109,7 +111,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def finish_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Close an asynchronous generator that was dropped half-way."""
         if not self.is_dead and not self._is_closed:
-            self.call_soon(lambda: self.create_task(cast("Coroutine[Any, Any, None]", generator.aclose())))
+            self.call_soon(lambda: self.create_task(generator.aclose()))
 
     # ---- time and callbacks --------------------------------------------------------------------------
 
@@ -171,10 +173,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Begin a task."""
         return asyncio.Task(coro, loop=self, name=name, context=context)
 
-    def set_task_factory(self, factory: object) -> None:
-        """Refuse: tasks are made here."""
-        raise NotImplementedError("a simulated loop makes its own tasks")
-
     def get_task_factory(self) -> None:
         """There is none."""
 
@@ -212,17 +210,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """It is never in debug mode: that reads clocks."""
         return False
 
-    def set_debug(self, enabled: bool) -> None:
-        """Refuse; see `get_debug`."""
-        raise NotImplementedError("a simulated loop has no debug mode")
-
     async def shutdown_asyncgens(self) -> None:
         """Nothing is kept of them."""
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """There is none."""
 
-    def set_exception_handler(self, handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None) -> None:
+    def set_exception_handler(
+        self, handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None
+    ) -> None:
         """Set who is told of exceptions that nobody caught."""
         self._on_error = handler
 
@@ -245,7 +241,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     # ---- sockets -------------------------------------------------------------------------------------
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Call it whenever the socket has something."""
         cast(VirtualSocket, fd).watch(self, callback, args)
 
@@ -273,7 +269,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     async def _readable(self, sock: VirtualSocket) -> None:
         future = self.create_future()
-        sock.watch(self, lambda: future.done() or future.set_result(None), ())
+        sock.watch(self, partial(_wake, future), ())
         try:
             await future
         finally:
@@ -328,10 +324,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         begun = self.create_future()
         self.call_soon(protocol.connection_made, transport)
         self.call_soon(transport.begin)
-        self.call_soon(lambda: begun.done() or begun.set_result(None))
+        self.call_soon(_wake, begun)
         try:
             await begun
         except BaseException:
             transport.close()
             raise
         return transport, protocol
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -219,7 +219,9 @@ class Process:
         self.loops.append(loop)
         return loop
 
-    def open_socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0) -> VirtualSocket:
+    def open_socket(
+        self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0
+    ) -> VirtualSocket:
         """Return a socket, as `socket.socket` does."""
         if kind == socket.SOCK_DGRAM:
             return DatagramSocket(self, family, kind)
@@ -237,10 +239,13 @@ class Process:
         """Forget a socket that was closed."""
         self._sockets.pop(number, None)
 
-    @property
-    def open_sockets(self) -> int:
-        """How many sockets are open."""
-        return len(self._sockets)
+    def leftovers(self) -> list[str]:
+        """Return what a process still has that has nothing to do any more: open sockets, unfinished tasks."""
+        tasks = [task.get_coro() for loop in self.loops for task in asyncio.all_tasks(loop)]
+        return sorted(
+            [f"a socket at {sock.local}" for sock in self._sockets.values()]
+            + [f"a task in {getattr(work, '__qualname__', work)}" for work in tasks]
+        )
 
     # ---- faults --------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from ...discovery.member import View
 from ...discovery.profile import LAN, Profile
@@ -35,7 +35,6 @@ from ..cell import Cell
 from ..node import Node
 from . import substitutes
 from .air import Air, Ether
-from .loop import VirtualLoop
 from .machine import Clock, Machine, Process, ProcessGone, silence
 from .network import Network
 from .world import World
@@ -49,6 +48,9 @@ PORT = 7400
 LOG_MAX = 2000
 DRIFT_MAX = 0.005
 """How far a clock's rate is off at most: what the protocol allows."""
+
+LAST_WORDS = 2.0
+"""Seconds after a node has left in which its last words may still be on their way."""
 
 LIMIT = 3600.0
 """Virtual seconds that a story may take."""
@@ -205,7 +207,7 @@ class Simulation:
         try:
             self._substitutes.install()
             bench = self._story.boot()
-            task = bench.app.create_task(self._told(story))
+            task: asyncio.Task[T] = bench.app.create_task(self._told(story))
             task.add_done_callback(lambda _: self.world.stop())
             try:
                 self.world.run(self.world.now + limit)
@@ -234,7 +236,9 @@ class Simulation:
 
     def _explain(self, error: BaseException) -> None:
         said = "\n".join(str(entry) for entry in list(self.log)[-40:])
-        error.add_note(f"simulation of seed {self.seed!r}, after {self.now:.6f} virtual seconds; the last entries:\n{said}")
+        error.add_note(
+            f"simulation of seed {self.seed!r}, after {self.now:.6f} virtual seconds; the last entries:\n{said}"
+        )
 
     def _tear_down(self) -> None:
         """Let nothing of the simulation run or complain any more."""
@@ -311,9 +315,15 @@ class Simulation:
         return self._nodes[name]
 
     async def stop(self, name: str) -> None:
-        """Have a node leave; its process ends."""
+        """Have a node leave; its process ends. What the node has left open or running is an error."""
         node, process = self.node(name), self.process(name)
         await process.spawn(node.leave())
+        await asyncio.sleep(LAST_WORDS)
+        if process.has_ended:
+            return
+        left = process.leftovers()
+        if left:
+            self.errors.append(f"{self.now:.6f} {name}: left behind by a node that has left: {', '.join(left)}")
         self._end(name, self.machines[name].kill)
 
     def node(self, name: str) -> Node:
@@ -328,7 +338,11 @@ class Simulation:
     @property
     def nodes(self) -> dict[str, Node]:
         """The nodes whose processes are there, by machine."""
-        return {name: self._nodes[name] for name, machine in self.machines.items() if machine.is_running and name in self._nodes}
+        return {
+            name: self._nodes[name]
+            for name, machine in self.machines.items()
+            if machine.is_running and name in self._nodes
+        }
 
     def process(self, name: str) -> Process:
         """Return the process on a machine.
@@ -435,9 +449,7 @@ class Simulation:
         return (
             first is not None
             and len(first.members) == count
-            and all(
-                view is not None and (view.lineage, view.number) == (first.lineage, first.number) for view in views
-            )
+            and all(view is not None and (view.lineage, view.number) == (first.lineage, first.number) for view in views)
         )
 
     def views(self) -> str:
@@ -456,8 +468,3 @@ class Simulation:
 def simulate(story: Callable[[Simulation], Coroutine[Any, Any, T]], seeds: Sequence[int], **options: Any) -> list[T]:
     """Tell a story once for each seed, and return what each returned."""
     return [Simulation(seed, **options).run(story) for seed in seeds]
-
-
-def loops_of(process: Process) -> list[VirtualLoop]:
-    """Return the loops of a process that still take something."""
-    return [loop for loop in process.loops if not cast(bool, loop.is_closed())]

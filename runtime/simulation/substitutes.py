@@ -134,7 +134,17 @@ class Substitutes:
             structlog.get_logger: lambda *_, **values: Log(log, values),
             structlog.is_configured: lambda: True,
         }
-        for name in ("random", "randint", "randrange", "choice", "choices", "shuffle", "sample", "uniform", "getrandbits"):
+        for name in (
+            "random",
+            "randint",
+            "randrange",
+            "choice",
+            "choices",
+            "shuffle",
+            "sample",
+            "uniform",
+            "getrandbits",
+        ):
             functions[getattr(random, name)] = getattr(entropy, name)
         table = {id(real): (real, substitute) for real, substitute in functions.items()}
         for real in (time, os, uuid, secrets, socket, random, structlog):

@@ -38,6 +38,10 @@ class VirtualLoopThread:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *args)
 
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._loop.is_running()
+
     def join(self) -> None:
         """There is nothing to wait for: `on_end` was told already."""
 

@@ -225,7 +225,9 @@ async def test_a_handler_knows_its_client_and_calls_on_its_own_authority(client:
 
 
 async def test_closed_handlers_say_what_would_open_them(client: Client) -> None:
-    with pytest.raises(NotAllowed, match=r"Cart.wipe is not exposed to clients: @handler\(expose=True\) opens it") as caught:
+    with pytest.raises(
+        NotAllowed, match=r"Cart.wipe is not exposed to clients: @handler\(expose=True\) opens it"
+    ) as caught:
         await client.ref(Cart, "ann").wipe()
     assert caught.value.certainty is NOT_SENT
     with pytest.raises(NotAllowed, match=r"Closed.peek"):
