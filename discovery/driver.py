@@ -22,6 +22,7 @@ from ringcast.errors import HandshakeRefused
 
 from ..security.channels import MEMBERSHIP
 from ..security.trust import Trust
+from .address import is_wildcard
 from .claim import Claim
 from .codec import PROTOCOL, Codec, Rejected
 from .datagrams import Datagrams
@@ -390,7 +391,8 @@ class Driver:
 
     @property
     def _announcement(self) -> Announcement:
-        return Announcement(self._tags, self._me.id, self._me.address, self._is_loopback)
+        listens_on = None if is_wildcard(self._bound.host) else self._bound.host
+        return Announcement(self._tags, self._me.id, self._me.address, self._is_loopback, listens_on)
 
     async def _announce(self, source: Source) -> None:
         try:

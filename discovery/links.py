@@ -149,6 +149,7 @@ class Links:
                 link.cut()
             for transport in tuple(self.raw):
                 transport.abort()
+            await asyncio.sleep(0)  # a transport closes its socket one turn after it was told to
 
     # ---- for the links -----------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class Zeroconf:
     is_explicit = False
 
     def __init__(self, interfaces: Sequence[str] | None = None) -> None:
-        """Take the IP addresses of the interfaces to use; None for all (or only the loopback).
+        """Take the IP addresses of the interfaces to use; None for where the node listens.
 
         Raises:
             ConfigError: If it is not a list of IP addresses.
@@ -119,10 +119,9 @@ class Zeroconf:
 
         if self._multicast is not None:
             raise ConfigError("a Zeroconf() serves one node; give each node its own")
-        interfaces = ["127.0.0.1"] if announcement.is_loopback else self._interfaces
         try:
             self._multicast = AsyncZeroconf(
-                interfaces=InterfaceChoice.All if interfaces is None else list(interfaces),
+                interfaces=self._where(announcement) or InterfaceChoice.All,
                 ip_version=IPVersion.V4Only,
             )
         except OSError as error:
@@ -137,6 +136,15 @@ class Zeroconf:
         self._is_loopback = announcement.is_loopback
         self._start(self._show_in_turn())
         await self.announce(announcement)
+
+    def _where(self, announcement: Announcement) -> list[str]:
+        """Return the addresses of the interfaces to use; empty for all."""
+        if announcement.is_loopback:
+            return ["127.0.0.1"]
+        if self._interfaces is not None:
+            return list(self._interfaces)
+        host = announcement.listens_on
+        return [host] if host is not None and ip_address(host).version == 4 else []
 
     async def announce(self, announcement: Announcement) -> None:
         """Announce this instead of what was announced before, and browse anew for its tags."""

@@ -9,10 +9,7 @@ for another channel than they said fails (`security.channels`).
 
 from __future__ import annotations
 
-import asyncio
-import socket
-
-__all__ = ["PREAMBLE_BYTES", "channel_of", "preamble", "receive_exactly"]
+__all__ = ["PREAMBLE_BYTES", "channel_of", "preamble"]
 
 PREAMBLE_BYTES = 8
 _MAGIC = b"RCST\x01"
@@ -28,15 +25,3 @@ def channel_of(data: bytes) -> bytes | None:
     """Return the channel that eight bytes ask for, or None if they are no preamble."""
     channel = data[len(_MAGIC) : len(_MAGIC) + 1]
     return channel if channel and data == preamble(channel) else None
-
-
-async def receive_exactly(sock: socket.socket, count: int) -> bytes:
-    """Read `count` bytes from a non-blocking socket and not one more; fewer at its end."""
-    loop = asyncio.get_running_loop()
-    data = b""
-    while len(data) < count:
-        piece = await loop.sock_recv(sock, count - len(data))
-        if not piece:
-            break
-        data += piece
-    return data

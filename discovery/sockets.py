@@ -149,39 +149,44 @@ def _interface_hosts(family: socket.AddressFamily) -> list[str]:
 
 
 async def connected(address: str) -> socket.socket:
-    """Return a non-blocking socket that is connected to the address.
+    """Return a non-blocking socket that is connected to the address: to the first of its host's that answers.
 
-    It is closed if this is cancelled.
+    Sets no limit of time; may be cancelled.
 
     Raises:
-        OSError: If nobody answers there; `ConnectionRefusedError` if nobody listens.
-        ValueError: If the address is none.
+        ConnectionRefusedError: If nobody listens at any of them, which is evidence.
+        OSError: If there is no connection for another reason, too.
+        ValueError: If it is no address.
     """
-    loop = asyncio.get_running_loop()
     host, port = split_address(address)
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    error: OSError | None = None
-    for family, kind, protocol, _, where in found:
-        sock = socket.socket(family, kind, protocol)
+    loop = asyncio.get_running_loop()
+    trouble: OSError | None = None
+    for family, kind, protocol, _, where in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connection = socket.socket(family, kind, protocol)
         try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, where)
-        except OSError as failed:
-            error = failed
-            sock.close()
+            connection.setblocking(False)
+            await loop.sock_connect(connection, where)
+        except OSError as error:
+            connection.close()
+            if trouble is None or isinstance(trouble, ConnectionRefusedError):
+                trouble = error
         except BaseException:
-            sock.close()
+            connection.close()
             raise
         else:
-            return sock
-    raise error or OSError(f"{host} has no address")
+            return connection
+    raise trouble or OSError(f"{host!r} has no address")
 
 
 def fail_fast(connection: socket.socket) -> None:
     """See that small frames leave at once, and that a connection to nobody ends soon."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS_MAX)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        options += [
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS_MAX),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_SECONDS),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+        ]
+    for level, name, value in options:
+        with contextlib.suppress(OSError):  # it may have been reset already, which shows soon enough
+            connection.setsockopt(level, name, value)

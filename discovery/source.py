@@ -26,12 +26,14 @@ class Announcement:
         node_id: The node's id; for logs, not to be shown.
         address: Where others dial it.
         is_loopback: Whether it listens on this machine only, and must not be shown beyond.
+        listens_on: The IP address of the interface where it listens; None for all of them.
     """
 
     tags: tuple[str, ...]
     node_id: str
     address: str
     is_loopback: bool
+    listens_on: str | None = None
 
 
 class Source(Protocol):

@@ -164,6 +164,7 @@ class Arrivals:
         elif link is None:
             self._accept_own(cell, admitted)
         else:
+            burden(admitted)
             cell.accept_remote(admitted, link)
 
     def _accept_own(self, cell: Cell, envelope: Envelope) -> None:

@@ -285,8 +285,11 @@ class Cell(Mailbox):
             envelope = mailbox.popleft()
             message, args, kwargs, sink, number, deadline, chain, _ = envelope
             if type(chain) is Weighed:
-                if chain.weight == LIGHT:
-                    chain.account.remove(LIGHT)
+                if chain.weight == LIGHT:  # `Account.remove`, written out
+                    account = chain.account
+                    account.waiting -= LIGHT
+                    if account.is_held:
+                        account.remove(0)
                 else:
                     self.burden = envelope
             if self.parked or self.deferred:

@@ -169,8 +169,9 @@ class Client:
         """Disconnect, any number of times; calls that still wait fail."""
         was, self._state = self._state, "closed"
         if was == "running":
-            await self._uplink.stop()
+            await self._uplink.flushed()
             self._router.stop(f"client {self.name} was closed")
+            await self._uplink.stop()
             await self._host.stop_background()
 
     async def __aenter__(self) -> Self:

@@ -44,8 +44,8 @@ SLICE = 0.002
 GRACE = 0.5
 """Seconds after a call's limit for which its client may still ask where it is."""
 PULL_MAX = 1024
-EXPIRY_SLACK = 1.0
-"""Seconds after a certificate's end until its connection is closed."""
+LINGER = 5.0
+"""Seconds for which a client that has to go still gets its answers."""
 
 
 class Receipt(asyncio.Future[None]):
@@ -161,6 +161,9 @@ class ClientLink(Link):
         self._is_held = False
         """Whether the connection is not read for now."""
         self._end: asyncio.TimerHandle | None = None
+        """What closes the connection in time."""
+        self._farewell = "it has said goodbye"
+        self._has_left = False
 
     def up(self, connection: Connection, codec: Codec, max_message: int) -> None:
         """Take the connection; what it says is decoded by an unpacker that builds names, numbers and keys."""
@@ -183,18 +186,30 @@ class ClientLink(Link):
         self.gateway.gone(self, why)
 
     def expire_at(self, end: float) -> None:
-        """Close the connection when its certificate ends, in seconds since 1970."""
+        """Dismiss the client when its certificate ends, in seconds since 1970."""
         when = datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds")
         why = f"the credential has expired, at {when}; `ringcast secret issue` makes a new one"
-        self._end = self.loop.call_later(max(end - time(), 0.0) + EXPIRY_SLACK, self.dismiss, why)
+        self._end = self.loop.call_later(max(end - time(), 0.0), self.dismiss, why)
 
-    def dismiss(self, why: str) -> None:
-        """Close the connection, and say why."""
-        connection = self.connection
-        if connection is not None:
-            self.send_frame([wire.BYE, why])
+    def dismiss(self, why: str, seconds: float = LINGER) -> None:
+        """Tell the client to go elsewhere, and why; it has its answers first, if they come within `seconds`."""
+        if self._end is not None:
+            self._end.cancel()
+        self._end = self.loop.call_later(seconds, self.close, why)
+        self._farewell = why
+        self.send_frame([wire.BYE, why])
+
+    def close(self, why: str) -> None:
+        """Close the connection once what was written has left."""
+        if self.connection is not None:
             self.flush()
-            self.down(connection, why)
+            self.down(self.connection, why)
+
+    def _taken_leave(self) -> None:
+        """The client sends no more calls."""
+        self._has_left = True
+        if not self._asked:
+            self.close(self._farewell)
 
     # ---- calls under way -----------------------------------------------------------------------------
 
@@ -206,6 +221,8 @@ class ClientLink(Link):
         self._asked.pop(call.asked, None)
         self.account.remove(call.size)
         call.receipt.set_result(None)
+        if self._has_left and not self._asked:
+            self.loop.call_soon(self.close, self._farewell)  # the answer leaves first
 
     def grant_one(self, class_name: str, key: Any) -> None:
         """Give back the credit for one message; all of a tick leave together."""
@@ -289,8 +306,10 @@ class ClientLink(Link):
                 self.connection.expect(number, cast("list[int]", lengths))
             case [wire.ACK, int() as count] if self.connection is not None and count > 0:
                 self.connection.acknowledged(count)
-            case [wire.HOLD | wire.BYE, *_]:
-                pass  # answers are not held back, and it will close
+            case [wire.BYE]:
+                self._taken_leave()
+            case [wire.HOLD, *_]:
+                pass  # answers are not held back
             case _:
                 raise CodecError(f"a client has no business with {frame!r:.100}")
 

@@ -49,7 +49,8 @@ class NodeConfig:
         copy_local: Whether arguments and replies are copied between actors of one node, too, so
             that moving an actor never changes what a program means.
         pickle: Whether classes and values that only pickle can carry may travel to and from this
-            node. Pickled data can run code, so both nodes must allow it.
+            node. Pickled data can run code, so both nodes must allow it, and neither takes it from a
+            limited one. None: where peers prove who they are; so not with ``Node(tls=False)``.
         max_message_bytes: The largest message that is sent or received; between two nodes the lower of
             theirs. Raising it lets one message take more memory.
         in_flight_bytes: How much of messages from all peers may wait in mailboxes, or be half received; above
@@ -88,7 +89,7 @@ class NodeConfig:
     stuck_after: float = 60.0
     slow_turn: float = 1.0
     copy_local: bool = True
-    pickle: bool = True
+    pickle: bool | None = None
     max_message_bytes: int = 1 << 30
     in_flight_bytes: int = 256 << 20
     link_in_flight_bytes: int = 64 << 20
@@ -120,6 +121,8 @@ class NodeConfig:
         Raises:
             ConfigError: Naming the option and what it takes.
         """
+        if self.pickle not in (True, False, None):
+            raise ConfigError(f"NodeConfig(pickle={self.pickle!r}): it takes True, False or None")
         for name in _DURATIONS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
@@ -128,3 +131,7 @@ class NodeConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"NodeConfig({name}={value!r}): it takes a whole number, at least {least}")
+
+    def allows_pickle(self, *, is_encrypted: bool) -> bool:
+        """Return what `pickle` comes to on a node whose connections are, or are not, over TLS."""
+        return is_encrypted if self.pickle is None else self.pickle

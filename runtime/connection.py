@@ -37,6 +37,7 @@ MAX_HELLO = 16 * 1024
 """Bytes of what is said before the link is up."""
 UNSENT_HELD = 8 << 20
 """Bytes that the peer has not taken from which on new messages to it wait in their routes."""
+NIL = b"\xc0"
 GRACE = 0.25
 """Seconds in which what the socket holds already is read, if this node's loop stood still."""
 SHARED_WINDOW = 32 * 1024
@@ -284,16 +285,16 @@ class Connection(asyncio.Protocol):
                 look_through(batch)
             unpacker = self.unpacker
             assert unpacker is not None
-        fed = unpacker.tell() + size
         unpacker.feed(batch)
         self.batch_bytes = size
         link.receive(unpacker)
-        if unpacker.tell() != fed and self.transport is not None:
+        unpacker.feed(NIL)  # a frame that has begun would go on with it
+        if unpacker.unpack() is not None:
             raise CodecError("a batch ends in the middle of a frame")
 
     def _whole(self, bulk: Bulk) -> None:
         assert self.link is not None
-        self.link.account.announce(-bulk.size)
+        self.link.account.arrived(bulk.size)
         head, *buffers = bulk.parts()
         self.batch_bytes = bulk.size
         self.link.receive_bulk(head, buffers)

@@ -13,6 +13,7 @@ authorities, so that they know the nodes they dial next.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections import Counter
@@ -72,7 +73,8 @@ class Gateway:
         self._authorities = trust.node_authorities
         self._greeting: set[Connection] = set()
         self._routes_made = 0
-        self._stopped = False
+        self._is_leaving = False
+        self._gone = asyncio.Event()
         self.log = structlog.get_logger("ringcast").bind(node=trust.node_id)
 
     def stats(self) -> dict[str, int | float]:
@@ -88,9 +90,8 @@ class Gateway:
     async def accept(self, sock: socket.socket) -> None:
         """Take a connection whose preamble was read."""
         context = self.trust.serving(CLIENTS)
-        if self._stopped or context is None:
-            if context is None:
-                self.log.warning("refused a client: with tls=False nobody can tell who it is")
+        if context is None:
+            self.log.warning("refused a client: with tls=False nobody can tell who it is")
             sock.close()
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -121,6 +122,8 @@ class Gateway:
             self._turn_away(connection, error)
 
     def _check_room(self, identity: Identity) -> None:
+        if self._is_leaving:
+            raise HandshakeRefused(f"node {self.trust.node_id} leaves its cluster: dial another one")
         if not self.trust.accepts(identity):
             raise HandshakeRefused(_DROPPED)
         own = Counter(link.client.name for link in self.links)[identity.name]
@@ -179,6 +182,7 @@ class Gateway:
     def gone(self, link: ClientLink, why: str) -> None:
         """A client's connection has ended."""
         self.links.discard(link)
+        self._gone.set()
         self.log.info("client disconnected", client=str(link.client), reason=why, clients=len(self.links))
 
     # ---- change ----------------------------------------------------------------------------------
@@ -200,13 +204,23 @@ class Gateway:
             self._routes_made = 0
             self.router.routes.forget_idle(1.0)
 
+    async def leave(self, seconds: float) -> None:
+        """Send all clients elsewhere; return when they have their answers, or after so many seconds."""
+        self._is_leaving = True
+        for link in list(self.links):
+            link.dismiss(f"node {self.trust.node_id} leaves its cluster", seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.links:
+                    self._gone.clear()
+                    await self._gone.wait()
+
     def stop(self) -> None:
-        """Say goodbye to all clients."""
-        self._stopped = True
+        """Close what is still there."""
         for connection in list(self._greeting):
             connection.abort("the node has left")
         for link in list(self.links):
-            link.dismiss(f"node {self.trust.node_id} has left its cluster")
+            link.close(f"node {self.trust.node_id} has left its cluster")
 
 
 _DROPPED = (

@@ -13,10 +13,10 @@ For the same reason a message that a running turn sends is not held back: else a
 a handler from the very answer that would empty it. So a hold makes only those wait for whom no turn waits,
 and adds no circle to those that full mailboxes can make by themselves.
 
-A peer that does not hold back has its messages refused, once as much as the limit allows has come twice
-over since it was asked. What the messages of one peer take is therefore at most three times the limit and
-one message more, for one message is taken in, however large; all peers together take twice the node's
-limit and one more.
+A message counts three quarters of the limit at most: so one alone, however large, is taken in and keeps no
+other waiting. A peer that does not hold back has its messages refused, once twice as much as the limit
+has come since it was asked, and `EN_ROUTE` more. What the messages of one peer take is therefore less than
+four times the limit and `EN_ROUTE`, and for messages that are larger than the limit, five of them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ LIGHT: Final = 1024
 
 SMALL_BATCH: Final = 4096
 """Bytes up to which a batch is small. No message in it weighs more than four times what it counts."""
+
+EN_ROUTE: Final = 16 << 20
+"""Bytes that may be on their way when a peer is asked to hold back, in its buffers and the system's."""
 
 _STEP: Final = 1 << 20
 """Bytes by which an account may grow before all accounts are added up again."""
@@ -69,10 +72,10 @@ class Account:
         """Whether the peer's messages are not taken any more."""
         self.next_look = 0
         """Bytes of `waiting` that call for a look at the limits."""
-        self.light = self.chain((), LIGHT)
         self._at_hold = 0
         self._total = total
         self._hold = hold
+        self.light = self.chain((), LIGHT)
         total.accounts.add(self)
         self.look()
 
@@ -80,8 +83,13 @@ class Account:
         """Return a message's chain that carries its weight."""
         weighed = Weighed(chain)
         weighed.account = self
-        weighed.weight = weight
+        weighed.weight = min(weight, self.most)
         return weighed
+
+    @property
+    def most(self) -> int:
+        """What one message counts at most."""
+        return self.limit * 3 // 4
 
     @property
     def bytes(self) -> int:
@@ -101,17 +109,28 @@ class Account:
             self._total.look()
 
     def announce(self, size: int) -> None:
-        """A large message is coming; a negative size when it is there, or lost."""
-        self.coming += size
+        """A large message is coming."""
+        self.coming += min(size, self.most)
         self.look()
+
+    def arrived(self, size: int) -> None:
+        """It is whole."""
+        self.coming -= min(size, self.most)
 
     def look(self) -> None:
         """Compare with the limits."""
-        self.next_look = self.waiting + min(_STEP, max(self.limit // 4, 1))
+        room = self.limit - self.coming
+        step = self.waiting + min(_STEP, max(self.limit // 4, 1))
+        self.next_look = min(step, room) if self.waiting < room else step
         self._total.look()
         if not self.is_held and self.bytes > self.limit:
             self.hold()
-        self.is_refusing = self.is_held and self.bytes > self._at_hold + 2 * self.limit
+        self.judge()
+
+    def judge(self) -> None:
+        """See whether the peer's messages are still taken."""
+        too_much = self.bytes > self._at_hold + 2 * self.limit + EN_ROUTE
+        self.is_refusing = self.is_held and (too_much or self._total.is_flooded)
 
     def hold(self) -> None:
         """Ask the peer to hold back."""
@@ -146,6 +165,8 @@ class InFlight:
         self.accounts: weakref.WeakSet[Account] = weakref.WeakSet()
         self.held = 0
         """How many times a peer was asked to hold back."""
+        self.is_flooded = False
+        """Whether messages of all that are held are refused."""
         self._is_over = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -159,13 +180,13 @@ class InFlight:
         total = self.bytes
         if total > self.limit or (self._is_over and total * 4 > self.limit * 3):
             self._is_over = True
+            self.is_flooded = total > 2 * self.limit + EN_ROUTE
             for account in list(self.accounts):
                 if account.bytes and not account.is_held:
                     account.hold()
-                elif total > 2 * self.limit:
-                    account.is_refusing = account.is_held
+                account.judge()
             return
-        self._is_over = False
+        self._is_over = self.is_flooded = False
         for account in list(self.accounts):
             if account.is_held and account.bytes * 4 <= account.limit * 3:
                 account.release()

@@ -376,43 +376,54 @@ class Link:
         messages = self.messages
         codec = self.codec
         account = self.account
+        light = account.light
         connection = self.connection
-        if connection is not None and connection.batch_bytes > SMALL_BATCH:
-            frames = self._measured(frames, connection.batch_bytes)
+        is_large = connection is not None and connection.batch_bytes > SMALL_BATCH
+        if is_large:
+            frames = self._measured(frames)
         if account.is_refusing:
             frames = self._refusing(frames)
         if self.sieve is not None:
             frames = self.sieve(frames)
         now = monotonic()
         self._inline_until = now + SLICE
-        count = 0
-        for frame in frames:
-            count += 1
-            code = frame[0]
-            if codec.failure is not None:
-                self._undecodable(frame)
-            elif code == REPLY:
-                call = calls.pop(frame[1], None)
-                if call is not None and not call.done():
-                    call.set_result(frame[2])
-            elif code == REQUEST:
-                kind, message = messages[frame[2]]
-                cell = kind.cells.get(frame[3])
-                if cell is None or message.function is None or self.cancelled:
-                    self.arrivals.message(self, kind, message, frame)
+        count = told = 0
+        try:
+            for frame in frames:
+                count += 1
+                code = frame[0]
+                if codec.failure is not None:
+                    self._undecodable(frame)
+                elif code == REPLY:
+                    call = calls.pop(frame[1], None)
+                    if call is not None and not call.done():
+                        call.set_result(frame[2])
+                elif code == REQUEST:
+                    kind, message = messages[frame[2]]
+                    cell = kind.cells.get(frame[3])
+                    if cell is None or message.function is None or self.cancelled:
+                        self.arrivals.message(self, kind, message, frame)
+                    else:
+                        self._request(cell, message, frame, now)
+                elif code == TELL:
+                    kind, message = messages[frame[1]]
+                    cell = kind.cells.get(frame[2])
+                    if cell is None or message.function is None:
+                        self.arrivals.message(self, kind, message, frame)
+                    else:
+                        chain = light
+                        if is_large and self._size:
+                            chain = account.chain((), self._size)
+                            account.add(chain.weight)
+                        else:
+                            told += 1
+                        cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, chain, None), self)
                 else:
-                    self._request(cell, message, frame, now)
-            elif code == TELL:
-                kind, message = messages[frame[1]]
-                cell = kind.cells.get(frame[2])
-                if cell is None or message.function is None:
-                    self.arrivals.message(self, kind, message, frame)
-                else:
-                    chain = account.chain((), self._size) if self._size else account.light
-                    cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, chain, None), self)
-            else:
-                self._receive_rare(code, frame)
-        self.received += count
+                    self._receive_rare(code, frame)
+        finally:
+            self.received += count
+            if told:
+                account.add(told * LIGHT)
 
     def _request(self, cell: Cell, message: Message, frame: list[Any], now: float) -> None:
         """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox.
@@ -435,14 +446,16 @@ class Link:
                 if value is not SUSPENDED:
                     self.reply(number, value)
                 return
+        chain.account.add(chain.weight)
         cell.accept_remote(envelope, self)
 
-    def _measured(self, frames: Iterable[list[Any]], size: int) -> Iterator[list[Any]]:
+    def _measured(self, frames: Iterable[list[Any]]) -> Iterator[list[Any]]:
         """Yield frames of a large batch, or one that came in pieces, and know the size of each."""
-        unpacker = self.connection.unpacker if self.connection is not None else None
+        assert self.connection is not None
+        unpacker = self.connection.unpacker
         try:
             if unpacker is None or frames is not unpacker:
-                self._size = size
+                self._size = self.connection.batch_bytes
                 yield from frames
                 return
             before = unpacker.tell()

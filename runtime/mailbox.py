@@ -72,18 +72,12 @@ class Mailbox:
     def accept_remote(self, envelope: Envelope, granter: Granter) -> None:
         """Put a peer's message into the mailbox and give its credit back, now or when there is room.
 
-        On the hot path: `accept`, `Account.add` and `owe` are written out.
+        On the hot path: `accept` and `owe` are written out, and the caller has put it on its account.
         """
         queue = self.queue
         if queue is None:
             queue = self.queue = deque()
         queue.append(envelope)
-        chain = envelope[6]
-        if type(chain) is Weighed:
-            account = chain.account
-            account.waiting += chain.weight
-            if account.waiting > account.next_look:
-                account.look()
         if self.task is None:
             self.start()
         debts = self.debts

@@ -144,8 +144,9 @@ class Node:
         self._router = router = Router(
             self.id, config.ask_timeout, config.copy_local, config.in_flight_bytes, config.link_in_flight_bytes
         )
-        self._codec, plain = self._make_codec(config.pickle), self._make_codec(False)
-        self._host = host = Host(self.id, router, Kinds(self.id, router, config.pickle), self._codec, self.dead_letters)
+        allows_pickle = config.allows_pickle(is_encrypted=self._trust.is_encrypted)
+        self._codec, plain = self._make_codec(allows_pickle), self._make_codec(False)
+        self._host = host = Host(self.id, router, Kinds(self.id, router, allows_pickle), self._codec, self.dead_letters)
         self._arrivals = arrivals = Arrivals(self.id, host, router)
         self._peers = Peers(self._trust, config, self._codec, plain, router, host, arrivals)
         self._system = system = System(self.id, router, host, config.ask_timeout)
@@ -165,7 +166,7 @@ class Node:
             advertise=self._options.advertise,
             labels=self._options.labels,
             hosts=frozenset(),
-            hosts_by_value=config.pickle and self._options.hosts is None,
+            hosts_by_value=allows_pickle and self._options.hosts is None,
             discovery=self._options.discovery,
             profile=LOCAL if self._options.is_local else LAN,
             on_view=lambda view: self._from_thread(self._install, view),
@@ -252,7 +253,9 @@ class Node:
         self._forget_definitions()
         with contextlib.suppress(Exception):
             await self._membership.announce_leaving()
-        await self._host.drain(self._config.drain_timeout)
+        await asyncio.gather(
+            self._host.drain(self._config.drain_timeout), self._gateway.leave(self._config.drain_timeout)
+        )
         await self._system.posted(GOODBYES)
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")

@@ -15,6 +15,9 @@ alone allows, who a peer is rests on its word.
 When the cluster's secret changes, links stay up: those who hold them were members before and are
 still, and a new connection would lose running calls. Who loses the right to be a member loses its
 links by the view; whoever dials anew needs a certificate of a key that is accepted now.
+
+Pickles, and classes by value, are code. They travel if both hellos allow it, and neither allows it to
+a peer whose certificate limits what it may call, nor, unless told to, to one that has proved nothing.
 """
 
 from __future__ import annotations
@@ -48,8 +51,6 @@ if TYPE_CHECKING:
     from .host import Host
     from .router import Router
 
-HANDSHAKE = 3.0
-"""Seconds that a connection may take to be up: TCP, TLS and both hellos."""
 FIRST_RETRY = 0.05
 LAST_RETRY = 2.0
 LAST_WORDS = 1.0
@@ -83,6 +84,8 @@ class Peers:
         self.links: dict[str, Link] = {}
         self._codec = codec
         self._plain_codec = plain_codec
+        self._allows_pickle = config.allows_pickle(is_encrypted=trust.is_encrypted)
+        self._refused = 0
         self._dials: dict[str, asyncio.Task[None]] = {}
         self._last_dial = 0
         self._greeting: set[Connection] = set()
@@ -113,6 +116,7 @@ class Peers:
         return {
             "frames_received": sum(link.received for link in links),
             "links_up": sum(link.is_up for link in links),
+            "links_refused": self._refused,
         }
 
     def install(self, view: View) -> None:
@@ -190,7 +194,7 @@ class Peers:
             assert connection.transport is not None
             self._last_dial += 1
             prologue = b"" if self.trust.is_encrypted else preamble(LINKS)
-            connection.transport.write(prologue + _frame(self._hello(link.peer)))
+            connection.transport.write(prologue + _frame(self._hello(link.peer, connection.identity)))
 
         def refuse(connection: Connection, error: Exception) -> None:
             if not answer.done():
@@ -223,7 +227,7 @@ class Peers:
         protocol = connection if context is None else Tunnel(context, connection, prologue=preamble(LINKS))
         raw: asyncio.Transport | None = None
         try:
-            async with asyncio.timeout(HANDSHAKE):
+            async with asyncio.timeout(self.config.handshake_timeout):
                 raw, _ = await loop.create_connection(lambda: protocol, hostname.strip("[]"), int(port))
                 await answer
         finally:
@@ -247,15 +251,12 @@ class Peers:
         raw: asyncio.Transport | None = None
         try:
             raw, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
-            await asyncio.sleep(HANDSHAKE)
-            if connection in self._greeting:
-                self.log.warning("closed a connection that said no hello in time")
-        except OSError as error:
-            self.log.debug("a connection ended before its handshake", error=str(error))
+            await asyncio.sleep(self.config.handshake_timeout)
+        except OSError:
             sock.close()
         finally:
             if connection in self._greeting:
-                self._greeting.discard(connection)
+                self._ended(connection, "it said no hello in time")
                 if raw is not None:
                     raw.abort()
 
@@ -267,6 +268,7 @@ class Peers:
 
     def _turn_away(self, connection: Connection, error: HandshakeRefused) -> None:
         self._greeting.discard(connection)
+        self._refused += 1
         assert connection.transport is not None
         address = connection.transport.get_extra_info("peername")
         self.log.warning("refused a connection", address=address, reason=str(error))
@@ -290,7 +292,7 @@ class Peers:
             connection.transport.write(_frame({"refused": "busy", "busy": True}))
             connection.close()
             return
-        connection.transport.write(_frame(self._hello(peer)))
+        connection.transport.write(_frame(self._hello(peer, connection.identity)))
         link.void_dials = _dials_of(hello)
         if dial is not None:
             del self._dials[peer]
@@ -300,7 +302,8 @@ class Peers:
     def _ended(self, connection: Connection, why: str) -> None:
         if connection in self._greeting:
             self._greeting.discard(connection)
-            self.log.warning("a connection ended before its handshake", reason=why)
+            self._refused += 1  # and not for all to read: any stranger can do it, any number of times
+            self.log.debug("a connection ended before its handshake", reason=why)
         if connection.link is not None:
             connection.link.down(connection, why)
 
@@ -309,7 +312,7 @@ class Peers:
     def _connection(self, opened: Any, greet: Any, closed: Any) -> Connection:
         return Connection(opened, greet, closed, self.config.bulk_window_bytes, self.allowance)
 
-    def _hello(self, to: str) -> dict[str, Any]:
+    def _hello(self, to: str, identity: Identity | None = None) -> dict[str, Any]:
         member = self.host.kinds.members.get(to)
         return {
             "protocol": list(PROTOCOL),
@@ -319,7 +322,7 @@ class Peers:
             "address": self.address,
             "to": to,
             "to_incarnation": 0 if member is None else member.incarnation,
-            "pickle": self.config.pickle,
+            "pickle": self._pickles_with(identity),
             "max_message": self.config.max_message_bytes,
             "in_flight": self.config.link_in_flight_bytes,
             "dials": self._last_dial,
@@ -399,10 +402,12 @@ class Peers:
         connection.room = room if isinstance(room, int) else 0
         theirs = hello.get("max_message")
         ours = self.config.max_message_bytes
-        link.up(connection, self._codec_for(hello), min(theirs, ours) if isinstance(theirs, int) else ours)
+        pickles = self._pickles_with(connection.identity) and hello.get("pickle") is True
+        codec = self._codec if pickles else self._plain_codec
+        link.up(connection, codec, min(theirs, ours) if isinstance(theirs, int) else ours)
 
-    def _codec_for(self, hello: dict[str, Any]) -> Codec:
-        return self._codec if self.config.pickle and hello.get("pickle") is True else self._plain_codec
+    def _pickles_with(self, identity: Identity | None) -> bool:
+        return self._allows_pickle and (identity is None or identity.allow is None)
 
     # ---- the end -----------------------------------------------------------------------------
 

@@ -4,6 +4,9 @@ For the router of a client all actors are at one peer, the gateway: whichever no
 is said of links between nodes holds here too. What waits to be sent when a connection ends goes to the
 next node; what was sent has an unknown fate, and only `read_only` asks are sent again.
 
+A node that leaves, or lets a client go for another reason, says BYE first. The client then says the same,
+sends nothing more there, and dials anew, while the old connection stays for the answers that are due.
+
 Calls are named, and their arguments sealed, as `wire` says of clients. What a node may say to a client
 is answers, and little else: anything that is for nodes ends the connection.
 """
@@ -137,7 +140,7 @@ class GatewayLink(Link):
             case [wire.HOLD, bool() as held]:
                 self.hold_back("peer", held)
             case [wire.BYE, *reason]:
-                self._uplink.dismissed(str(reason[0]) if reason else "it has left the cluster")
+                self._uplink.dismissed(self, str(reason[0]) if reason else "it has left the cluster")
             case _:
                 raise CodecError(f"a node has no business to send a client {frame!r:.100}")
 
@@ -191,7 +194,8 @@ class Uplink:
         self._make_connection = make_connection
         self._max_message = max_message_bytes
         self._dialling: asyncio.Task[None] | None = None
-        self._goodbye: str | None = None
+        self._dismissed: set[Link] = set()
+        """Links on which nothing is sent any more, and answers are due."""
         self._stopped = False
         self._rng = random.Random()
         self.log = structlog.get_logger("ringcast").bind(client=papers.credential().identity.name)
@@ -283,7 +287,7 @@ class Uplink:
             if answer.done():
                 connection.close()
                 return
-            self.node, self._goodbye = node, None
+            self.node = node
             self.gateway.peer = node
             connection.room = room
             self.gateway.up(connection, self.gateway.codec, min(limit, self._max_message))
@@ -292,7 +296,7 @@ class Uplink:
 
         def closed(connection: Connection, why: str) -> None:
             if connection.link is not None:
-                self._lost(connection, why)
+                self._lost(connection.link, connection, why)
             elif not answer.done():
                 kind = HandshakeRefused if isinstance(connection.error, ssl.SSLError) else Unreachable
                 answer.set_exception(kind(why))
@@ -327,33 +331,43 @@ class Uplink:
             raise HandshakeRefused(f"it is {identity}, and this client's credential is for {self.papers.cluster!r}")
         return identity
 
-    def dismissed(self, why: str) -> None:
-        """The node is about to close the connection."""
-        self._goodbye = why
-
-    def _lost(self, connection: Connection, why: str) -> None:
-        if connection.link is not None and self.gateway.connection is connection:
-            reason = self._goodbye or why
-            self.log.info("disconnected", node=self.node, reason=reason)
+    def dismissed(self, link: GatewayLink, why: str) -> None:
+        """A node lets this client go: what is new goes elsewhere, what it was asked it still answers."""
+        link.send_frame([wire.BYE])
+        if link is self.gateway and not self._stopped:
+            self.log.info("dismissed", node=self.node, reason=why)
             self.node = None
-            self.changed.clear()
-            self.gateway.down(connection, reason)
+            self._dismissed.add(link)
+            self.gateway = GatewayLink(self.router, self)
+            self.gateway.trouble = why
+            self.router.routes.view_changed(0)  # all routes lead to the new link from now on
             self.connect()
 
-    async def stop(self) -> None:
-        """Let what is leaving leave, and close."""
+    def _lost(self, link: Link, connection: Connection, why: str) -> None:
+        if link is self.gateway and link.connection is connection:
+            self.log.info("disconnected", node=self.node, reason=why)
+            self.node = None
+        self._dismissed.discard(link)
+        link.down(connection, why)
+        self.connect()
+
+    async def flushed(self) -> None:
+        """Return when large messages have left, or after a while."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 while self.gateway.owes:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Close; the router has stopped."""
         self._stopped = True
         for source in self.sources:
             await source.stop()
-        connection = self.gateway.connection
-        if connection is not None:
-            self.gateway.send_frame([wire.BYE])
-            self.gateway.flush()
-            self.gateway.down(connection, "the client was closed")
+        for link in (self.gateway, *self._dismissed):
+            if link.connection is not None:
+                link.send_frame([wire.BYE])
+                link.flush()
+                link.down(link.connection, "the client was closed")
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.gather(self._dialling, return_exceptions=True)

@@ -135,7 +135,8 @@ def test_every_knob_has_its_row() -> None:
         for name, parameter in inspect.signature(Node).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
-    variables = set(re.findall(r'"(RINGCAST_\w+)"', "".join(f.read_text() for f in (ROOT / "runtime").glob("*.py"))))
+    code = "".join(f.read_text() for part in ("runtime", "security") for f in (ROOT / part).glob("*.py"))
+    variables = set(re.findall(r'"(RINGCAST_\w+)"', code))
     assert fields | arguments | variables <= rows
     assert {row for row in rows if row.startswith("RINGCAST_")} <= variables
 
@@ -187,7 +188,7 @@ def test_every_page_is_in_the_index() -> None:
 def members_of_classes() -> dict[str, set[str]]:
     """Return the methods and annotated fields of every class, by its name."""
     found: dict[str, set[str]] = {}
-    for part in ("actors", "discovery", "runtime"):
+    for part in ("actors", "discovery", "runtime", "security"):
         for file in (ROOT / part).glob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.ClassDef):
@@ -205,7 +206,7 @@ def members_of_classes() -> dict[str, set[str]]:
 def test_files_and_methods_that_a_page_names_exist(page: str) -> None:
     """Pages name code as `runtime/router.py` and `Router.ask`: both must be there."""
     text = (DOCS / page).read_text()
-    files = re.findall(r"`((?:actors|discovery|runtime|ringcast)/\w+\.py)`", text)
+    files = re.findall(r"`((?:actors|discovery|runtime|security|ringcast)/\w+\.py)`", text)
     assert [file for file in files if not (ROOT / file).is_file()] == []
     members = members_of_classes()
     named = re.findall(r"`([A-Z]\w+)\.([a-z]\w*)[`(]", text)

@@ -14,6 +14,7 @@ import pytest
 from ringcast import Event, MemberLost, Node, Seeds
 from ringcast.security.private import create_private
 from ringcast.security.secret import Secret, new_key
+from tests.integration.company import certify
 from tests.integration.shops import LIMIT, Shop
 
 NODES = 5
@@ -163,3 +164,47 @@ async def test_a_secret_that_stands_in_the_environment_serves_workers_too(shop: 
         other, _, err = await shop.say("status", "--node", ready[0]["address"])
         assert other == 1
         assert "it has another secret" in err
+
+
+async def test_nodes_with_an_authority_of_their_own_are_asked_with_its_certificates(shop: Shop) -> None:
+    path = shop.folder / "secret"
+    made(path)
+    certify(shop.folder, shop.cluster, "web")
+    trusted = ("--secret", "secret", "--tls-ca", "ca", "--tls-cert", "cert", "--tls-key", "key")
+    async with shop.up(*trusted, "--workers", "2") as up:
+        one, two = await up.ready(), await up.ready()
+        async with asyncio.timeout(LIMIT):
+            while {one["node"], two["node"]} != {
+                entry["id"] for entry in (await shop.tell("status", *trusted, "--node", one["address"]))["nodes"]
+            }:
+                pass
+        assert one["node"].startswith("web.")
+        code, _, err = await shop.say("status", "--secret", "secret", "--node", one["address"])
+        assert (code, "it has another secret, or none of this cluster" in err) == (1, True)
+        code, out, err = await shop.say("secret", "rotate", *trusted, "--node", one["address"], "--all", "--json")
+        assert (code, err) == (0, "")
+    assert [json.loads(line)["step"] for line in out.splitlines()] == ["add", "promote", "drop"]
+
+
+async def test_a_node_with_a_credential_holds_up_the_rotation_until_it_has_a_new_one(shop: Shop) -> None:
+    path = shop.folder / "secret"
+    made(path)
+    name = ("--role", "node", "--name", "limited", "--cluster", shop.cluster, "--secret", "secret", "--out", "paper")
+    assert (await shop.say("secret", "issue", *name))[0] == 0
+    async with shop.up("--secret", "secret") as full, shop.up("--secret", "paper") as limited:
+        one, two = await full.ready(), await limited.ready()
+        async with Node(cluster=shop.cluster, discovery=[Seeds([one["address"]])], hosts=[], secret=path) as node:
+            await node.wait_for_members(3, LIMIT)
+        rotate = ("secret", "rotate", "secret", "--node", one["address"])
+        assert (await shop.say(*rotate))[0] == 0
+        code, _, err = await shop.say(*rotate)
+        assert (code, f"{two['node']} ({two['address']}) does not accept the new key" in err) == (1, True)
+        for done in ("promoted", "dropped"):
+            assert (await shop.say("secret", "issue", *name))[0] == 0
+            async with asyncio.timeout(LIMIT):
+                while (told := await shop.say(*rotate))[0] != 0:
+                    pass
+            assert told[1].startswith(done)
+        status = await shop.tell("status", "--secret", "secret", "--node", one["address"])
+    assert status["healthy"]
+    assert len(status["nodes"]) == 2

@@ -177,3 +177,21 @@ async def test_a_name_is_announced_as_the_address_behind_it() -> None:
     with pytest.raises(OSError, match=r"no\.\.host"):
         await unknown.start()
     await unknown.source.stop()
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "is_loopback", "listens_on", "used"),
+    [
+        (None, True, "127.0.0.1", ["127.0.0.1"]),
+        (["10.0.0.5"], True, "127.0.0.1", ["127.0.0.1"]),
+        (None, False, "10.0.0.5", ["10.0.0.5"]),
+        (None, False, None, []),
+        (["10.0.0.6"], False, "10.0.0.5", ["10.0.0.6"]),
+        (None, False, "fd00::5", []),
+    ],
+)
+def test_a_node_is_shown_where_it_listens(
+    interfaces: list[str] | None, is_loopback: bool, listens_on: str | None, used: list[str]
+) -> None:
+    shown = Announcement((OURS,), "one", "10.0.0.5:4000", is_loopback, listens_on)
+    assert Zeroconf(interfaces)._where(shown) == used

@@ -104,7 +104,7 @@ class Network:
         self.hosts[name].is_down = True
         for other in self.hosts.values():
             if other.name != name and self.refuses and not self.cut(name, other.name):
-                self._later(partial(self._disconnected, other, address_of(name)))
+                self._later(partial(self._disconnected, other, self.hosts[name].participant.sender.identity))
 
     def leave(self, name: str) -> None:
         host = self.hosts[name]
@@ -221,9 +221,9 @@ class Network:
             self.perform(host, host.participant.refused(address, self.now))
             self._wake(host)
 
-    def _disconnected(self, host: Host, address: str) -> None:
+    def _disconnected(self, host: Host, identity: tuple[str, int]) -> None:
         if not host.is_down:
-            self.perform(host, host.participant.disconnected(address, self.now))
+            self.perform(host, host.participant.disconnected(identity, self.now))
             self._wake(host)
 
     def _later(self, happen: Callable[[], None], seconds: float | None = None) -> None:

@@ -18,7 +18,8 @@ from ringcast.discovery.claim import Claim
 from ringcast.discovery.frames import framed
 from ringcast.discovery.link import FIRST_FRAME_BYTES_MAX, Ending, Link
 from ringcast.discovery.links import DIALS_MAX, LINKS_PER_PEER_MAX, PENDING_MAX, Links
-from ringcast.discovery.preamble import PREAMBLE_BYTES, preamble
+from ringcast.discovery.port import Port
+from ringcast.discovery.preamble import preamble
 from ringcast.discovery.sockets import connected
 from ringcast.security.channels import MEMBERSHIP
 from ringcast.security.private import write_private
@@ -48,22 +49,14 @@ class End:
         self.listener.listen(200)
         self.listener.setblocking(False)
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        self.accepting = asyncio.ensure_future(self.accept())
+        self.port = Port(self.listener, lambda connection, _: self.links.adopt(connection))
+        self.port.open()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
-
-    async def accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(self.listener)
-            if len(await loop.sock_recv(connection, PREAMBLE_BYTES)) == PREAMBLE_BYTES:
-                self.links.adopt(connection)
-            else:
-                connection.close()
 
     def claim(self) -> Claim:
         return Claim(self.name, self.address, 1)
@@ -101,13 +94,18 @@ class End:
                 self._changed.clear()
                 await self._changed.wait()
 
+    def deafen(self) -> None:
+        """Take no more connections, though the kernel does."""
+        if self.listener.fileno() != -1:
+            self.port.close()
+
     async def end(self) -> None:
-        self.accepting.cancel()
+        self.deafen()
         async with asyncio.timeout(LIMIT):
             await self.links.close()
         for task in tuple(self.tasks):
             task.cancel()
-        await asyncio.gather(self.accepting, *self.tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         self.listener.close()
 
 
@@ -168,7 +166,7 @@ async def test_frames_go_both_ways_over_one_link_and_each_end_is_known(is_encryp
 
 async def test_nobody_there_is_a_refused_address_and_no_stranger() -> None:
     async with ends(trust_of("a"), trust_of("b")) as [a, b]:
-        b.accepting.cancel()
+        b.deafen()
         b.listener.close()
         a.say(b)
         await a.until(lambda: a.refused == [b.address])
@@ -311,7 +309,7 @@ async def test_who_proves_nothing_in_time_is_closed(is_encrypted: bool, monkeypa
 async def test_a_dial_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "PROVING_LIMIT", 0.05)
     async with ends(trust_of("a"), trust_of("b")) as [a, b]:
-        b.accepting.cancel()
+        b.deafen()
         a.say(b)
         await a.until(lambda: [ending for _, ending in a.strangers] == [Ending.SILENT])
         assert len(a.links) == 0

@@ -123,7 +123,7 @@ async def outside(
     file = folder / "secret"
     file.write_text(secret.render())
     file.chmod(0o600)
-    config = dataclasses.replace(config or NodeConfig(), handshake_timeout=3.0)
+    config = dataclasses.replace(config or NodeConfig(), drain_timeout=0.5)
     options: dict[str, Any] = {"cluster": cluster, "secret": file, "config": config}
     async with Node(**options, discovery=[], hosts=[] if remote else None, authorize=authorize) as gateway:
         if not remote:

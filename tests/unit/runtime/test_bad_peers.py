@@ -117,8 +117,8 @@ async def test_a_peer_of_another_protocol_version_is_named_to_the_caller(monkeyp
 
     async with a_place(REMOTE) as place:
 
-        def newer(self: Peers, to: str) -> dict[str, Any]:
-            return {**hello(self, to), **({"protocol": [8, 9]} if self.node_id == place.owner.id else {})}
+        def newer(self: Peers, *to: Any) -> dict[str, Any]:
+            return {**hello(self, *to), **({"protocol": [8, 9]} if self.node_id == place.owner.id else {})}
 
         monkeypatch.setattr(Peers, "_hello", newer)
         error = await raised(using(place.node.ref(Echo, "e"), timeout=0.5).say(1))

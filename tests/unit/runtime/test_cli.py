@@ -1,5 +1,6 @@
 """The command line as its user sees it: usage, listings, exit codes. The nodes here are fakes."""
 
+import asyncio
 import json
 import socket
 import socketserver
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import ringcast
+from ringcast import Node
 from ringcast.discovery.preamble import preamble
 from ringcast.runtime import inquiry
 from ringcast.runtime.cli import cli
@@ -133,6 +135,14 @@ def test_version() -> None:
         (["status", "--node", "nowhere"], "'nowhere' is not of the form 'host:port'"),
         (["status", "--timeout", "0"], "0.0 is not in the range x>0"),
         (["actors", "--limit", "0"], "0 is not in the range"),
+        (["status", "--secret", "/nowhere/secret"], "the cluster secret /nowhere/secret cannot be read"),
+        (["status", "--tls-ca", "ca", "--tls-cert", "cert"], "--tls-ca, --tls-cert and --tls-key go together"),
+        (
+            ["status", "--no-tls", "--tls-ca", "ca", "--tls-cert", "cert", "--tls-key", "key"],
+            "--no-tls goes without certificates",
+        ),
+        (["status", "--tls-ca", "ca", "--tls-cert", "cert", "--tls-key", "key"], "cannot be read"),
+        (["doctor", "--node", "nowhere"], "'nowhere' is not of the form 'host:port'"),
         (["locate", "Cart"], "Missing argument 'KEY'"),
         (["locate", "Cart", "--int", "seven"], "KEY 'seven' cannot be read as int"),
         (["locate", "Cart", "--bytes", "xyz"], "KEY 'xyz' cannot be read as bytes"),
@@ -290,6 +300,16 @@ def test_a_node_that_is_not_there_or_is_none() -> None:
     assert other.exit_code == gone.exit_code == 1
     assert f"node {nobody}: " in other.stderr
     assert f"node {nobody}: cannot be reached" in gone.stderr
+
+
+async def test_a_node_in_clear_is_asked_with_no_tls() -> None:
+    async with Node(cluster="default", discovery=[], tls=False) as node:
+        in_clear = await asyncio.to_thread(ringcast_, "members", "--node", node.address, "--no-tls", "--json")
+        encrypted = await asyncio.to_thread(ringcast_, "members", "--node", node.address)
+    assert in_clear.exit_code == 0, in_clear.output
+    assert json.loads(in_clear.stdout)["members"][0]["id"] == node.id
+    assert encrypted.exit_code == 1
+    assert "tls=False" in encrypted.stderr
 
 
 def test_nobody_found_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -335,6 +335,7 @@ class TestOwnAuthority:
         at_a, at_b = shake(a.serving(LINKS), b.dialling(LINKS))
         assert a.peer(at_a, LINKS).speaks_for(b.node_id)
         assert b.peer(at_b, LINKS, expected=a.node_id).name == "web-1"
+        assert a.accepts(a.peer(at_a, LINKS))  # though this authority is named as that of another secret
         with pytest.raises(ssl.SSLError):
             shake(a.serving(LINKS), trust().dialling(LINKS))
 
