@@ -16,7 +16,11 @@ __all__ = ["LoopThread", "TickThread"]
 
 
 class LoopThread:
-    """Runs one coroutine to its end, on an event loop of its own."""
+    """Runs one coroutine to its end, on an event loop of its own.
+
+    Attributes:
+        loop: That loop.
+    """
 
     def __init__(
         self,
@@ -34,7 +38,7 @@ class LoopThread:
         self._work = work
         self._on_end = on_end
         # Not by the policy: uvloop, if the application has it, stays on the application's thread.
-        self._loop = asyncio.SelectorEventLoop()
+        self.loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -44,7 +48,7 @@ class LoopThread:
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Have the loop call something soon, from any thread; nothing once it has ended."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, *args)
+            self.loop.call_soon_threadsafe(function, *args)
 
     def is_alive(self) -> bool:
         """Whether it runs."""
@@ -57,8 +61,8 @@ class LoopThread:
     def _run(self) -> None:
         ended_by: BaseException | None = None
         try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._work(self._loop))
+            with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+                runner.run(self._work(self.loop))
         except BaseException as error:
             ended_by = error
         self._on_end(ended_by)

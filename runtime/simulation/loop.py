@@ -281,7 +281,7 @@ class VirtualLoop(RefusingLoop):
         cast(StreamSocket, sock).connect((str(address[0]), int(address[1])), future)
         await future
 
-    async def getaddrinfo(  # type: ignore[override]
+    async def getaddrinfo(
         self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
     ) -> list[Any]:
         """Resolve literals, and names that the simulation has been told of."""

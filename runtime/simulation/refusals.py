@@ -34,7 +34,7 @@ class RefusingLoop(asyncio.AbstractEventLoop):
     connect_write_pipe = _refused("connect_write_pipe")
     subprocess_shell = _refused("subprocess_shell")
     subprocess_exec = _refused("subprocess_exec")
-    add_writer = _refused("add_writer")
+    add_writer = _refused("add_writer")  # type: ignore[assignment]
     remove_writer = _refused("remove_writer")
     sock_recv_into = _refused("sock_recv_into")
     sock_recvfrom = _refused("sock_recvfrom")
@@ -42,5 +42,5 @@ class RefusingLoop(asyncio.AbstractEventLoop):
     sock_sendall = _refused("sock_sendall")
     sock_sendto = _refused("sock_sendto")
     sock_sendfile = _refused("sock_sendfile")
-    add_signal_handler = _refused("add_signal_handler")
+    add_signal_handler = _refused("add_signal_handler")  # type: ignore[assignment]
     remove_signal_handler = _refused("remove_signal_handler")

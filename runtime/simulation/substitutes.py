@@ -110,8 +110,14 @@ class Substitutes:
         def getaddrinfo(host: object, port: object, *args: int, **options: int) -> list[Any]:
             return process().machine.resolve(host, port, options.get("type", socket.SOCK_STREAM))
 
-        def number(*_: object) -> int:
+        def number() -> int:
             return process().number
+
+        def clock_gettime(which: int) -> float:
+            return monotonic()
+
+        def get_logger(*names: object, **values: Any) -> Log:
+            return Log(log, values)
 
         functions: dict[Any, Any] = {
             time.monotonic: monotonic,
@@ -119,7 +125,7 @@ class Substitutes:
             time.time: wall,
             time.time_ns: lambda: int(wall() * 1e9),
             time.monotonic_ns: lambda: int(monotonic() * 1e9),
-            time.clock_gettime: lambda _: monotonic(),
+            time.clock_gettime: clock_gettime,
             time.sleep: sleep,
             os.urandom: entropy.randbytes,
             os.getpid: number,
@@ -131,7 +137,7 @@ class Substitutes:
             random.Random: unpredictable,
             LoopThread: partial(VirtualLoopThread, world),
             TickThread: partial(VirtualTickThread, world),
-            structlog.get_logger: lambda *_, **values: Log(log, values),
+            structlog.get_logger: get_logger,
             structlog.is_configured: lambda: True,
         }
         for name in (

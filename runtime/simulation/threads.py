@@ -27,31 +27,31 @@ class VirtualLoopThread:
         assert world.current is not None, "threads are made inside the simulation"
         self._work = work
         self._on_end = on_end
-        self._loop: VirtualLoop = world.current.process.open_loop("membership")
+        self.loop: VirtualLoop = world.current.process.open_loop("membership")
 
     def start(self) -> None:
         """Begin."""
-        self._loop.call_soon(self._begin)
+        self.loop.call_soon(self._begin)
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Have the loop call something soon; nothing once it has ended."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, *args)
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(function, *args)
 
     def is_alive(self) -> bool:
         """Whether it runs."""
-        return self._loop.is_running()
+        return self.loop.is_running()
 
     def join(self) -> None:
         """There is nothing to wait for: `on_end` was told already."""
 
     def _begin(self) -> None:
-        self._loop.create_task(self._work(self._loop)).add_done_callback(self._ended)
+        self.loop.create_task(self._work(self.loop)).add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         self._on_end(error)
-        self._loop.close()
+        self.loop.close()
 
 
 class VirtualTickThread:
