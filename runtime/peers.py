@@ -233,7 +233,7 @@ class Peers:
         finally:
             if connection.link is None and raw is not None:
                 raw.close()
-            if answer.done() and not answer.cancelled():
+            if not answer.cancel() and not answer.cancelled():  # whoever closes it from now on tells nobody
                 answer.exception()
 
     # ---- accepting -----------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class Borrowed:
         if type(value) in (list, tuple, set, frozenset):
             return type(value)(self._lent(part) for part in value)
         if type(value) is dict:
-            parts = cast("dict[Any, Any]", value)
+            parts: dict[Any, Any] = value
             return {self._lent(key): self._lent(part) for key, part in parts.items()}
         return value
 

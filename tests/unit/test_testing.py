@@ -204,6 +204,7 @@ def test_a_real_clock_is_there_again_afterwards() -> None:
 
 
 def test_the_plugin_runs_each_test_with_many_seeds_and_says_how_to_replay(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(
         """
         import random
