@@ -171,6 +171,11 @@ class VirtualLoop(RefusingLoop):
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[Any]:
         """Begin a task."""
+        if self.is_dead:  # what a process that is gone would begin
+            coro.close()
+            never: asyncio.Future[Any] = asyncio.Future(loop=self)
+            never.cancel()
+            return cast("asyncio.Task[Any]", never)
         return asyncio.Task(coro, loop=self, name=name, context=context)
 
     def get_task_factory(self) -> None:

@@ -13,7 +13,6 @@ what its node starts) and sockets. What can happen to them:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import socket
 from collections.abc import Callable, Coroutine
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FIRST_FREE_PORT = 32_768
+CLOSINGS_MAX = 20
 
 
 class ProcessGone(Exception):
@@ -345,10 +345,17 @@ def _settle(answer: asyncio.Future[Any], value: Any, error: BaseException | None
 
 
 def silence(process: Process) -> None:
-    """Let the unfinished tasks of a process that is gone go, without their running any further."""
+    """Let the unfinished tasks of a process that is gone go; what they still do has no effect any more."""
     for task in process.unfinished:
+        process.world.enter(cast(VirtualLoop, task.get_loop()))
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         coroutine = cast("Coroutine[Any, Any, Any]", task.get_coro())
-        with contextlib.suppress(BaseException):
-            coroutine.close()
+        for _ in range(CLOSINGS_MAX):  # once for each `finally` that awaits something
+            try:
+                coroutine.close()
+            except RuntimeError:
+                continue
+            except BaseException:
+                pass
+            break
     process.unfinished.clear()

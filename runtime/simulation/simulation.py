@@ -18,6 +18,7 @@ so a story that failed fails again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import time
 import traceback
@@ -120,6 +121,13 @@ class SimulatedNode(Node):
         host.started = on_started  # type: ignore[method-assign]
         host._remove = on_removed  # type: ignore[method-assign]
 
+    def vanish(self) -> None:
+        """The process is gone: what is outside of the simulation is not to know the node any more."""
+        forget: Callable[[], None] | None = getattr(self, "_forget_definitions", None)
+        if forget is not None:
+            with contextlib.suppress(ValueError):  # it has left, or was leaving
+                forget()
+
     def _install(self, view: View) -> None:
         for observer in self.sim.observers:
             observer.viewed(self.sim.now, self.process.machine.name, self.process.machine.processes, view)
@@ -203,7 +211,11 @@ class Simulation:
         """
         substitutes.claim()
         was_collecting = gc.isenabled()
-        gc.disable()  # when it runs depends on more than the seed, and what it drops may act
+        # When it runs depends on more than the seed, and what it drops may act: so once, at the end, and only
+        # through what the simulation has made.
+        gc.disable()
+        gc.collect()
+        gc.freeze()
         try:
             self._substitutes.install()
             bench = self._story.boot()
@@ -219,6 +231,7 @@ class Simulation:
         finally:
             self._substitutes.remove()
             substitutes.release()
+            gc.unfreeze()
             if was_collecting:
                 gc.enable()
         try:
@@ -243,6 +256,9 @@ class Simulation:
     def _tear_down(self) -> None:
         """Let nothing of the simulation run or complain any more."""
         self._story.kill()
+        for node in self._nodes.values():
+            node.vanish()
+        self._nodes.clear()
         machines = [*self.machines.values(), self._story]
         for machine in machines:
             machine.kill()
@@ -250,10 +266,11 @@ class Simulation:
             warnings.simplefilter("ignore")
             for machine in machines:
                 for process in machine.former:
-                    for loop in process.loops:
-                        self.world.enter(loop)
-                        silence(process)
-            self.world.enter(None)
+                    silence(process)
+                machine.former.clear()
+            self.ether.listeners.clear()
+            self.world.forget()
+            gc.collect()
 
     def digest(self) -> str:
         """Return the hash of all that has happened: equal for equal runs."""
@@ -386,8 +403,10 @@ class Simulation:
     def _end(self, name: str, end: Callable[[], None]) -> None:
         machine = self.machine(name)
         was_running = machine.is_running
-        self._nodes.pop(name, None)
+        node = self._nodes.pop(name, None)
         end()
+        if node is not None:
+            node.vanish()
         if was_running:
             for observer in self.observers:
                 observer.ended(self.now, name, machine.processes)

@@ -148,6 +148,12 @@ class World:
             self.enter(None)
             sys.set_asyncgen_hooks(*hooks)
 
+    def forget(self) -> None:
+        """Drop everything that was still to happen."""
+        self._due.clear()
+        self._ready.clear()
+        self.enter(None)
+
     def enter(self, loop: VirtualLoop | None) -> None:
         """From now on it is this loop whose code runs."""
         self.current = loop
