@@ -37,7 +37,7 @@ class VirtualLoop(RefusingLoop):
         is_listed: Whether the world knows that there is something in the queue.
         is_paused: Whether nothing runs for now.
         is_dead: Whether nothing will ever run again.
-        lead: How far the running callback is ahead of the world's clock, in seconds: it has blocked.
+        lead: How far the running callback is ahead of the world, in its seconds: it has blocked.
     """
 
     def __init__(self, process: Process, purpose: str) -> None:
@@ -94,8 +94,8 @@ class VirtualLoop(RefusingLoop):
         self.queue.clear()
 
     def block(self, seconds: float) -> None:
-        """The running callback keeps the loop to itself for so long: its clock goes on, and others' work does."""
-        self.lead += seconds
+        """The running callback keeps the loop to itself for so long, by its own clock; others go on."""
+        self.lead += seconds / self._clock.rate
 
     def rest(self) -> None:
         """Take the time that the callback has taken."""
