@@ -8,9 +8,10 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 PURE = $(shell $(BIN)/python .ci/pure.py)
 SEED ?= 0
 SEEDS ?= 200
+SECONDS ?= 60
 
 .DEFAULT_GOAL := check
-.PHONY: setup demo test check lint coverage format bench simulate wheel
+.PHONY: setup demo test check lint coverage format bench hostile simulate fuzz wheel
 
 setup: .venv/dev
 
@@ -43,8 +44,14 @@ format: .venv/dev
 bench: .venv/runtime
 	$(BIN)/python -m benchmarks $(ARGS)
 
+hostile: .venv/dev
+	$(BIN)/python -m benchmarks.hostile $(ARGS)
+
 simulate: .venv/dev
 	SEED=$(SEED) SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation $(ARGS)
+
+fuzz: .venv/dev
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
 wheel: .venv/dev
 	rm -rf build  # what an earlier build left there would get into the wheel

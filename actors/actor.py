@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ringcast.errors import CodecError
 
 from .messages import HOOKS, HandlerOptions, Message, options_of
-from .naming import find_class, travels_by_value, wire_name
+from .naming import BY_VALUE, NAME_MAX, find_class, travels_by_value, wire_name
 from .placement import Placement, Ring
 from .supervision import Fatal, OneForOne, Strategy
 
@@ -131,7 +131,17 @@ def _checked_options(cls: type[Actor], keywords: dict[str, Any]) -> ClassOptions
 
 
 def _check_body(cls: type[Actor]) -> None:
+    whole = f"{cls.__module__}:{cls.__qualname__}"
+    if len(whole) > NAME_MAX - BY_VALUE and cls.__class_options__.name is None:
+        raise TypeError(
+            f"class {whole[:60]}… has a name of {len(whole)} characters, and on the wire it may have "
+            f"{NAME_MAX - BY_VALUE}: give it the class keyword name=…"
+        )
     for name, value in vars(cls).items():
+        if len(name) > NAME_MAX:
+            raise TypeError(
+                f"{cls.__qualname__}.{name[:40]}… has a name of {len(name)} characters, it may have {NAME_MAX}"
+            )
         where = f"{cls.__qualname__}.{name}"
         if name in _RESERVED and callable(value):
             raise TypeError(f"{where}: the name is the runtime's own door into the actor; choose another")

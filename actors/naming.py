@@ -31,6 +31,12 @@ from typing import Any, cast
 
 from ringcast.errors import CodecError
 
+NAME_MAX = 256
+"""Characters of the name of a class, or of a message, on the wire."""
+
+BY_VALUE = 32
+"""Of these, what is left for a digest, and for a longer name of the script's module."""
+
 MAIN_MODULES = frozenset({"__main__", "__mp_main__"})
 """The module of the script, and its name in a child that multiprocessing has spawned."""
 

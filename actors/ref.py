@@ -143,8 +143,11 @@ SPAWNED = "\0spawned"
 
 
 def is_spawned(key: object) -> bool:
-    """Whether a key is that of a spawned actor."""
-    return isinstance(key, tuple) and cast("tuple[object, ...]", key)[:1] == (SPAWNED,)
+    """Whether a key is that of a spawned actor; keys come from clients, too, and may be made to look like one."""
+    if not isinstance(key, tuple):
+        return False
+    parts = cast("tuple[object, ...]", key)
+    return len(parts) == 2 and parts[0] == SPAWNED and isinstance(parts[1], str)
 
 
 def display(type_name: str, key: Any) -> str:

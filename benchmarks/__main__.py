@@ -15,7 +15,7 @@ import sys
 from rich.console import Console
 
 from .report import machine, markdown, table
-from .row import HANDLERS, WORKS, Row
+from .row import WORKS, Row
 from .workloads import Measurement
 
 RUN_LIMIT_S = 120
@@ -54,10 +54,12 @@ def one_round(row: Row, number: int, scale: str) -> None:
     if pinning is None:
         row.errors.append("this machine has no second core to pin to, or no way to pin")
         return
-    order = HANDLERS if number % 2 else HANDLERS[::-1]  # neither always meets the colder process
+    order = work.handlers if number % 2 else work.handlers[::-1]  # neither always meets the colder process
     together = [[name] for name in order] if work.alone else [list(order)]
     try:
-        if work.limit and not work.is_held_against_itself:
+        if work.limit and work.is_held_against_clear:
+            row.limit += run("ours", work.limit, ",".join(order), scale, pinning)
+        elif work.limit and not work.is_held_against_itself:
             row.limit += run("limits", work.limit, scale, pinning)
         for handlers in together:
             runs = run("ours", work.base, ",".join(handlers), scale, pinning)

@@ -17,9 +17,9 @@ class Child:
         address: What the child gave to `ready`.
     """
 
-    def __init__(self, module: str, cpu: int | None = None) -> None:
-        """Start it; on core `cpu` alone, if that is given."""
-        command = [sys.executable, "-m", module, "server", *([str(cpu)] if cpu is not None else [])]
+    def __init__(self, module: str, cpu: int | None = None, *more: str) -> None:
+        """Start it; on core `cpu` alone, if that is given. `more` is for the module."""
+        command = [sys.executable, "-m", module, "server", "" if cpu is None else str(cpu), *more]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
         self.address = self._process.stdout.readline().strip()

@@ -9,6 +9,10 @@ each that was closed, and it begins handshakes, one half of them with random byt
 with the hello of a real handshake, which costs the node an answer. The attacker has the lowest
 priority, for it would bring a processor of its own.
 
+Where network namespaces can be made (root, ``ip``) the three are hosts of a small LAN, and the attacker
+has `ADDRESSES` addresses. Else all is on the loopback: there a node cannot tell the attacker from
+its own machine's other nodes, and takes ten times as many connections of it.
+
 What is watched: how long asks take, how late the loop of the asked node's membership is, and whether
 that membership suspects anybody.
 """
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import socket
@@ -26,8 +31,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -40,12 +45,16 @@ from ringcast.security.channels import ALPN, LINKS, MEMBERSHIP
 from ringcast.security.private import write_private
 from ringcast.security.secret import Secret, new_key
 
-from .child import Child, ready
+from .child import ready
+from .namespaces import Host, lan, why_not
 
 __all__ = ["FACTOR_MAX", "Load", "StormFigures", "storms"]
 
 FACTOR_MAX = 2.0
 """So many times longer the slowest hundredth of asks may take under attack."""
+
+ADDRESSES = 8
+"""Of the attacker, on a LAN."""
 
 ASKS_PER_SECOND = 200
 LAG_INTERVAL = 0.005
@@ -82,6 +91,7 @@ class StormFigures:
         handshakes: That it begins in a second.
         strangers: Connections that the node has closed because of what they said, or did not.
         changes: How often the asked node's view has changed meanwhile, or a member became suspect.
+        addresses: How many the attacker has; 0 on the loopback.
     """
 
     idle: Load
@@ -90,6 +100,7 @@ class StormFigures:
     handshakes: int
     strangers: int
     changes: int
+    addresses: int
 
     @property
     def factor(self) -> float:
@@ -130,8 +141,8 @@ nodes: list[Node] = []
 # ---- the node that is asked ----------------------------------------------------------------------
 
 
-async def server() -> None:
-    async with Node(cluster="storms", discovery=[]) as node:
+async def server(host: str) -> None:
+    async with Node(cluster="storms", listen=f"{host}:0", discovery=[]) as node:
         nodes.append(node)
         thread = node._membership._thread
         assert thread is not None
@@ -171,7 +182,7 @@ def beginnings() -> list[bytes]:
     return kinds
 
 
-async def attack(address: str, half_open: int, handshakes: int) -> None:
+async def attack(address: str, half_open: int, handshakes: int, sources: Sequence[str]) -> None:
     """Go on until this process is ended."""
     where, rng, loop = split_address(address), random.Random(0), asyncio.get_running_loop()
     kinds = beginnings()
@@ -179,12 +190,18 @@ async def attack(address: str, half_open: int, handshakes: int) -> None:
 
     async def dial(said: bytes) -> socket.socket:
         connection = socket.socket()
-        connection.setblocking(False)
-        await loop.sock_connect(connection, where)
-        await loop.sock_sendall(connection, said)
+        try:
+            connection.setblocking(False)
+            connection.bind((rng.choice(sources), 0))
+            await loop.sock_connect(connection, where)
+            await loop.sock_sendall(connection, said)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     async def hold(number: int) -> None:
+        await asyncio.sleep(rng.random())
         while True:
             with contextlib.suppress(OSError), await dial(kinds[number % len(kinds)]) as connection:
                 while await loop.sock_recv(connection, 4096):
@@ -201,21 +218,24 @@ async def attack(address: str, half_open: int, handshakes: int) -> None:
     async with asyncio.TaskGroup() as group:
         for number in range(half_open):
             group.create_task(hold(number))
+        await asyncio.sleep(1.5)
+        print(flush=True)
         began = loop.time()
         for count in range(sys.maxsize if handshakes else 0):
             group.create_task(shake())
             await asyncio.sleep(max(0.0, began + count / handshakes - loop.time()))
 
 
-@contextlib.contextmanager
-def attacking(address: str, half_open: int, handshakes: int) -> Iterator[None]:
-    command = [sys.executable, "-m", MODULE, "attack", address, str(half_open), str(handshakes)]
-    process = subprocess.Popen(["nice", "-n", "19", *command])
+@contextlib.asynccontextmanager
+async def attacking(command: Sequence[str]) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     try:
+        assert process.stdout is not None
+        await process.stdout.readline()  # it holds what it wants to hold
         yield
     finally:
         process.kill()
-        process.wait()
+        await process.communicate()
 
 
 # ---- the node that asks --------------------------------------------------------------------------
@@ -242,56 +262,86 @@ def load(asks: list[float], lags: list[float]) -> Load:
     return Load(len(asks), percentiles[49], percentiles[98], statistics.quantiles(lags, n=100)[98], max(lags))
 
 
-async def storms(*, seconds: float = 5.0, rounds: int = 3, half_open: int = 500, handshakes: int = 200) -> StormFigures:
-    """Measure; takes a little more than twice `seconds` times `rounds`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "secret"
-        write_private(path, Secret((new_key(time.time()),)).render())
-        with _started_with(path) as child:
-            async with Node(cluster="storms", discovery=[Seeds([child.address])], hosts=[], secret=path) as node:
-                return await _measured(node, child.address, seconds, rounds, half_open, handshakes)
-
-
-def _started_with(secret: Path) -> Child:
-    before = os.environ.get("RINGCAST_SECRET_FILE")
-    os.environ["RINGCAST_SECRET_FILE"] = str(secret)
-    try:
-        return Child(MODULE)
-    finally:
-        del os.environ["RINGCAST_SECRET_FILE"]
-        if before is not None:
-            os.environ["RINGCAST_SECRET_FILE"] = before
-
-
-async def _measured(
-    node: Node, address: str, seconds: float, rounds: int, half_open: int, handshakes: int
-) -> StormFigures:
-    asked = node.ref(Asked, "one")
+async def measured(address: str, host: str, seconds: float, rounds: int, attacker: Sequence[str]) -> dict[str, object]:
+    """Ask in turns without and with the attack that the command `attacker` is."""
     asks: dict[bool, list[float]] = {False: [], True: []}
     lags: dict[bool, list[float]] = {False: [], True: []}
-    await asking(asked, 1.0, [])
-    strangers, changes = await asked.noticed()
-    for _ in range(rounds):
-        for attacked in (False, True):
-            with attacking(address, half_open, handshakes) if attacked else contextlib.nullcontext():
-                await asyncio.sleep(2.0 if attacked else 1.0)  # until the attacker, or what it left, is up or gone
-                await asked.lags()
-                await asking(asked, seconds, asks[attacked])
-                lags[attacked] += await asked.lags()
-    strangers_then, changes_then = await asked.noticed()
+    async with Node(cluster="storms", listen=f"{host}:0", discovery=[Seeds([address])], hosts=[]) as node:
+        asked = node.ref(Asked, "one")
+        await asking(asked, 1.0, [])
+        before = await asked.noticed()
+        for _ in range(rounds):
+            for attacked in (False, True):
+                async with attacking(attacker) if attacked else contextlib.nullcontext():
+                    await asyncio.sleep(1.0)  # what the attacker has left ends
+                    await asked.lags()
+                    await asking(asked, seconds, asks[attacked])
+                    lags[attacked] += await asked.lags()
+        strangers, changes = (now - then for now, then in zip(await asked.noticed(), before, strict=True))
+    idle, under_attack = (load(asks[attacked], lags[attacked]) for attacked in (False, True))
+    return {"idle": asdict(idle), "attacked": asdict(under_attack), "strangers": strangers, "changes": changes}
+
+
+# ---- the three together ----------------------------------------------------------------------------
+
+
+def role(host: Host | None, *words: str) -> list[str]:
+    """Return the command that runs a part of this on one of the hosts, or here."""
+    command = [sys.executable, "-m", MODULE, *words]
+    return command if host is None else host.command(*command)
+
+
+@contextlib.contextmanager
+def hosts() -> Iterator[tuple[Host | None, Host | None, Host | None]]:
+    """Give hosts to who is asked, who asks and who attacks, or none where that cannot be."""
+    if why_not() is not None:
+        yield None, None, None
+        return
+    with lan(3) as (asked, asking, attacker):
+        for number in range(ADDRESSES):
+            added = attacker.command("ip", "address", "add", f"10.77.0.{100 + number}/24", "dev", "eth0")
+            subprocess.run(added, check=True)
+        yield asked, asking, attacker
+
+
+async def storms(*, seconds: float = 5.0, rounds: int = 3, half_open: int = 500, handshakes: int = 200) -> StormFigures:
+    """Measure; takes a little more than twice `seconds` times `rounds`."""
+    with tempfile.TemporaryDirectory() as folder, hosts() as (asked, asker, attacker):
+        path = Path(folder) / "secret"
+        write_private(path, Secret((new_key(time.time()),)).render())
+        environment = {**os.environ, "RINGCAST_SECRET_FILE": str(path)}
+        here, there = ("127.0.0.1" if host is None else host.address for host in (asked, asker))
+        sources = ["127.0.0.1"] if attacker is None else [f"10.77.0.{100 + number}" for number in range(ADDRESSES)]
+        server = await asyncio.create_subprocess_exec(
+            *role(asked, "server", here), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
+        try:
+            assert server.stdout is not None
+            address = (await server.stdout.readline()).decode().strip()
+            attack = role(attacker, "attack", address, str(half_open), str(handshakes), *sources)
+            words = ("ask", address, there, str(seconds), str(rounds), "nice", "-n", "19", *attack)
+            asking = await asyncio.create_subprocess_exec(*role(asker, *words), stdout=subprocess.PIPE, env=environment)
+            found, _ = await asking.communicate()
+        finally:
+            assert server.stdin is not None
+            server.stdin.close()
+            await server.wait()
+    figures = json.loads(found.splitlines()[-1])
     return StormFigures(
-        load(asks[False], lags[False]),
-        load(asks[True], lags[True]),
+        Load(**figures["idle"]),
+        Load(**figures["attacked"]),
         half_open,
         handshakes,
-        strangers_then - strangers,
-        changes_then - changes,
+        figures["strangers"],
+        figures["changes"],
+        0 if attacker is None else ADDRESSES,
     )
 
 
 def main() -> None:
     figures = run(storms())
-    table = Table(title=f"{figures.half_open} half-open connections, {figures.handshakes} handshakes a second")
+    where = f"from {figures.addresses} addresses of a LAN" if figures.addresses else "on the loopback"
+    table = Table(title=f"{figures.half_open} half-open connections, {figures.handshakes} handshakes a second, {where}")
     for column in ("", "asks", "p50 ms", "p99 ms", "membership's lag p99 ms", "at most ms"):
         table.add_column(column)
     for name, each in (("idle", figures.idle), ("attacked", figures.attacked)):
@@ -308,10 +358,12 @@ def main() -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["server", *_]:
-            run(server())
-        case ["attack", address, half_open, handshakes]:
+        case ["server", host]:
+            run(server(host))
+        case ["attack", address, half_open, handshakes, *sources]:
             with contextlib.suppress(BaseExceptionGroup):
-                run(attack(address, int(half_open), int(handshakes)))
+                run(attack(address, int(half_open), int(handshakes), sources))
+        case ["ask", address, host, seconds, rounds, *attacker]:
+            print(json.dumps(run(measured(address, host, float(seconds), int(rounds), attacker))))
         case _:
             main()

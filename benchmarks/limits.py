@@ -269,7 +269,7 @@ def main(work: str, scale: str, pinning: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "server":
-        if sys.argv[2:]:
+        if sys.argv[2]:
             pin(int(sys.argv[2]))
         uvloop.run(server())
     else:

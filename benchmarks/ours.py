@@ -1,4 +1,6 @@
-"""The workloads on ringcast's public API: one node for L and S, a hosting and a calling one for R and M.
+"""The workloads on ringcast's public API: one node for L and S, a hosting and a calling one for R, M and H.
+
+R is what users get, which is TLS. E is R again, held against C: the same without TLS.
 
 M1's limit is ringcast, too, on the same connection while it is idle: so a run of M1 tells I1 first.
 """
@@ -16,7 +18,7 @@ from ringcast import Node, Seeds, run, tell
 
 from .child import Child, pin, ready
 from .counters import HANDLERS, Simple
-from .workloads import BATCH, BLOB, BULK, IN_FLIGHT, Measurement, clock, count_of, payload, pipelined, sequential
+from .workloads import BATCH, BLOB, BULK, IN_FLIGHT, Measurement, clock, count_of, payload, pipelined, sequential, timed
 
 CLUSTER = "benchmarks"
 
@@ -26,8 +28,8 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def server() -> None:
-    async with Node(cluster=CLUSTER, discovery=[]) as node:
+async def server(*, is_encrypted: bool) -> None:
+    async with Node(cluster=CLUSTER, discovery=[], tls=is_encrypted) as node:
         ready(node.address)
         await asyncio.Event().wait()
 
@@ -85,6 +87,21 @@ async def beside_bulk(ref: Simple, sink: Simple, count: int) -> Measurement:
     return replace(result, beside_mb_s=beside)
 
 
+async def handshakes(node: Node, ref: Simple, count: int) -> Measurement:
+    """H1: an ask that finds no connection: TCP, TLS, both hellos, and the ask. Nothing public cuts a connection."""
+    owner = (await node.locate(ref)).id
+
+    samples: list[float] = []
+    for i in range(count):
+        link = node._peers.link(owner)
+        assert link.connection is not None
+        link.connection.abort("cut by the benchmark")
+        sent = clock()
+        await ref.echo_id(payload(i))
+        samples.append(clock() - sent)
+    return timed(samples, sum(samples))
+
+
 async def measured(node: Node, work: str, cls: type[Simple], count: int) -> Measurement:
     ref = node.ref(cls, work)
     await ref.count()
@@ -105,15 +122,19 @@ async def measured(node: Node, work: str, cls: type[Simple], count: int) -> Meas
             return await sequential(lambda i: ref.size(BLOB), count, warm=10)
         case "S1":
             return await activated(node, cls, count)
+        case "H1":
+            return await handshakes(node, ref, count)
         case _:
             raise ValueError(work)
 
 
-async def caller(work: str, handlers: list[str], count: int, server_address: str | None) -> None:
+async def caller(
+    work: str, handlers: list[str], count: int, server_address: str | None, *, is_encrypted: bool = True
+) -> None:
     """Measure from a node that hosts everything itself, or, given a server, nothing."""
     discovery = [Seeds([server_address])] if server_address else []
     hosts: list[str] | None = [] if server_address else None
-    async with Node(cluster=CLUSTER, discovery=discovery, hosts=hosts) as node:
+    async with Node(cluster=CLUSTER, discovery=discovery, hosts=hosts, tls=is_encrypted) as node:
         for handler in handlers:
             if work == "M1":
                 (await measured(node, "I1", HANDLERS[handler], count)).print()
@@ -128,14 +149,17 @@ def main(work: str, handlers: str, scale: str, pinning: str) -> None:
     caller_cpu, server_cpu = map(int, pinning.split(",")) if pinning else (None, None)
     if caller_cpu is not None:
         pin(caller_cpu)
-    with Child("benchmarks.ours", server_cpu) as child:
-        run(caller(work, handlers.split(","), count, child.address))
+    is_encrypted = work[0] != "C"
+    if work[0] in "CE":
+        work = f"R{work[1:]}"
+    with Child("benchmarks.ours", server_cpu, "TLS" if is_encrypted else "clear") as child:
+        run(caller(work, handlers.split(","), count, child.address, is_encrypted=is_encrypted))
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "server":
-        if sys.argv[2:]:
+        if sys.argv[2]:
             pin(int(sys.argv[2]))
-        run(server())
+        run(server(is_encrypted=sys.argv[3] == "TLS"))
     else:
         main(*sys.argv[1:5])

@@ -27,6 +27,7 @@ class Unit:
 RATE = Unit("/s", lambda m: m.rate)
 P50 = Unit("us p50", lambda m: m.p50_us or 0.0, 1, is_latency=True)
 P99 = Unit("us p99", lambda m: m.p99_us or 0.0, 1, is_latency=True)
+MS = Unit("ms p50", lambda m: (m.p50_us or 0.0) / 1000, 2, is_latency=True)
 MB_S = Unit("MB/s", lambda m: m.rate * MIB / 1e6)
 
 
@@ -37,6 +38,7 @@ class Work:
     Attributes:
         pinned: Both processes on one core ("s"), on two ("p"), or wherever the kernel puts them ("").
         alone: Each handler in a process that has done nothing else.
+        handlers: Which are measured.
         target: A least ratio for rates, a greatest for latencies, an absolute rate for S1.
     """
 
@@ -46,11 +48,17 @@ class Work:
     target: float | None
     pinned: str = ""
     alone: bool = False
+    handlers: tuple[str, ...] = HANDLERS
 
     @property
     def is_held_against_itself(self) -> bool:
         """The limit is ringcast's own, and told first by the run that is held against it."""
         return self.limit == "I1"
+
+    @property
+    def is_held_against_clear(self) -> bool:
+        """The limit is ringcast without TLS, the same handler."""
+        return self.limit is not None and self.limit[0] == "C"
 
     @property
     def base(self) -> str:
@@ -81,6 +89,12 @@ WORKS = (
     Work("R4", "T4", MB_S, 1.0),
     Work("S1", None, RATE, 60_000, alone=True),  # the growth of a process tells what its actors take
     Work("M1", "I1", P99, 3.0, alone=True),
+    Work("E1", "C1", P50, None, handlers=("general",)),
+    Work("E1s", "C1", P50, None, pinned="s", handlers=("general",)),
+    Work("E2", "C2", RATE, 0.85, handlers=("general",)),
+    Work("E3", "C3", RATE, None, handlers=("general",)),
+    Work("E4", "C4", MB_S, None, handlers=("general",)),
+    Work("H1", None, MS, 5, handlers=("general",)),
 )
 BYTES_PER_ACTOR = 2048
 

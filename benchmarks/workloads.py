@@ -4,6 +4,7 @@ L1 tell within a process until all are handled; L2 ask, one at a time; L3 ask, 1
 R1 ask from another process, one at a time; R2 the same with 256 in flight; R3 tell from another
 process until all are handled; R4 ask that carries 1 MiB one way. S1 activation of 10,000 actors.
 M1 is R1 while asks of 64 MiB stream to another actor over the same connection, and I1, its limit, while none do.
+E1 to E4 are R1 to R4 again, and C1 to C4, their limits, the same without TLS. H1 is the first ask of a new connection.
 T1 to T4 and P1 to P3 are the limits of R1 to R4 and of L1, L3 and L2.
 
 The drivers here serve both sides, so that what differs between them is only what they call.
@@ -34,6 +35,7 @@ COUNTS = {
     "S1": 10_000,
     "I1": 10_000,
     "M1": 10_000,
+    "H1": 300,
     "T1": 10_000,
     "T2": 100_000,
     "T3": 200_000,
@@ -82,7 +84,7 @@ def payload(i: int) -> Payload:
 
 
 def count_of(work: str, scale: float) -> int:
-    return max(int(COUNTS[work] * scale), 20)
+    return max(int(COUNTS[f"R{work[1:]}" if work[0] in "CE" else work] * scale), 20)
 
 
 async def sequential(call: Callable[[int], Awaitable[object]], count: int, warm: int = 500) -> Measurement:
@@ -96,8 +98,13 @@ async def sequential(call: Callable[[int], Awaitable[object]], count: int, warm:
         sent = clock()
         await call(i)
         add(clock() - sent)
-    seconds = clock() - start
+    return timed(samples, clock() - start)
+
+
+def timed(samples: list[float], seconds: float) -> Measurement:
+    """Return what the durations of single operations tell, all of which took `seconds`."""
     samples.sort()
+    count = len(samples)
     p50, p99 = samples[count // 2], samples[int(count * 0.99)]
     return Measurement(count, seconds, p50_us=p50 * 1e6, p99_us=p99 * 1e6)
 

@@ -32,6 +32,7 @@ from .messages import (
     Refused,
     ViewNews,
 )
+from .packed import look_through
 
 __all__ = ["ID_BYTES_MAX", "PROTOCOL", "Codec", "Rejected", "cluster_tag"]
 
@@ -40,6 +41,21 @@ PROTOCOL = 1
 
 ID_BYTES_MAX = 100
 """Longer node ids do not travel: several must fit into a datagram."""
+
+LABELS_MAX = 64
+"""Labels of one member."""
+
+HOSTS_MAX = 10_000
+"""Classes that one member hosts."""
+
+TEXT_MAX = 256
+"""Characters of a label, a class's name or any other text; a cluster's name has 100 at most."""
+
+ADDRESS_MAX = 300
+"""Characters of an address: a name of the DNS, and a port."""
+
+LEVELS_MAX = 6
+"""Lists and maps inside one another: a label of a member of a view stands in five."""
 
 _KINDS: tuple[type[Message], ...] = (
     Ping,
@@ -98,6 +114,7 @@ class Codec:
         A `Refused` is taken from any cluster: it is how strangers explain themselves.
         """
         try:
+            look_through(data, depth=LEVELS_MAX)
             protocol, tag, kind_number, sender, body, claims = _array(_unpack(data), 6)
             kind = _KINDS[_number(kind_number)]
             if kind is not Refused and (protocol != PROTOCOL or tag != self._tag):
@@ -195,24 +212,26 @@ def _pack_member(member: Member) -> list[object]:
 
 def _unpack_member(value: object) -> Member:
     node_id, address, labels, incarnation, hosts, hosts_by_value, leaving, key = _array(value, 8)
-    if not isinstance(labels, dict):
-        raise ValueError("labels are not a map")
+    if not isinstance(labels, dict) or len(cast("dict[object, object]", labels)) > LABELS_MAX:
+        raise ValueError("labels are not a map, or too many")
     return Member(
         id=_node_id(node_id),
         address=_address(address),
         labels={_text(k): _text(v) for k, v in cast("dict[object, object]", labels).items()},
         incarnation=_number(incarnation),
-        hosts=frozenset(map(_text, _array(hosts))),
+        hosts=frozenset(map(_text, _array(hosts, most=HOSTS_MAX))),
         hosts_by_value=_flag(hosts_by_value),
         leaving=_flag(leaving),
         key=_key(key),
     )
 
 
-def _array(value: object, length: int | None = None) -> list[object]:
+def _array(value: object, length: int | None = None, most: int = 1 << 20) -> list[object]:
     if not isinstance(value, list):
         raise ValueError("not an array")
     fields = cast("list[object]", value)
+    if len(fields) > most:
+        raise ValueError(f"{len(fields)} elements, more than {most}")
     if length is not None and len(fields) != length:
         raise ValueError(f"{len(fields)} fields instead of {length}")
     return fields
@@ -236,9 +255,9 @@ def _key(value: object) -> bytes:
     return value
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a text")
+def _text(value: object, most: int = TEXT_MAX) -> str:
+    if not isinstance(value, str) or len(value) > most:
+        raise ValueError("not a text, or a long one")
     return value
 
 
@@ -250,7 +269,7 @@ def _node_id(value: object) -> str:
 
 
 def _address(value: object) -> str:
-    text = _text(value)
+    text = _text(value, ADDRESS_MAX)
     if split_address(text)[1] == 0:
         raise ValueError("nobody can be dialled at port 0")
     return text

@@ -22,7 +22,8 @@ from ringcast.errors import HandshakeRefused
 
 from ..security.channels import MEMBERSHIP
 from ..security.trust import Trust
-from .address import is_wildcard
+from .address import is_wildcard, split_address
+from .admission import Admission
 from .claim import Claim
 from .codec import PROTOCOL, Codec, Rejected
 from .datagrams import Datagrams
@@ -86,6 +87,7 @@ class Driver:
         callbacks: Callbacks,
         *,
         is_loopback: bool,
+        admission: Admission | None = None,
     ) -> None:
         """Take the bound sockets, which stay the caller's to close; does nothing before `open`."""
         self._bound = bound
@@ -109,7 +111,7 @@ class Driver:
         self._participant: Participant | None = None
         self._last_view: View | None = None
         self._links = Links(trust, self._spawn, self._on_frame, self._on_refused, self._on_lost, self._on_stranger)
-        self._port = Port(bound.tcp, self._on_connection)
+        self._port = Port(bound.tcp, self._on_connection, admission)
         self._datagrams: Datagrams | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._snapshot: dict[str, int | float] = {}
@@ -351,6 +353,7 @@ class Driver:
                 case InstallView(view):
                     self._counts["views_installed"] += 1
                     self._log.info("view", number=view.number, members=[m.id for m in view.members])
+                    self._port.members = frozenset(split_address(member.address)[0] for member in view.members)
                     self._callbacks.on_view(view)
                 case Notify(event):
                     self._callbacks.on_event(event)
@@ -421,6 +424,7 @@ class Driver:
             **self._participant.stats(),
             **{name: self._counts[name] for name in sorted(self._counts)},
             "strangers": self._port.strangers,
+            "turned_away": self._port.turned_away,
             "links": len(self._links),
             "links_broken": self._links.broken,
             "links_crowded_out": self._links.crowded_out,

@@ -25,6 +25,7 @@ from ringcast.errors import ConfigError, HandshakeRefused
 
 from ..security.trust import Trust
 from .address import is_loopback
+from .admission import Admission
 from .codec import ID_BYTES_MAX
 from .driver import Callbacks, Driver
 from .member import Event, Member, View
@@ -55,6 +56,7 @@ class Membership:
         on_event: Callable[[Event], None],
         on_connection: Callable[[socket.socket, bytes], None],
         on_failure: Callable[[BaseException], None] | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """Keep the settings; nothing is bound or started yet.
 
@@ -71,6 +73,7 @@ class Membership:
             on_event: Is told what a view changed (after it was installed) and who is suspect.
             on_connection: Takes a non-blocking socket and the channel that its preamble named.
             on_failure: Is told once why the membership ended without `stop`.
+            admission: How many new connections are taken; None for the usual numbers.
 
         Raises:
             ConfigError: If the id cannot travel.
@@ -92,6 +95,7 @@ class Membership:
         self._advertise = advertise
         self._sources = discovery
         self._profile = profile
+        self._admission = admission
         self._tell_view = on_view
         self._tell_event = on_event
         self._tell_connection = on_connection
@@ -235,6 +239,7 @@ class Membership:
                 self._sources,
                 callbacks,
                 is_loopback=is_loopback(bound.host),
+                admission=self._admission,
             )
             try:
                 await driver.open()

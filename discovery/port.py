@@ -1,5 +1,8 @@
 """The listening port: takes connections, reads their preambles, and hands them on.
 
+Those that are more than their address's ration are closed unread; of those that have not said what they
+want there are only so many (see `admission`).
+
 No task waits for a connection: its socket stands in one table from the moment it was accepted until
 it is handed on or closed, so that nothing that is cancelled can leave it open.
 """
@@ -11,15 +14,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .address import is_loopback
+from .admission import Admission, Pending, Rates, origin_of
 from .preamble import PREAMBLE_BYTES, channel_of
 
 __all__ = ["Port"]
-
-_PREAMBLE_LIMIT = 3.0
-"""Seconds in which a connection must have said what it wants."""
-
-_PENDING_MAX = 64
-"""Connections that have not said it yet; the oldest gives way, for the honest speak at once."""
 
 _ACCEPTED_AT_ONCE = 16
 """Connections that are accepted in one turn of the loop: what else is due comes in between."""
@@ -38,16 +37,28 @@ class Port:
     """Accepts on one socket until it is closed.
 
     Attributes:
+        members: The hosts of the members of the present view.
         strangers: How many connections did not say what they want, as it is said.
+        turned_away: How many were closed because their address had sent too many.
     """
 
-    def __init__(self, listener: socket.socket, on_connection: Callable[[socket.socket, bytes], None]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        on_connection: Callable[[socket.socket, bytes], None],
+        admission: Admission | None = None,
+    ) -> None:
         """Serve `listener`, which stays the caller's to close, once `open` is called."""
         self._listener = listener
         self._on_connection = on_connection
+        self._admission = admission if admission is not None else Admission()
+        self._rates = Rates(self._admission)
+        self._places: Pending[socket.socket] = Pending(self._admission)
         self._pending: dict[socket.socket, _Caller] = {}
         self._pause: asyncio.TimerHandle | None = None
+        self.members: frozenset[str] = frozenset()
         self.strangers = 0
+        self.turned_away = 0
 
     def open(self) -> None:
         """Accept from now on; needs the running loop."""
@@ -66,7 +77,7 @@ class Port:
     def _accept(self) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
-                connection, _ = self._listener.accept()
+                connection, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
@@ -74,15 +85,31 @@ class Port:
                 loop.remove_reader(self._listener)
                 self._pause = loop.call_later(_ACCEPT_PAUSE, self.open)
                 return
-            self._take(connection)
+            self._take(connection, address[0])
 
-    def _take(self, connection: socket.socket) -> None:
-        if len(self._pending) >= _PENDING_MAX:
-            self._refuse(next(iter(self._pending)))
-        connection.setblocking(False)
+    def _take(self, connection: socket.socket, host: str) -> None:
         loop = asyncio.get_running_loop()
-        self._pending[connection] = _Caller(loop.call_later(_PREAMBLE_LIMIT, self._refuse, connection))
+        origin, is_near = origin_of(host), self._is_near(connection, host)
+        if not self._rates.takes(origin, is_near=is_near, now=loop.time()):
+            self.turned_away += 1
+            connection.close()
+            return
+        crowded = self._places.add(connection, origin, is_near=is_near)
+        if crowded is not None:
+            self._refuse(crowded)
+        connection.setblocking(False)
+        self._pending[connection] = _Caller(loop.call_later(self._admission.timeout, self._refuse, connection))
         loop.add_reader(connection, self._listen_to, connection)
+
+    def _is_near(self, connection: socket.socket, host: str) -> bool:
+        """Say whether an address is this machine's own, or a member's."""
+        if is_loopback(host) or host in self.members:
+            return True
+        try:
+            own: str = connection.getsockname()[0]
+        except OSError:  # it has hung up already
+            return False
+        return host == own
 
     def _listen_to(self, connection: socket.socket) -> None:
         caller = self._pending[connection]
@@ -109,5 +136,6 @@ class Port:
         connection.close()
 
     def _release(self, connection: socket.socket) -> None:
+        self._places.discard(connection)
         self._pending.pop(connection).until.cancel()
         asyncio.get_running_loop().remove_reader(connection)

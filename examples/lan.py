@@ -30,7 +30,10 @@ class Board(Actor):
 
 
 async def tell_who_comes_and_goes(node: Node) -> None:
-    async for event in node.events():
+    events = node.events()
+    for member in node.members:
+        print(f"+ {member.id} at {member.address}", flush=True)
+    async for event in events:
         match event:
             case MemberJoined(member):
                 print(f"+ {member.id} at {member.address}", flush=True)
@@ -60,15 +63,13 @@ async def main() -> None:
 
     discovery = [Seeds(given.seed)] if given.seed else [Zeroconf()]
     node = Node(cluster="lan-example", listen=given.listen, secret=given.secret, discovery=discovery)
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     async with node, asyncio.TaskGroup() as work:
         print(f"this is {node.id} at {node.address}", flush=True)
-        tasks = [
-            work.create_task(tell_who_comes_and_goes(node)),
-            work.create_task(write_now_and_then(node, given.interval)),
-        ]
+        doing = tell_who_comes_and_goes(node), write_now_and_then(node, given.interval)
+        tasks = [work.create_task(one) for one in doing]
         await stop.wait()
         for task in tasks:
             task.cancel()

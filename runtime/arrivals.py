@@ -21,6 +21,7 @@ from .behalf import Behalf, ErrorSink, Seals, check_exposed, named_message
 from .envelope import Envelope
 from .link import CANCELLED_KEPT, CANCELLED_MAX
 from .mailbox import burden, lighten
+from .ring import check_key
 from .streams import StreamDeadline
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Arrivals:
             chain = tuple(tuple(entry) for entry in links)
         else:
             _, _, key, version, (args, kwargs, ttl, trace, hops) = frame
+        if key not in kind.cells and not is_spawned(key):
+            check_key(key)
         if message.function is None and (known := kind.message(message.name)) is not None:
             message = known
         sink = self._sink(link, origin) if code in (wire.REQUEST, wire.REQUEST_X) else None
@@ -154,10 +157,14 @@ class Arrivals:
                 envelope = self._opened(envelope, key)
             if cell is None:
                 cell = self.host.activate(kind, key)
+            admitted = self.host.admit(cell, envelope, once)
         except (CallError, CodecError, NotAllowed) as error:
             self._refuse(link, key, envelope, error)
             return
-        admitted = self.host.admit(cell, envelope, once)
+        except (LookupError, TypeError, ValueError) as error:
+            # Not the connection's fault: a client or a limited node may have written it, and others sent it on.
+            self._refuse(link, key, envelope, CodecError(f"{message.name}: it came as what is no message: {error!r}"))
+            return
         if admitted is None:
             if link is not None:
                 link.grant(message, key, 1)

@@ -25,6 +25,7 @@ from ringcast.errors import CodecError, NotAllowed
 
 from ..actors.messages import HandlerOptions, Message
 from ..actors.ref import display, unknown_messages
+from ..discovery.packed import look_through
 from ..security.identity import CLIENT, Identity
 from .calls import unencodable
 from .envelope import Sink
@@ -44,7 +45,7 @@ CALLERS_KEPT = 1024
 class ErrorSink(Sink, Protocol):
     """A sink that also takes an error as it stands on the wire."""
 
-    def refuse(self, number: int, wire: list[Any]) -> None:
+    def refuse(self, number: int, error: list[Any]) -> None:
         """Answer a call with an error."""
         ...
 
@@ -83,16 +84,19 @@ class Seals:
         """
         parts: Any = self._codec.unpack(sealed)
         match parts:
-            case [list() as args, dict() as kwargs]:
+            case [list(), dict()]:
+                args, kwargs = cast("tuple[list[Any], dict[Any, Any]]", tuple(cast("list[Any]", parts)))
                 if all(isinstance(name, str) for name in kwargs):
                     return args, kwargs
+            case _:
+                pass
         raise CodecError("what came as arguments are none")
 
     def error(self, error: BaseException) -> list[Any]:
         """Return an error for the wire."""
         wire = error_to_wire(error, self._node_id, self._codec)
         if not self._has_tracebacks:
-            wire[2] = f"(node {self._node_id} keeps tracebacks to itself: NodeConfig(client_tracebacks=False))"
+            wire[2] = f"(node {self._node_id} keeps tracebacks to itself: client_tracebacks=True shows them)"
         return wire
 
     def caller(self, packed: bytes) -> Identity:
@@ -103,15 +107,27 @@ class Seals:
         """
         found = self._callers.get(packed)
         if found is None:
-            try:
-                name, key, allow, signed_by = cast("Any", msgpack).unpackb(packed)
-            except (ValueError, TypeError) as error:
-                raise CodecError(f"a node has sent a call for a client whom it does not name: {error}") from None
-            found = Identity(CLIENT, self._cluster, name, key, None if allow is None else tuple(allow), signed_by)
+            found = self._identity(packed)
             if len(self._callers) >= CALLERS_KEPT:
                 self._callers.clear()
             self._callers[packed] = found
         return found
+
+    def _identity(self, packed: bytes) -> Identity:
+        try:
+            look_through(packed, depth=2)
+            parts: Any = cast("Any", msgpack).unpackb(packed)
+        except ValueError as error:
+            raise CodecError(f"a node has sent a call for a client whom it does not name: {error}") from None
+        match parts:
+            case [str(), bytes(), None | list(), None | str()]:
+                name, key, patterns, signed_by = cast(
+                    "tuple[str, bytes, list[object] | None, str | None]", tuple(cast("list[Any]", parts))
+                )
+                allowed = None if patterns is None else tuple(one for one in patterns if isinstance(one, str))
+                return Identity(CLIENT, self._cluster, name, key, allowed, signed_by)
+            case _:
+                raise CodecError("a node has sent a call for a client whom it does not name")
 
 
 def packed_caller(identity: Identity) -> bytes:

@@ -16,15 +16,16 @@ import msgpack
 
 from ringcast.errors import CodecError
 
-from ..actors.ref import display
+from ..actors.naming import NAME_MAX
+from ..actors.ref import display, is_spawned
 from .extensions import Code
 from .ring import check_key
 
 if TYPE_CHECKING:
     from .codec import FrameUnpacker
 
-NAME_MAX = 500
-"""Characters of a class's, a method's, a node's or an idempotency key's name."""
+TEXT_MAX = 500
+"""Characters of a node's id, or of an idempotency key."""
 KEY_MAX = 1024
 """Bytes of an actor's key."""
 KEY_DEPTH = 8
@@ -82,23 +83,27 @@ class CallFrame:
                 None | str() as once,
             ] if (
                 0 <= number < 1 << 63
-                and max(len(class_name), len(method), len(node or ""), len(once or "")) <= NAME_MAX
+                and max(len(class_name), len(method)) <= NAME_MAX  # else the owner cannot even speak of it
+                and max(len(node or ""), len(once or "")) <= TEXT_MAX
                 and (number == 0 if ttl_ms is None else 0 < ttl_ms <= TTL_MAX_MS)
+                and is_spawned(key) == (node is not None)
             ):
                 check_key(key)
                 if _size_of(key) <= KEY_MAX:
                     return cls(number, class_name, method, key, node, ttl_ms, sealed, once)
+            case _:
+                pass
         raise CodecError(f"a call that is none: {parts!r:.100}")
 
 
-def _size_of(key: Any) -> int:
+def _size_of(key: object) -> int:
     match key:
         case str() | bytes():
             return len(key)
         case int():
             return key.bit_length() // 8
         case tuple():
-            return sum(map(_size_of, key), 8)
+            return sum(map(_size_of, cast("tuple[object, ...]", key)), 8)
         case _:
             return 16
 
@@ -110,6 +115,7 @@ def unpacker(max_bytes: int, buffers: Sequence[bytes] = ()) -> FrameUnpacker:
         cast(Any, msgpack).Unpacker(
             ext_hook=_reader(0, buffers),
             max_buffer_size=max_bytes,
+            read_size=min(max_bytes, 1 << 14),
             max_array_len=LIST_MAX,
             max_map_len=0,
             max_ext_len=2 * KEY_MAX,

@@ -166,11 +166,11 @@ class LocalSink:
         if call is not None:
             call.fail(self._router.localize(error))
 
-    def refuse(self, number: int, wire: list[Any]) -> None:
+    def refuse(self, number: int, error: list[Any]) -> None:
         """Fail the caller with an error as it stands on the wire."""
         call = self._router.calls.pop(number, None)
         if call is not None:
-            call.refuse(wire, None)
+            call.refuse(error, None)
 
     def item(self, number: int, value: Any) -> None:
         """Hand an isolated item to the reader."""

@@ -12,6 +12,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
@@ -126,7 +127,7 @@ class Client:
             cast("list[str | Source]", where),
             papers,
             router,
-            lambda opened, greet, closed: Connection(opened, greet, closed, WINDOW_BYTES, allowance),
+            partial(Connection, window=WINDOW_BYTES, allowance=allowance),
             max_message_bytes,
         )
         router.routes.peers = self._uplink

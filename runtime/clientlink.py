@@ -7,15 +7,14 @@ letter at the client.
 
 What a client can have this node keep is bounded here: calls under way and their bytes by number, for
 more are refused; nothing at all is kept for names of classes that no member hosts. The connection is
-read no further while its frames take longer than a slice of the loop's time, or while it does not take
-its answers.
+read no further while its frames wait for their turn (`pace`), or while it does not take its answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from datetime import UTC, datetime
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +31,7 @@ from .calls import Call, Parcel, Reader
 from .connection import Connection
 from .inflight import LIGHT
 from .link import Link
+from .weigh import PART, weigh_slowly
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from .guard import Sieve
     from .routes import Route
 
-SLICE = 0.002
-"""Seconds of a tick for the frames of one client."""
+WEIGHED = 16 * 1024
+"""Bytes of arguments from which on it is looked at how much would be built of them."""
 GRACE = 0.5
 """Seconds after a call's limit for which its client may still ask where it is."""
 PULL_MAX = 1024
@@ -60,7 +60,7 @@ class Receipt(asyncio.Future[None]):
         """There is room."""
         if not self.done():
             super().set_result(result)
-            self._call.client.grant_one(self._call.route.kind.name, self._call.route.key)
+            self._call.client.grant_one(self._call.route.kind.name, self._call.route.key, self._call.route.node)
 
     def set_exception(self, exception: type[BaseException] | BaseException) -> None:
         """The message was refused."""
@@ -134,6 +134,20 @@ class Relayed(Call):
             self.client.end(self.asked)
 
 
+class Budget:
+    """What all connections with credentials of one name have under way at one node: a client may open several."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.links: set[ClientLink] = set()
+        self.calls = 0
+
+    @property
+    def bytes(self) -> int:
+        """Arguments of calls, and large messages that are coming."""
+        return sum(link.account.bytes for link in self.links)
+
+
 class ClientLink(Link):
     """This node's side of one client's connection."""
 
@@ -153,11 +167,15 @@ class ClientLink(Link):
         self.gateway = gateway
         self.client = client
         self.account.limit = gateway.config.client_in_flight_bytes
+        self.budget = gateway.budget_of(client)
+        self.budget.links.add(self)
         self.under_way: set[Relayed] = set()
         self._packed = packed_caller(client)
         self._asked: dict[int, Relayed] = {}
         self._pending: deque[list[Any]] = deque()
-        self._owed: dict[tuple[str, Any], int] = {}
+        self._owed: dict[tuple[str, Any, str | None], int] = {}
+        self._weighing: Generator[None, None, None] | None = None
+        """The look at a large call; frames behind it wait."""
         self._is_held = False
         """Whether the connection is not read for now."""
         self._end: asyncio.TimerHandle | None = None
@@ -180,7 +198,9 @@ class ClientLink(Link):
         if self._end is not None:
             self._end.cancel()
         self._pending.clear()
+        self._weighing = None
         super().down(connection, why)
+        self.budget.links.discard(self)
         for call in list(self._asked.values()):
             self._abandon(call)  # what was told goes on
         self.gateway.gone(self, why)
@@ -220,21 +240,22 @@ class ClientLink(Link):
         self.under_way.discard(call)
         self._asked.pop(call.asked, None)
         self.account.remove(call.size)
+        self.budget.calls -= 1
         call.receipt.set_result(None)
         if self._has_left and not self._asked:
             self.loop.call_soon(self.close, self._farewell)  # the answer leaves first
 
-    def grant_one(self, class_name: str, key: Any) -> None:
+    def grant_one(self, class_name: str, key: Any, node: str | None) -> None:
         """Give back the credit for one message; all of a tick leave together."""
         owed = self._owed
         if not owed:
             self.loop.call_soon(self._grant_all)
-        owed[class_name, key] = owed.get((class_name, key), 0) + 1
+        owed[class_name, key, node] = owed.get((class_name, key, node), 0) + 1
 
     def _grant_all(self) -> None:
         owed, self._owed = self._owed, {}
-        for (class_name, key), count in owed.items():
-            self.send_frame([wire.GRANT, class_name, key, count])
+        for (class_name, key, node), count in owed.items():
+            self.send_frame([wire.GRANT, class_name, key, node, count])
 
     def _abandon(self, call: Relayed) -> None:
         """Cancel a call whose client is gone, or has cancelled it."""
@@ -244,52 +265,63 @@ class ClientLink(Link):
     # ---- receiving -----------------------------------------------------------------------------------
 
     def receive(self, frames: Iterable[list[Any]]) -> None:
-        """Take in frames, a slice of the loop's time at a time."""
+        """Take in frames, as the gateway's pace allows."""
+        was_idle = not self._pending and self._weighing is None
         self._pending.extend(frames)
-        if not self._is_held:
-            self._work()
+        if was_idle and self._pending:
+            self.gateway.pace.enter(self)
+        connection = self.connection
+        if self._is_held or connection is None or connection.transport is None:
+            return
+        if self._pending or self._weighing is not None or connection.is_paused:
+            self._is_held = True
+            connection.transport.pause_reading()
+            if connection.is_paused:
+                self.gateway.host.background(self._read_on_drained())
 
     def receive_bulk(self, head: bytes, buffers: list[bytes]) -> None:
         """Take in a large call that is whole."""
         self.receive((frame_of(head, buffers),))
 
-    def _work(self) -> None:
-        until, pending = monotonic() + SLICE, self._pending
-        while pending:
-            self._take(pending.popleft())
-            self.received += 1
-            if monotonic() > until:
-                break
+    def step(self) -> bool:
+        """Deal with one frame, or with a part of a large one; return whether there is more."""
         connection = self.connection
-        if connection is None or connection.transport is None:
-            return
-        if pending or connection.is_paused:
-            if not self._is_held:
-                self._is_held = True
-                connection.transport.pause_reading()
-            self.loop.call_soon(self._go_on) if pending else self.gateway.host.background(self._go_on_drained())
-        elif self._is_held:
+        if connection is None:
+            return False
+        try:
+            if self._weighing is not None:
+                next(self._weighing, None)
+            else:
+                self.received += 1
+                self._take(self._pending.popleft())
+        except (CodecError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            connection.abort(f"it sent what is no frame: {error!r:.1000}")
+            return False
+        if self._pending or self._weighing is not None:
+            return True
+        self._read_on()
+        return False
+
+    def _read_on(self) -> None:
+        connection = self.connection
+        if self._is_held and connection is not None and connection.transport is not None and not connection.is_paused:
             self._is_held = False
             connection.transport.resume_reading()
 
-    def _go_on(self) -> None:
-        connection = self.connection
-        if connection is None:
-            return
-        try:
-            self._work()
-        except (CodecError, ValueError, TypeError, KeyError, IndexError) as error:
-            connection.abort(f"it sent what is no frame: {error!r}")
-
-    async def _go_on_drained(self) -> None:
+    async def _read_on_drained(self) -> None:
         """Read on once the client has taken its answers."""
         await self.drained()
-        self._go_on()
+        if not self._pending and self._weighing is None:
+            self._read_on()
 
     def _take(self, frame: list[Any]) -> None:
         match frame:
             case [wire.CALL, *parts]:
-                self._call(CallFrame.checked(parts))
+                call_frame = CallFrame.checked(parts)
+                if len(call_frame.sealed) > WEIGHED:
+                    self._weighing = self._weigh(call_frame)
+                else:
+                    self._call(call_frame)
             case [wire.CANCEL, int() as number, bool() as expired]:
                 call = self._asked.get(number)
                 if call is not None and expired:
@@ -303,6 +335,8 @@ class ClientLink(Link):
             case [wire.BULK, int() as number, [int(), *_] as lengths] if self.connection is not None and all(
                 type(length) is int for length in cast("list[object]", lengths)
             ):
+                if self.budget.bytes > 2 * self.gateway.config.client_in_flight_bytes:
+                    raise CodecError("it was asked to hold its messages back, and sends large ones")
                 self.connection.expect(number, cast("list[int]", lengths))
             case [wire.ACK, int() as count] if self.connection is not None and count > 0:
                 self.connection.acknowledged(count)
@@ -312,6 +346,36 @@ class ClientLink(Link):
                 pass  # answers are not held back
             case _:
                 raise CodecError(f"a client has no business with {frame!r:.100}")
+
+    def _weigh(self, frame: CallFrame) -> Generator[None, None, None]:
+        """See how much would be built of large arguments, in parts, and make the call if that is not too much."""
+        config = self.gateway.config
+        weighing, values = weigh_slowly(frame.sealed, config.client_decoded_bytes), 0
+        try:
+            while True:
+                try:
+                    next(weighing)
+                except StopIteration as done:
+                    weight = int(done.value)
+                    break
+                values += PART
+                if values > config.client_max_values:
+                    weight = config.client_decoded_bytes + 1
+                    break
+                yield
+        finally:
+            self._weighing = None
+        if weight > config.client_decoded_bytes:
+            self._turn_down(
+                frame,
+                CodecError(
+                    f"{frame}: its arguments are more than a client may send at once, {config.client_max_values} "
+                    f"values, or {config.client_decoded_bytes} bytes of memory when they are decoded: send less at "
+                    f"once, or raw bytes, or raise NodeConfig(client_max_values=…, client_decoded_bytes=…)"
+                ),
+            )
+        else:
+            self._call(frame)
 
     def _call(self, frame: CallFrame) -> None:
         """Make a call for the client, if it is allowed."""
@@ -324,7 +388,7 @@ class ClientLink(Link):
         except (NotAllowed, CallError) as error:
             self._turn_down(frame, error)
             return
-        self.gateway.route_made()
+        self.gateway.route_used(route)
         router = self.router
         number = router.number = router.number + 1
         call = Relayed(loop=self.loop)
@@ -341,6 +405,7 @@ class ClientLink(Link):
         router.calls[number] = call
         self.under_way.add(call)
         self.account.add(call.size)
+        self.budget.calls += 1
         if asked:
             self._asked[asked] = call
         # A client's idempotency keys are its own: nobody else gets the reply that one remembers.
@@ -384,10 +449,10 @@ class ClientLink(Link):
         return named_message(frame.class_name, frame.method)
 
     def _check_room(self, frame: CallFrame) -> None:
-        config, count = self.gateway.config, len(self.under_way)
-        if count >= config.client_calls or self.account.is_refusing:
+        config, calls, size = self.gateway.config, self.budget.calls, self.budget.bytes
+        if calls >= config.client_calls or size > 2 * config.client_in_flight_bytes:
             raise MailboxFull(
-                f"{frame}: client {self.client.name} has {count} calls with {self.account.bytes} bytes under way, and "
+                f"{frame}: client {self.client.name} has {calls} calls with {size} bytes under way, and "
                 f"NodeConfig(client_calls={config.client_calls}, client_in_flight_bytes="
                 f"{config.client_in_flight_bytes}) allows no more: send less at once",
                 certainty=NOT_SENT,
@@ -409,7 +474,7 @@ class ClientLink(Link):
         if isinstance(error, NotAllowed):
             self.gateway.guard.refused += 1
             self.log.debug("a call was refused", client=self.client.name, reason=str(error))
-        self.grant_one(frame.class_name, frame.key)
+        self.grant_one(frame.class_name, frame.key, frame.node)
         if frame.number:
             self.refuse(frame.number, self.gateway.seals.error(error))
         else:

@@ -77,6 +77,9 @@ MAX_FRAME_BYTES = 1 << 27
 _NESTED = 511
 """Levels of any kind that a value may have below `_UNGUARDED` extensions."""
 
+_READ = 1 << 14
+"""Bytes that an unpacker has room for from the start; msgpack's own number is a MiB."""
+
 _ARRAY_16, _ARRAY_32 = b"\xdc", b"\xdd"
 """First bytes of the lists that claim more than 15 elements."""
 
@@ -134,6 +137,7 @@ class Codec:
         ref_from_wire: Callable[[list[Any]], object],
         actor_type: type | None = None,
         bounds: Bounds = MEMBERS,
+        has_tracebacks: bool = True,
     ) -> None:
         """Make a codec.
 
@@ -144,6 +148,7 @@ class Codec:
             ref_from_wire: Makes a reference of its parts.
             actor_type: The class of actors, to tell who passes one where a reference was meant.
             bounds: What is built of bytes that come.
+            has_tracebacks: Whether exceptions take along the tracebacks that other nodes have sent with them.
         """
         self.failure: CodecError | None = None
         self._allow_pickle = allow_pickle
@@ -151,6 +156,7 @@ class Codec:
         self._ref_to_wire = ref_to_wire
         self._ref_from_wire = ref_from_wire
         self._actor_type = actor_type
+        self._has_tracebacks = has_tracebacks
         self._take_apart: dict[type, TakeApart] = dict(extensions.OF_TYPE)
         self._classes: dict[str, type] = {}
         self._pack = self._packer()
@@ -323,6 +329,7 @@ class Codec:
                 strict_map_key=False,
                 use_list=True,
                 max_buffer_size=max_frame_bytes,
+                read_size=min(max_frame_bytes, _READ),
                 max_array_len=max_frame_bytes if max_list is None else max_list,
                 object_pairs_hook=self._pairs_hook,
             ),
@@ -415,7 +422,11 @@ class Codec:
         elif self._actor_type is not None and issubclass(kind, self._actor_type):
             raise CodecError(ACTOR_REFUSED)
         else:
-            known = take_apart_buffer(kind, self._bulk) or take_apart_error(kind) or take_apart_record(kind)
+            known = (
+                take_apart_buffer(kind, self._bulk)
+                or take_apart_error(kind, self._has_tracebacks)
+                or take_apart_record(kind)
+            )
         if known is not None:
             self._take_apart[kind] = known
             return known

@@ -25,6 +25,7 @@ _LEAST = {
     "client_calls": 1,
     "client_max_message_bytes": 1024,
     "client_decoded_bytes": 65536,
+    "client_max_values": 1000,
     "client_max_depth": 8,
     "client_max_hashed": 0,
     "client_in_flight_bytes": 65536,
@@ -71,9 +72,12 @@ class NodeConfig:
         client_connections: How many clients may be connected.
         client_connections_each: How many of them with credentials of the same name.
         client_calls: How many calls of one client may be under way; more are refused.
-        client_tracebacks: Whether errors that handlers raise take their traceback's text along to clients.
+        client_tracebacks: Whether errors that handlers raise take their traceback's text along to clients, who
+            then see paths and lines of the code.
         client_max_message_bytes: The largest message of a client.
         client_decoded_bytes: How much memory one message of a client may take when it is decoded.
+        client_max_values: How many values one message of a client may hold, if it is a large one. Raising it
+            lets one message keep the event loop for longer: a millisecond or so for a thousand.
         client_max_depth: How deep lists, dicts and other values of a client may stand inside one another.
         client_max_hashed: How many entries a client's dict or set may have if not all are str or bytes.
         client_in_flight_bytes: The `link_in_flight_bytes` of a client.
@@ -104,9 +108,10 @@ class NodeConfig:
     client_connections: int = 64
     client_connections_each: int = 16
     client_calls: int = 10_000
-    client_tracebacks: bool = True
+    client_tracebacks: bool = False
     client_max_message_bytes: int = 16 << 20
     client_decoded_bytes: int = 64 << 20
+    client_max_values: int = 65_536
     client_max_depth: int = 64
     client_max_hashed: int = 512
     client_in_flight_bytes: int = 16 << 20

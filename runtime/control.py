@@ -2,8 +2,9 @@
 
 One request and one answer a connection, each a msgpack map behind four bytes of length; the
 connection opens with the preamble of channel ``C``, then TLS. Whoever has the cluster's secret, and so
-could be a member, may ask; nobody else gets as far as a request. Whatever a request holds, the node goes
-on: what is too long is not read, and what cannot be answered is answered with ``{"error": text}``.
+could be a member, may ask; nobody else gets as far as a request. A limited node learns what members
+learn from each other, and not which actors there are. Whatever a request holds, the node goes on: what
+is too long is not read, and what cannot be answered is answered with ``{"error": text}``.
 
     {"what": "status"}                                        the node, its view, its counts, its keys' ids
     {"what": "actors", "class": name or None, "limit": n}     its activations
@@ -28,11 +29,12 @@ from uuid import UUID
 import msgpack
 
 import ringcast
-from ringcast.errors import HandshakeRefused, RingcastError
+from ringcast.errors import HandshakeRefused, NotAllowed, RingcastError
 
 from ..actors.ref import display
 from ..discovery.address import join_address, split_address
 from ..discovery.knock import TOKEN_BYTES
+from ..discovery.packed import look_through
 from ..security.channels import CONTROL
 from ..security.streams import accepted
 from .ring import Key
@@ -42,12 +44,13 @@ if TYPE_CHECKING:
     from ..discovery.membership import Membership
     from ..security.trust import Trust
     from .cell import Cell
+    from .config import NodeConfig
     from .host import Host
     from .node import Node
 
-HANDSHAKE: Final = 3.0
-"""Seconds for the TLS handshake."""
 MAX_REQUEST: Final = 64 * 1024
+MAX_DEPTH: Final = 16
+"""Lists and dicts inside one another in a request or an answer."""
 MAX_KNOCKS: Final = 10
 LIMIT: Final = 5.0
 """Seconds for one request."""
@@ -75,6 +78,7 @@ def opened(body: bytes) -> dict[str, Any]:
     Raises:
         ValueError: If it is none; msgpack's own errors are of this kind.
     """
+    look_through(body, depth=MAX_DEPTH)
     message = cast("object", msgpack.unpackb(body))  # pyright: ignore[reportUnknownMemberType]
     if not isinstance(message, dict):
         raise ValueError("it is no map")
@@ -84,8 +88,11 @@ def opened(body: bytes) -> dict[str, Any]:
 class Control:
     """Answers the command line's questions about one node."""
 
-    def __init__(self, node: Node, host: Host, trust: Trust, membership: Membership) -> None:
+    def __init__(self, node: Node, host: Host, trust: Trust, membership: Membership, config: NodeConfig) -> None:
         """Belong to one node; `trust` says who may ask."""
+        self._config = config
+        self._shaking: dict[asyncio.Task[Any] | None, None] = {}
+        self._answering = 0
         self._node = node
         self._host = host
         self._trust = trust
@@ -94,40 +101,60 @@ class Control:
 
     async def serve(self, sock: socket.socket) -> None:
         """Answer one request on a connection whose preamble was read."""
+        me = asyncio.current_task()
+        if len(self._shaking) >= self._config.handshakes_pending:
+            oldest = next(iter(self._shaking))
+            del self._shaking[oldest]
+            assert oldest is not None
+            oldest.cancel()
+        self._shaking[me] = None
         try:
-            async with asyncio.timeout(HANDSHAKE):
+            async with asyncio.timeout(self._config.handshake_timeout):
                 reader, writer = await accepted(sock, self._trust.serving(CONTROL))
         except (OSError, TimeoutError):
             self.refused += 1  # and not logged: any stranger can do it, any number of times
             return
+        finally:
+            self._shaking.pop(me, None)
+        self._answering += 1
+        is_limited = False
         try:
             async with asyncio.timeout(LIMIT):
                 if self._trust.is_encrypted:
-                    self._trust.peer(writer.get_extra_info("ssl_object"), CONTROL)
+                    is_limited = self._trust.peer(writer.get_extra_info("ssl_object"), CONTROL).allow is not None
+                if self._answering > self._config.control_connections:
+                    raise HandshakeRefused(
+                        f"node {self._node.id} is asked {self._answering} things at a time, and "
+                        f"NodeConfig(control_connections={self._config.control_connections}) allows no more: ask again"
+                    )
                 (size,) = HEAD.unpack(await reader.readexactly(HEAD.size))
                 if size > MAX_REQUEST:
                     return
-                writer.write(self._answer(await reader.readexactly(size), writer.get_extra_info("peername")[0]))
+                asker = writer.get_extra_info("peername")[0]
+                writer.write(self._answer(await reader.readexactly(size), asker, is_limited=is_limited))
                 await writer.drain()
         except HandshakeRefused as error:
             self.refused += 1
             writer.write(framed({"error": str(error)}))
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
-            return
+            writer.transport.abort()  # else an answer that nobody takes would be kept for ever
         finally:
+            self._answering -= 1
             writer.close()
 
-    def _answer(self, data: bytes, asker: str) -> bytes:
+    def _answer(self, data: bytes, asker: str, *, is_limited: bool = False) -> bytes:
         try:
-            return framed(self._answered(data, asker))
+            return framed(self._answered(data, asker, is_limited))
         except RingcastError as error:
             return framed({"error": str(error)})
         except Exception as error:  # whatever a request can provoke is its sender's to hear, not ours to fall over
             return framed({"error": f"the request is wrong: {error}"})
 
-    def _answered(self, data: bytes, asker: str) -> dict[str, Any]:
+    def _answered(self, data: bytes, asker: str, is_limited: bool) -> dict[str, Any]:
         request = opened(data)
         match request.get("what"):
+            case "actors" | "locate" if is_limited:
+                raise NotAllowed("a limited node may not ask which actors there are; use the cluster's secret")
             case "status":
                 return self._status()
             case "actors":

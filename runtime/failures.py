@@ -42,6 +42,8 @@ _STEERING = (
 _KINDS = {"certainty": Certainty, **dict.fromkeys(("actor", "method", "node", "place"), str | None)}
 """The fields of a `CallError`; without one of them it could not even be printed."""
 
+_REMOTE = "Remote traceback, from node "
+
 _FIELDS: dict[str, Any] = {"certainty": MAYBE_EXECUTED, **dict.fromkeys(("actor", "method", "node", "place"))}
 
 
@@ -88,14 +90,17 @@ def steers(error: BaseException) -> bool:
     )
 
 
-def take_apart_error(cls: type) -> TakeApart | None:
-    """Return how exceptions of `cls` are taken apart; None if it is none, or is not found by name."""
+def take_apart_error(cls: type, has_tracebacks: bool = True) -> TakeApart | None:
+    """Return how exceptions of `cls` are taken apart; None if it is none, or is not found by name.
+
+    With `has_tracebacks` False they leave out what other nodes have told of their code (see `_noted`).
+    """
     if not issubclass(cls, BaseException) or travels_by_value(cls):
         return None
     name = wire_name(cls)
     if find_class(name) is not cls:
         return None
-    return Code.EXCEPTION, lambda error: [name, _content(error)]
+    return Code.EXCEPTION, lambda error: [name, _content(error) if has_tracebacks else _untraced(_content(error))]
 
 
 def put_together_error(cls: type, content: Any) -> BaseException:
@@ -137,6 +142,14 @@ def _content(error: BaseException) -> list[object]:
     return [list(args), attributes]
 
 
+def _untraced(content: list[object]) -> list[object]:
+    what, attributes = cast("tuple[object, dict[str, object]]", content)
+    kept = {name: value for name, value in attributes.items() if name != "remote_traceback"}
+    if isinstance(notes := kept.get("__notes__"), list):
+        kept["__notes__"] = [note for note in cast("list[object]", notes) if not str(note).startswith(_REMOTE)]
+    return [what, kept]
+
+
 def _names_its_arguments(cls: type[BaseException]) -> bool:
     """Say whether a class outside of Python itself defines ``__reduce__``."""
     definer = next(base for base in cls.__mro__ if "__reduce__" in vars(base))
@@ -155,7 +168,7 @@ def _traceback(error: BaseException, node: str) -> str:
         text = "".join(traceback.format_exception(error))
     except Exception as failed:
         text = f"<its traceback cannot be printed: {type(failed).__name__}>\n"
-    return f"Remote traceback, from node {node}:\n{text}"
+    return f"{_REMOTE}{node}:\n{text}"
 
 
 def _noted(error: BaseException, remote: str) -> BaseException:

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -28,8 +27,10 @@ from ..security.identity import Identity
 from ..security.tunnel import Tunnel
 from . import wire
 from .allowance import Allowance
-from .clientlink import ClientLink
+from .clientlink import Budget, ClientLink
 from .connection import Connection
+from .greeting import Greeting
+from .pace import Pace
 from .uplink import check_protocol, framed
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     from .guard import Guard
     from .host import Host
     from .router import Router
+    from .routes import Route
 
-ROUTES_MADE = 4096
-"""Calls of clients after which routes that are idle are looked for: each may have made one."""
+ROUTES_MAX = 8192
+"""Routes that are kept for clients; those in use count, too."""
 
 
 class Gateway:
@@ -70,9 +72,11 @@ class Gateway:
         self.guard = guard
         self.seals = seals
         self.links: set[ClientLink] = set()
+        self.pace = Pace()
+        self._budgets: dict[str, Budget] = {}
+        self._routes: dict[Route, None] = {}
         self._authorities = trust.node_authorities
-        self._greeting: set[Connection] = set()
-        self._routes_made = 0
+        self._greeting = Greeting(config, lambda: host.kinds.members)
         self._is_leaving = False
         self._gone = asyncio.Event()
         self.log = structlog.get_logger("ringcast").bind(node=trust.node_id)
@@ -99,7 +103,7 @@ class Gateway:
         connection = Connection(
             self._opened, self._greeted, self._ended, config.bulk_window_bytes, Allowance.for_clients(config)
         )
-        self._greeting.add(connection)
+        self._greeting.add(connection, sock)
         try:
             protocol = Tunnel(context, connection, is_server=True)
             raw, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
@@ -126,7 +130,7 @@ class Gateway:
             raise HandshakeRefused(f"node {self.trust.node_id} leaves its cluster: dial another one")
         if not self.trust.accepts(identity):
             raise HandshakeRefused(_DROPPED)
-        own = Counter(link.client.name for link in self.links)[identity.name]
+        own = len(self._budgets[identity.name].links) if identity.name in self._budgets else 0
         if len(self.links) >= self.config.client_connections or own >= self.config.client_connections_each:
             raise HandshakeRefused(
                 f"node {self.trust.node_id} has {len(self.links)} clients connected, {own} of them with the credential "
@@ -182,6 +186,8 @@ class Gateway:
     def gone(self, link: ClientLink, why: str) -> None:
         """A client's connection has ended."""
         self.links.discard(link)
+        if not link.budget.links and not link.budget.calls:
+            self._budgets.pop(link.client.name, None)
         self._gone.set()
         self.log.info("client disconnected", client=str(link.client), reason=why, clients=len(self.links))
 
@@ -197,12 +203,20 @@ class Gateway:
             elif is_new:
                 link.send_frame([wire.AUTHORITIES, authorities])
 
-    def route_made(self) -> None:
-        """Count routes that clients use, and have idle ones looked for before they are many."""
-        self._routes_made += 1
-        if self._routes_made >= ROUTES_MADE:
-            self._routes_made = 0
-            self.router.routes.forget_idle(1.0)
+    def budget_of(self, client: Identity) -> Budget:
+        """Return what counts for clients of one name; it is forgotten when none is connected."""
+        return self._budgets.setdefault(client.name, Budget())
+
+    def route_used(self, route: Route) -> None:
+        """Note which routes clients use; the one that was not used for longest is forgotten when they are many."""
+        routes = self._routes
+        routes.pop(route, None)
+        routes[route] = None
+        if len(routes) > ROUTES_MAX:
+            oldest = next(iter(routes))
+            del routes[oldest]
+            if not self.router.routes.forget(oldest):
+                routes[oldest] = None
 
     async def leave(self, seconds: float) -> None:
         """Send all clients elsewhere; return when they have their answers, or after so many seconds."""

@@ -11,21 +11,21 @@ it is a client's, and before its actor is activated:
 Between nodes without limits, and without a hook, there is nothing to ask, and nothing is: the links
 of others get a *sieve*, through which their frames pass one by one. A limited node is a member, and
 the application's code runs there, but whoever takes it over gets no further than its patterns: it may
-not answer calls that were not made to it, speak for others, spawn or stop anything, nor send classes
-or pickles.
+not answer calls that were not made to it, speak for other nodes or for clients, spawn or stop anything,
+nor send classes or pickles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from ringcast.errors import CodecError, NotAllowed
 
-from ..actors.ref import display
+from ..actors.ref import display, unknown_messages
 from ..security.identity import NODE, Identity
 from . import wire
 
@@ -56,12 +56,19 @@ class ActorName:
         return display(self.class_name, self.key)
 
 
-Authorize = Callable[[Identity, ActorName, str], bool | str]
-"""``authorize(caller, actor, method)``: True allows; False, or a reason for people, refuses.
+class Authorize(Protocol):
+    """The hook of a node: ``Node(authorize=…)``.
 
-It is called in the node's event loop for each message from outside of the node, so it must be quick:
-look things up, do not ask anybody. Anything else than True refuses, an exception too.
-"""
+    It is called in the node's event loop for each message from outside of the node, so it must be quick:
+    look things up, do not ask anybody.
+    """
+
+    def __call__(self, caller: Identity, actor: ActorName, method: str, /) -> bool | str:
+        """Return True to allow a message; False, or a reason for people, refuses.
+
+        Anything else than True refuses, an exception too.
+        """
+        ...
 
 
 class Guard:
@@ -176,6 +183,7 @@ class Asked:
         link, code = self._link, frame[0]
         self._guard.refused += 1
         if code == wire.FOR_CLIENT:
+            link.grant(unknown_messages(frame[2], "?"), frame[4], 1)
             link.refuse(frame[1], self._seals.error(error))
             return
         if code in (wire.REQUEST, wire.REQUEST_X):
@@ -208,11 +216,18 @@ class Limited(Asked):
             return False
         if code == wire.DEFINE and frame[5] is not None:
             raise CodecError(f"{self._whose} is limited, and sent a class by value")
-        if code in (wire.REQUEST_X, wire.FOR_CLIENT):
-            origin = frame[6][4] if code == wire.REQUEST_X else frame[7][4]
-            if origin not in (None, link.peer):
+        if code == wire.FOR_CLIENT:  # whom it names could be anybody
+            self._refuse(
+                frame, NotAllowed(f"{self._whose} is limited: it may not call for clients, who can dial others")
+            )
+            return False
+        if code == wire.REQUEST_X:
+            meta = frame[6]
+            if meta[4] not in (None, link.peer):
                 link.log.warning("a limited node sent a call on for another node, which it may not")
                 return False
+            if meta[6] is not None:  # its idempotency keys are its own: it gets no reply that one of others remembers
+                meta[6] = f"node {self._caller.name}: {meta[6]}"
         return super()._is_allowed(frame)
 
     def _check_message(self, class_name: str, key: Any, method: str, client: Identity | None = None) -> None:

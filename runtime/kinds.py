@@ -7,13 +7,14 @@ class and match its placement. Classes that the same members host share a ring.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ringcast.errors import NOT_SENT, CodecError, Unreachable
 
 from ..actors.actor import Actor, ActorType, actor_type, imported_types
 from ..actors.messages import HandlerOptions, Message
-from ..actors.naming import class_blob, class_from_blob
+from ..actors.naming import NAME_MAX, class_blob, class_from_blob
 from ..actors.placement import Labels
 from ..actors.ref import ActorRef, Caller, UnknownRef, display, is_spawned, ref_class
 from ..discovery.member import Member, View
@@ -21,6 +22,12 @@ from .ring import Ring, check_key, key_hash, partition_of
 
 if TYPE_CHECKING:
     from .cell import Cell
+
+KINDS_MAX = 65_536
+"""Classes that a node knows, by name only or not: peers must not fill its memory with names."""
+
+LOOK_AGAIN = 0.05
+"""Seconds until a class that is not here is looked for again among those that are: a walk over all of them."""
 
 
 class Kind:
@@ -34,6 +41,7 @@ class Kind:
         "hooks",
         "is_alone",
         "is_here",
+        "looked_for_until",
         "name",
         "owners",
         "version",
@@ -42,6 +50,8 @@ class Kind:
     def __init__(self, name: str, actor: ActorType | None) -> None:
         """Know the class by name, and by its type if this process has it."""
         self.cells: dict[Any, Cell] = {}
+        self.looked_for_until = 0.0
+        """When to look again whether the class has been imported, if it is not here; monotonic seconds."""
         self._know(name, actor)
 
     def _know(self, name: str, actor: ActorType | None) -> None:
@@ -94,13 +104,31 @@ class Kinds:
     def named(self, name: str) -> Kind:
         """Return the node's record of an actor class, by its name on the wire."""
         kind = self.by_name.get(name)
-        if kind is None or not kind.is_here:
-            for actor in imported_types():
-                if actor.name == name:
-                    return self.of(actor)
-            if kind is None:
-                kind = self.by_name[name] = Kind(name, None)
+        if kind is not None and (kind.is_here or monotonic() < kind.looked_for_until):
+            return kind
+        for actor in imported_types():
+            if actor.name == name:
+                return self.of(actor)
+        if kind is None:
+            if len(self.by_name) >= KINDS_MAX:
+                raise CodecError(f"a peer speaks of more than {KINDS_MAX} classes; {name!r:.100} is one too many")
+            kind = self.by_name[name] = Kind(name, None)
+        kind.looked_for_until = monotonic() + LOOK_AGAIN
         return kind
+
+    def ref_from_wire(self, parts: list[Any]) -> ActorRef:
+        """Return the ref that came over the wire.
+
+        Raises:
+            CodecError: If it cannot be one.
+            TypeError: If its key cannot be one.
+        """
+        name, key, node = parts
+        if not (isinstance(name, str) and len(name) <= NAME_MAX and (node is None or isinstance(node, str))):
+            raise CodecError("a reference came that is none")
+        if not is_spawned(key):
+            check_key(key)
+        return self.ref_by_name(name, key, node)
 
     def of(self, actor: ActorType) -> Kind:
         """Return the node's record of an actor class that is in this process."""

@@ -21,7 +21,8 @@ import structlog
 from ringcast.errors import NOT_SENT, CallError, CodecError
 
 from ..actors.messages import Message
-from ..actors.ref import unknown_messages
+from ..actors.naming import NAME_MAX
+from ..actors.ref import is_spawned, unknown_messages
 from ..discovery.packed import SMALL, look_through
 from ..security.identity import Identity
 from . import wire
@@ -33,7 +34,7 @@ from .failures import error_to_wire
 from .inflight import LIGHT, SMALL_BATCH, Account, Weighed
 from .limits import not_held_back
 from .routes import Route
-from .wire import NAME_MAX, REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
+from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals
@@ -385,6 +386,7 @@ class Link:
             frames = self._refusing(frames)
         if self.sieve is not None:
             frames = self.sieve(frames)
+        codec.failure = None  # of a frame that never came whole, perhaps of another link
         now = monotonic()
         self._inline_until = now + SLICE
         count = told = 0
@@ -481,7 +483,9 @@ class Link:
                 self._lose(frame[1], frame[2], not_held_back(self.node_id, self.peer))
             else:
                 self.fail(frame[1], not_held_back(self.node_id, self.peer))
-                if code != wire.FOR_CLIENT:
+                if code == wire.FOR_CLIENT:
+                    self.grant(unknown_messages(frame[2], "?"), frame[4], 1)
+                else:
                     self._grant_one(frame[2], frame[3])
 
     def receive_bulk(self, head: bytes, buffers: list[bytes]) -> None:
@@ -503,7 +507,8 @@ class Link:
         match code:
             case wire.GRANT:
                 kind, _ = self.messages[frame[1]]
-                self.router.routes.granted(kind.name, frame[2], self, frame[3])
+                node = self.peer if is_spawned(frame[2]) else None
+                self.router.routes.granted(kind.name, frame[2], node, self, frame[3])
             case wire.REQUEST_X | wire.TELL_X:
                 kind, message = self.messages[frame[2] if code == wire.REQUEST_X else frame[1]]
                 self.arrivals.message(self, kind, message, frame)

@@ -26,6 +26,7 @@ from ..actors.placement import Labels, Placement
 from ..actors.props import Props
 from ..actors.ref import ActorRef, require_ref
 from ..actors.supervision import PERMANENT, Restart
+from ..discovery.codec import HOSTS_MAX
 from ..discovery.member import Event, Member, View
 from ..discovery.membership import Membership
 from ..discovery.profile import LAN, LOCAL
@@ -41,6 +42,7 @@ from .config import NodeConfig
 from .control import Control
 from .dead import DeadLetters
 from .gateway import Gateway
+from .greeting import admission_of
 from .guard import Authorize, Guard
 from .host import Host
 from .kinds import Kinds
@@ -173,15 +175,16 @@ class Node:
             on_event=lambda event: self._from_thread(self._tell, event),
             on_connection=lambda sock, channel: self._from_thread(self._take, sock, channel),
             on_failure=lambda error: self._from_thread(self._membership_failed, error),
+            admission=admission_of(config),
         )
-        self._control = Control(self, host, self._trust, self._membership)
+        self._control = Control(self, host, self._trust, self._membership, config)
 
     def _make_codec(self, allow_pickle: bool) -> Codec:
         return Codec(
             allow_pickle=allow_pickle,
             ref_type=ActorRef,
             ref_to_wire=lambda ref: [ref._type_name, ref._key, ref._node],
-            ref_from_wire=lambda parts: self._host.kinds.ref_by_name(*parts),
+            ref_from_wire=lambda parts: self._host.kinds.ref_from_wire(parts),
             actor_type=Actor,
         )
 
@@ -193,6 +196,7 @@ class Node:
             ref_from_wire=lambda parts: self._host.kinds.known_ref(*parts),
             actor_type=Actor,
             bounds=client_bounds(self._config),
+            has_tracebacks=self._config.client_tracebacks,
         )
         return Seals(codec, self.id, self._options.cluster, has_tracebacks=self._config.client_tracebacks)
 
@@ -476,7 +480,13 @@ class Node:
         """Use what the secret's file, or a certificate's, holds now; connections that are there stay."""
         while True:
             await asyncio.sleep(REFRESH)
-            if self._trust.refresh():
+            self._peers.recheck()
+            try:
+                has_changed = self._trust.refresh()
+            except Exception as error:  # whatever is in a file, the node goes on with what it has
+                self._log.error("a file of the secret or of a certificate could not be followed", exc_info=error)
+                continue
+            if has_changed:
                 self._membership.refresh()
                 self._gateway.trust_changed()
 
@@ -485,7 +495,7 @@ class Node:
     def _hosted(self) -> frozenset[str]:
         """Return the names of the classes that this node hosts: imported, wanted, and its labels match."""
         modules = self._options.hosts
-        return frozenset(
+        hosted = frozenset(
             actor.name
             for actor in imported_types()
             if (modules is None or _within(actor.cls.__module__, modules))
@@ -494,6 +504,11 @@ class Node:
                 or all(self._options.labels.get(name) == value for name, value in actor.options.placement.wanted)
             )
         )
+        if len(hosted) > HOSTS_MAX:
+            raise ConfigError(
+                f"{len(hosted)} actor classes are imported, and a node hosts at most {HOSTS_MAX}: Node(hosts=…)"
+            )
+        return hosted
 
     def _class_defined(self) -> None:
         """A class was defined, maybe on another thread: tell the others soon."""

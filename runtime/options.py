@@ -17,6 +17,7 @@ from types import ModuleType
 from ringcast.errors import ConfigError
 
 from ..discovery.address import is_loopback
+from ..discovery.codec import LABELS_MAX, TEXT_MAX
 from ..discovery.dns import Dns
 from ..discovery.multicast import Zeroconf
 from ..discovery.source import Seeds, Source
@@ -60,8 +61,8 @@ def options(
         ConfigError: Naming the option that is wrong and what it takes.
     """
     cluster = cluster if cluster is not None else environment.get("RINGCAST_CLUSTER", "default")
-    if not isinstance(cluster, str) or not 0 < len(cluster) <= 100:
-        raise ConfigError(f"cluster={cluster!r}: it takes a name of 1 to 100 characters")
+    if not isinstance(cluster, str) or not 0 < len(cluster) <= 100 or not cluster.isprintable():
+        raise ConfigError(f"cluster={cluster!r}: it takes a name of 1 to 100 characters that can be read")
     listen = listen if listen is not None else environment.get("RINGCAST_LISTEN", "127.0.0.1:0")
     if not isinstance(listen, str) or ":" not in listen:
         raise ConfigError(f'listen={listen!r}: it takes "host:port" or "host:first-last", such as "127.0.0.1:0"')
@@ -133,4 +134,6 @@ def _labels(given: Mapping[str, str] | None, named: str | None) -> dict[str, str
         given = {name: value for name, _, value in pairs}
     if not all(isinstance(part, str) for pair in given.items() for part in pair):
         raise ConfigError(f'labels={given!r}: it takes strings, such as {{"gpu": "1"}}')
+    if len(given) > LABELS_MAX or any(len(part) > TEXT_MAX for pair in given.items() for part in pair):
+        raise ConfigError(f"labels: a node has at most {LABELS_MAX}, of {TEXT_MAX} characters each")
     return dict(given)

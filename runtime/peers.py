@@ -14,7 +14,8 @@ alone allows, who a peer is rests on its word.
 
 When the cluster's secret changes, links stay up: those who hold them were members before and are
 still, and a new connection would lose running calls. Who loses the right to be a member loses its
-links by the view; whoever dials anew needs a certificate of a key that is accepted now.
+links by the view; whoever dials anew needs a certificate of a key that is accepted now. Links of who is in
+no view end with the key, and those of limited nodes with their credential (`recheck`).
 
 Pickles, and classes by value, are code. They travel if both hellos allow it, and neither allows it to
 a peer whose certificate limits what it may call, nor, unless told to, to one that has proved nothing.
@@ -41,6 +42,7 @@ from ..security.tunnel import Tunnel
 from .allowance import Allowance
 from .codec import Codec
 from .connection import Connection
+from .greeting import Greeting
 from .link import Link
 from .wire import BYE, HEAD, PROTOCOL
 
@@ -88,7 +90,7 @@ class Peers:
         self._refused = 0
         self._dials: dict[str, asyncio.Task[None]] = {}
         self._last_dial = 0
-        self._greeting: set[Connection] = set()
+        self._greeting = Greeting(config, lambda: host.kinds.members)
         self._known: set[str] = set()
         self._rng = random.Random(self.node_id)
         self._stopped = False
@@ -134,6 +136,21 @@ class Peers:
             except HandshakeRefused as error:
                 self.log.warning("dropped a connection", peer=member.id, reason=str(error))
                 link.down(link.connection, str(error))
+
+    def recheck(self) -> None:
+        """Drop the connections of limited nodes whose credential has ended, and of strangers to key and view."""
+        for link in list(self.links.values()):
+            identity, connection = link.identity, link.connection
+            if identity is None or connection is None:
+                continue
+            if self.trust.is_over(identity):
+                why = f"the credential of {identity} has ended"
+            elif link.peer not in self._known and not self.trust.accepts(identity):
+                why = f"{identity} is no member, and its certificate is by a key of the secret that was dropped"
+            else:
+                continue
+            self.log.warning("dropped a connection", peer=link.peer, reason=why)
+            link.down(connection, why)
 
     def _drop(self, node_id: str) -> None:
         dial = self._dials.pop(node_id, None)
@@ -247,7 +264,7 @@ class Peers:
         connection = self._connection(self._accepted, self._greeted, self._ended)
         context = self.trust.serving(LINKS)
         protocol = connection if context is None else Tunnel(context, connection, is_server=True)
-        self._greeting.add(connection)
+        self._greeting.add(connection, sock)
         raw: asyncio.Transport | None = None
         try:
             raw, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
@@ -374,6 +391,8 @@ class Peers:
             raise HandshakeRefused(
                 f"it tells node {self.node_id} that it is node {node}, and its certificate is that of {identity}"
             )
+        if identity is not None and not self.trust.accepts(identity):  # the handshake was begun before the change
+            raise HandshakeRefused(f"{identity} has shown a certificate by a key of the secret that was dropped")
         self._check_pinned(node, identity)
 
     def _check_pinned(self, node_id: str, identity: Identity | None) -> None:

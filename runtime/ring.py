@@ -33,7 +33,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from uuid import UUID
 
 Key: TypeAlias = "str | int | bytes | UUID | tuple[Key, ...]"
@@ -48,6 +48,9 @@ VNODES = 256
 _CIRCLE = 1 << 64
 _PARTITION_SHIFT = 64 - (PARTITIONS.bit_length() - 1)
 _LENGTH = struct.Struct(">BQ")
+KEY_BYTES_MAX = 1024
+"""Bytes of a key as it is hashed: a key is a name, and many are kept."""
+
 _KEY_PERSON = b"ringcast key 1"
 _VNODE_PREFIX = b"ringcast vnodes 1\0"
 
@@ -59,11 +62,21 @@ def check_key(key: object) -> None:
     as its base; a bool is refused, because ``True == 1`` would make it the same actor as 1.
 
     Raises:
-        TypeError: If `key`, or a part of it, is neither str, int, bytes, UUID nor a tuple of them.
+        TypeError: If `key`, or a part of it, is neither str, int, bytes, UUID nor a tuple of them, or if it
+            takes more than `KEY_BYTES_MAX`.
     """
+    _check_parts(key)
+    size = len(_encode(cast("Key", key)))
+    if size > KEY_BYTES_MAX:
+        raise TypeError(
+            f"an actor's key of {size} bytes, beginning {key!r:.40}: it may have {KEY_BYTES_MAX}; use a digest of it"
+        )
+
+
+def _check_parts(key: object) -> None:
     if isinstance(key, tuple):
         for part in key:  # pyright: ignore[reportUnknownVariableType]
-            check_key(part)  # pyright: ignore[reportUnknownArgumentType]
+            _check_parts(part)  # pyright: ignore[reportUnknownArgumentType]
     elif isinstance(key, bool) or not isinstance(key, str | int | bytes | UUID):
         raise TypeError(
             f"{key!r} ({type(key).__name__}) cannot be an actor's key: "

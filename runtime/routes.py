@@ -85,7 +85,7 @@ class Routes:
         self.view_number = 0
         self._node_id = node_id
         self._calls = calls
-        self._routes: dict[tuple[str, Any], Route] = {}
+        self._routes: dict[tuple[str, Any, str | None], Route] = {}
         self._tidier: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -100,9 +100,10 @@ class Routes:
         Raises:
             Unreachable: If no member hosts the actor; certainty NOT_SENT.
         """
-        route = self._routes.get((type_name, key))
+        # By node, too: a client may name any, and must not lead others' calls there.
+        route = self._routes.get((type_name, key, node))
         if route is None:
-            route = self._routes[type_name, key] = Route(self.host.kinds.named(type_name), key, node)
+            route = self._routes[type_name, key, node] = Route(self.host.kinds.named(type_name), key, node)
             if self._tidier is None:
                 self._tidier = self.loop.call_later(IDLE, self._tidy)
         self._aim(route)
@@ -151,20 +152,25 @@ class Routes:
         if parcel.number and (call := self._calls.pop(parcel.number, None)) is not None:
             call.fail(error)
 
-    def forget_idle(self, seconds: float) -> None:
-        """Forget routes that have not been used for so long; a ref that still has one aims anew."""
-        now = monotonic()
-        in_use = {call.route for call in self._calls.values()}
-        for name, route in list(self._routes.items()):
-            if route.waiting or route.held or now - route.used < seconds or route in in_use:
-                continue
+    def forget(self, route: Route) -> bool:
+        """Forget a route unless something waits in it; a ref that still has it aims anew."""
+        if route.waiting or route.held:
+            return False
+        name = (route.kind.name, route.key, route.node)
+        if self._routes.get(name) is route:
             route.version = -1
             if route.link is not None:
                 route.link.routes.discard(route)
             del self._routes[name]
+        return True
 
     def _tidy(self) -> None:
-        self.forget_idle(IDLE)
+        """Forget routes that are not in use."""
+        now = monotonic()
+        in_use = {call.route for call in self._calls.values()}
+        for route in list(self._routes.values()):
+            if now - route.used >= IDLE and route not in in_use:
+                self.forget(route)
         self._tidier = self.loop.call_later(IDLE, self._tidy) if self._routes else None
 
     # ---- sending -----------------------------------------------------------------------------
@@ -247,9 +253,9 @@ class Routes:
             route.held -= 1
             self._flush(route)
 
-    def granted(self, kind_name: str, key: Any, link: Link, count: int) -> None:
-        """A peer has found room for `count` messages to an actor."""
-        route = self._routes.get((kind_name, key))
+    def granted(self, kind_name: str, key: Any, node: str | None, link: Link, count: int) -> None:
+        """A peer has found room for `count` messages to an actor; `node` is where a spawned one runs."""
+        route = self._routes.get((kind_name, key, node))
         if route is not None and route.link is link:
             self._credit(route, min(route.credit + route.kept + count, wire.WINDOW))
             if route.waiting:

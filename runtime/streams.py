@@ -14,7 +14,7 @@ from contextlib import aclosing
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ringcast.errors import MAYBE_EXECUTED, CallTimeout
+from ringcast.errors import MAYBE_EXECUTED, CallError, CallTimeout
 
 from ..actors.messages import Message
 from ..actors.ref import ActorRef
@@ -54,8 +54,8 @@ class Outflow:
         self._waiter: asyncio.Future[None] | None = None
 
     def pull(self, count: int) -> None:
-        """Note that the reader has room for `count` more."""
-        self._room += count
+        """Note that the reader has room for `count` more, of `WINDOW` in all."""
+        self._room = min(self._room + count, WINDOW)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -184,7 +184,12 @@ class Inflow(AsyncIterator[Any]):
             self._router.abandon_later(self._number, self.holder, self.held)
 
     def feed(self, item: Any) -> None:
-        """Take an item that has arrived."""
+        """Take an item that has arrived; an owner that sends more than there is room for is left."""
+        if len(self._items) >= 2 * WINDOW:
+            self._items.clear()
+            self.fail(CallError("the stream's owner sent more items than it was asked for", certainty=MAYBE_EXECUTED))
+            self._router.abandon_later(self._number, self.holder, self.held)
+            return
         self._items.append(item)
         self._rouse()
 

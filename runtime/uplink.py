@@ -127,8 +127,8 @@ class GatewayLink(Link):
                     self.arrivals.streamed(self, call)
                 elif call is not None and (reader := call.reader()) is not None:
                     reader.end()
-            case [wire.GRANT, class_name, key, int() as count]:
-                routes.granted(class_name, key, self, count)
+            case [wire.GRANT, class_name, key, node, int() as count]:
+                routes.granted(class_name, key, node, self, count)
             case [wire.LOST, class_name, method, key, reason]:
                 self.router.host.dead.add(display(class_name, key), method, reason)
             case [wire.BULK, number, lengths] if self.connection is not None:
@@ -136,7 +136,8 @@ class GatewayLink(Link):
             case [wire.ACK, count] if self.connection is not None:
                 self.connection.acknowledged(count)
             case [wire.AUTHORITIES, bytes() as nodes]:
-                self._uplink.papers.learn(nodes)
+                if self.identity is not None and self.identity.allow is None:  # a limited node has no say in that
+                    self._uplink.papers.learn(nodes)
             case [wire.HOLD, bool() as held]:
                 self.hold_back("peer", held)
             case [wire.BYE, *reason]:
@@ -190,7 +191,6 @@ class Uplink:
         """By address: why it was not connected last."""
         self.changed = asyncio.Event()
         """Is set when a connection is there, or when all addresses have been tried in vain."""
-        self.rounds = 0
         self._make_connection = make_connection
         self._max_message = max_message_bytes
         self._dialling: asyncio.Task[None] | None = None
@@ -227,7 +227,7 @@ class Uplink:
 
     async def _dial(self) -> None:
         """Dial one node after the other, with growing pauses between the rounds."""
-        delay = FIRST_RETRY
+        delay, said = FIRST_RETRY, ""
         while not self._stopped:
             for address in self._rng.sample(self.addresses, len(self.addresses)):
                 try:
@@ -239,8 +239,10 @@ class Uplink:
                     self.troubles.clear()
                     self.changed.set()
                     return
-            self.rounds += 1
             self.changed.set()
+            if (why := self.explain()) != said:
+                said = why
+                self.log.warning("no node is connected; dialling goes on", reason=why)
             await asyncio.sleep(delay * (0.75 + self._rng.random() / 2))
             delay = min(delay * 2, LAST_RETRY)
 

@@ -8,6 +8,7 @@ so what it costs is bounded, too. All figures are upper bounds for CPython on 64
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from struct import Struct
 from typing import Final
 
@@ -67,6 +68,10 @@ def _steps_and_costs() -> tuple[list[int], list[int]]:
 _STEPS, _COSTS = _steps_and_costs()
 
 
+PART = 1000
+"""Values between two pauses of `weigh_slowly`: a fifth of a millisecond."""
+
+
 def weigh(data: bytes, limit: int) -> int:
     """Return how many bytes of memory the values in `data` take when they are decoded, at most.
 
@@ -77,8 +82,22 @@ def weigh(data: bytes, limit: int) -> int:
     Raises:
         ValueError: If an extension does not hold whole values.
     """
-    position, end, ends, cost = 0, len(data), list[int](), 0
+    weighing = weigh_slowly(data, limit)
+    while True:
+        try:
+            next(weighing)
+        except StopIteration as done:
+            return int(done.value)
+
+
+def weigh_slowly(data: bytes, limit: int) -> Generator[None, None, int]:
+    """Do the same in parts of `PART` values each, so that others may be served in between."""
+    position, end, ends, cost, left = 0, len(data), list[int](), 0, PART
     while cost <= limit:
+        left -= 1
+        if not left:
+            yield
+            left = PART
         while position >= end:
             if position > end:
                 raise ValueError("an extension ends in the middle of a value")
@@ -91,9 +110,9 @@ def weigh(data: bytes, limit: int) -> int:
         if step:
             position += step
             continue
-        if (length := _FIXED_EXTENSIONS.get(first, 0)) != 0:
+        if (length := _FIXED_EXTENSIONS.get(first, 0)) != 0 and position + 2 <= end:
             header = 2
-        elif position + _LENGTHS[first].size <= end:
+        elif first in _LENGTHS and position + _LENGTHS[first].size <= end:
             (length,), header = _LENGTHS[first].unpack_from(data, position), _LENGTHS[first].size
         else:
             raise ValueError("an extension ends in the middle of a value")

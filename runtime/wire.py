@@ -34,7 +34,7 @@ makes up. Arguments and answers are *sealed*: packed by themselves, they pass th
 as bytes, and are decoded by nobody but the actor's owner, once it has found the call allowed.
 
     CALL        number, class, method, key, node, ttl_ms, sealed, idempotency     client to node
-    GRANT       class, key, count                                                 node to client
+    GRANT       class, key, node, count                                           node to client
     LOST        class, method, key, reason                                        node to client
     CANCEL      number, expired                                                   client to node
     AUTHORITIES certificates                                                      node to client
@@ -63,8 +63,6 @@ BULKS: Final = 16
 """Large messages that may be under way to one node at a time; later ones wait at their sender."""
 DEFINITIONS: Final = 65_536
 """Messages that one node may have defined on one connection."""
-NAME_MAX: Final = 256
-"""Characters of a class's, or of a method's, name on the wire."""
 PIECE_BYTES: Final = 64 * 1024
 WINDOW: Final = 128
 """Messages that one node may have ungranted at one actor."""

@@ -4,6 +4,7 @@ A certificate names its holder with a URI: ``ringcast://shop/node/3f2a…`` is t
 cluster shop, ``ringcast://shop/client/web`` a client. A name speaks for itself and for whatever
 follows it after a dot, so that a certificate from an authority of your own, made once for a
 machine, serves each process there: ``web-1`` speaks for ``web-1.3f2a``. The name ``*`` speaks for any.
+There is one way to write an identity, and others are refused: what an authority has read is what nodes read.
 
 A certificate may be limited: an extension lists what its holder may call, as patterns of
 ``Class.method``. Others may do everything that their role may.
@@ -14,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -51,6 +52,7 @@ class Identity:
             of your own, which may renew keys as it likes, SHA-256 of the URI.
         allow: Patterns of ``Class.method`` that it may call; None: all that its role may.
         signed_by: The id of the secret's key whose authority signed; None for an authority of your own.
+        until: When the certificate ends, in seconds since 1970, as far as that is known.
     """
 
     role: Role
@@ -59,6 +61,7 @@ class Identity:
     key: bytes
     allow: tuple[str, ...] | None = None
     signed_by: str | None = None
+    until: float = field(default=float("inf"), compare=False, repr=False)
 
     def __str__(self) -> str:
         """Return what errors call it."""
@@ -102,7 +105,7 @@ def identity_of(der: bytes) -> Identity:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         ours = [uri for uri in names.get_values_for_type(x509.UniformResourceIdentifier) if uri.startswith("ringcast:")]
-        key = certificate.public_key()
+        key, until = certificate.public_key(), certificate.not_valid_after_utc.timestamp()
         allow = _allowed(certificate)
         signer = [str(part.value) for part in certificate.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     except Exception as error:  # the parser's errors are of many kinds, and all mean the same
@@ -114,20 +117,23 @@ def identity_of(der: bytes) -> Identity:
     role, cluster, name = _parts(ours[0])
     match = _SIGNER.fullmatch(signer[0]) if len(signer) == 1 else None
     if match is None:
-        return Identity(role, cluster, name, hashlib.sha256(ours[0].encode()).digest(), allow)
-    return Identity(role, cluster, name, fingerprint(key), allow, match[2])
+        return Identity(role, cluster, name, hashlib.sha256(ours[0].encode()).digest(), allow, until=until)
+    return Identity(role, cluster, name, fingerprint(key), allow, match[2], until)
 
 
 def _parts(uri: str) -> tuple[Role, str, str]:
-    try:
-        split = urlsplit(uri)
-        _, role, name = split.path.split("/")
-        cluster, name = unquote(split.netloc, errors="strict"), unquote(name, errors="strict")
-    except ValueError:
-        role, cluster, name = "", "", ""
-    if role not in (NODE, CLIENT) or not cluster or not 0 < len(name) <= NAME_MAX:
+    match = re.fullmatch(r"ringcast://([^/]+)/(node|client)/([^/]+)", uri)
+    if match is None:
         raise HandshakeRefused(f"its certificate names {uri[:200]!r}, not ringcast://CLUSTER/node/NAME")
-    return NODE if role == NODE else CLIENT, cluster, name
+    role: Role = NODE if match[2] == NODE else CLIENT
+    cluster, name = unquote(match[1]), unquote(match[3])
+    if len(name) > NAME_MAX or not (cluster + name).isprintable():
+        raise HandshakeRefused(f"its certificate names {uri[:200]!r}: a name has {NAME_MAX} characters to read at most")
+    if identity_uri(cluster, role, name) != uri:
+        raise HandshakeRefused(
+            f"its certificate names {uri[:200]!r}, which is written {identity_uri(cluster, role, name)[:200]!r}"
+        )
+    return role, cluster, name
 
 
 def _allowed(certificate: x509.Certificate) -> tuple[str, ...] | None:

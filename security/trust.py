@@ -145,6 +145,10 @@ class Trust:
             return True  # an authority of your own may be named as it likes, even as ours are
         return identity.signed_by is None or identity.signed_by in self._material.accepted
 
+    def is_over(self, identity: Identity) -> bool:
+        """Return whether the credential of a limited node has ended; others renew theirs, and stay connected."""
+        return identity.allow is not None and self._clock() > identity.until
+
     # ---- TLS -----------------------------------------------------------------------------------
 
     def serving(self, channel: bytes) -> ssl.SSLContext | None:

@@ -1,6 +1,7 @@
 """The control channel of a real node: whatever arrives there, the node goes on."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -8,11 +9,11 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from ringcast import Actor, Node
+from ringcast import Actor, Node, NodeConfig
 from ringcast.discovery.address import split_address
 from ringcast.discovery.preamble import preamble
 from ringcast.runtime import control
@@ -29,6 +30,7 @@ from ringcast.security.secret import Key as SecretKey
 from ringcast.security.secret import Secret, new_key
 from ringcast.security.streams import dialled
 from ringcast.security.trust import Trust
+from tests.unit.runtime.places import eventually
 
 
 class Reception(Actor):
@@ -59,9 +61,9 @@ def inquiry(node: Node, trust: Trust | None = None) -> Inquiry:
     return Inquiry(trust or asker(node), node.address, 5.0)
 
 
-async def sent(node: Node, data: bytes) -> bytes:
+async def sent(node: Node, data: bytes, trust: Trust | None = None) -> bytes:
     """Send bytes as one of the cluster; return what comes until the node closes."""
-    context = asker(node).dialling(CONTROL)
+    context = (trust or asker(node)).dialling(CONTROL)
     async with asyncio.timeout(10):
         reader, writer = await dialled(*split_address(node.address), context, preamble(CONTROL))
         writer.write(data)
@@ -141,7 +143,7 @@ async def test_what_is_cut_off_or_too_long_is_closed_without_a_word(
 
 
 async def test_who_never_finishes_the_handshake_is_let_go(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "HANDSHAKE", 0.05)
+    monkeypatch.setattr(node._control, "_config", NodeConfig(handshake_timeout=0.05))
     reader, writer = await asyncio.open_connection(*split_address(node.address))
     writer.write(preamble(CONTROL) + b"\x16\x03\x01")
     async with asyncio.timeout(10):
@@ -223,6 +225,8 @@ async def test_a_limited_node_may_ask_with_its_credential(node: Node, tmp_path: 
     write_private(tmp_path / "worker.pem", made.render())
     trust = Trust(FromCredential(tmp_path / "worker.pem"), node.cluster)
     assert (await inquiry(node, trust).first())["id"] == node.id
+    for asked in ({"what": "actors"}, {"what": "locate", "class": "Cart", "kind": "str", "key": "ann"}):
+        assert "a limited node may not ask" in opened((await sent(node, framed(asked), trust))[4:])["error"]
 
 
 async def test_a_knock_is_answered_where_it_came_from(node: Node) -> None:
@@ -235,6 +239,27 @@ async def test_who_never_finishes_a_request_is_let_go(node: Node, monkeypatch: p
     assert await sent(node, b"\0") == b""
     monkeypatch.undo()
     assert (await status(node))["ready"]
+
+
+async def test_an_answer_that_nobody_takes_is_not_kept(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 32 << 20
+    monkeypatch.setattr(control, "LIMIT", 0.5)
+
+    def answer(data: bytes, asker: str, *, is_limited: bool) -> bytes:
+        return bytes(size)
+
+    monkeypatch.setattr(node._control, "_answer", answer)
+    reader, writer = await dialled(*split_address(node.address), asker(node).dialling(CONTROL), preamble(CONTROL))
+    transport = cast("asyncio.Transport", writer.transport)
+    transport.pause_reading()
+    writer.write(framed({"what": "status"}))
+    async with asyncio.timeout(10):
+        await eventually(lambda: node._control._answering == 1)
+        await eventually(lambda: node._control._answering == 0)
+        transport.resume_reading()
+        with contextlib.suppress(ConnectionError):
+            assert len(await reader.read()) < size
+    writer.close()
 
 
 async def test_a_request_for_unknown_classes_leaves_no_trace(node: Node) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import ModuleType
 
 import httpx
 import pytest
 from fastapi import FastAPI
+
+from ringcast.security.private import write_private
+from ringcast.security.secret import Secret, new_key
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -55,6 +62,13 @@ def test_a_notebook_class_runs_in_a_process_that_never_saw_its_code() -> None:
     assert output_of("notebook") == "mean 2.0, counted by another process: True\nmedian 3.0\n"
 
 
+def test_a_client_calls_what_it_may_from_outside() -> None:
+    taken, closed, left_out = output_of("client").splitlines()
+    assert taken == "items in the cart: 1"
+    assert closed.startswith("refused: client:Cart['ann']: Cart.empty is not exposed to clients")
+    assert left_out == "refused: the credential of client web allows Cart.add, Cart.empty; not Cart.items"
+
+
 def test_the_mistake_says_what_it_is_and_what_to_do() -> None:
     error, after = output_of("cycle_mistake").splitlines()
     assert error.startswith("CallCycle: cycle_mistake:Left['l'].note was called by a chain of asks")
@@ -77,6 +91,32 @@ async def test_service_in_process() -> None:
             visits = [(await client.get(f"/visit/{page}")).json() for page in ("a", "b", "a")]
             assert visits == [{"visits": 1}, {"visits": 1}, {"visits": 2}]
         assert (await client.get("/ready")).status_code == 503
+
+
+def test_two_processes_with_one_secret_share_a_board(tmp_path: Path) -> None:
+    secret = tmp_path / "lan.secret"
+    write_private(secret, Secret((new_key(time.time()),)).render())
+    command = [sys.executable, str(EXAMPLES / "lan.py"), str(secret), "--listen", "127.0.0.1:0", "--interval", "0.05"]
+    quiet = {**os.environ, "RINGCAST_LOG": "error"}
+    with contextlib.ExitStack() as stack:
+        first, second = (
+            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quiet))
+            for _ in range(2)
+        )
+        for process in (first, second):
+            stack.callback(process.terminate)
+            limit = threading.Timer(60, process.kill)
+            limit.start()
+            stack.callback(limit.cancel)
+        assert first.stdout is not None
+        assert second.stdout is not None
+        of_second = second.stdout.readline().split()[2]
+        wanted = [f"+ {of_second} at 127.0.0.1:", f"the one before is by {socket.gethostname()} {of_second}"]
+        for line in first.stdout:  # it sees the other come, and reads what that one has written
+            wanted = [words for words in wanted if words not in line]
+            if not wanted:
+                break
+        assert wanted == []
 
 
 def test_each_example_has_a_test() -> None:

@@ -14,6 +14,6 @@ async def test_asks_go_on_and_nobody_is_suspected_while_strangers_storm_a_port()
 
 def test_figures_are_met_by_a_factor_and_by_calm() -> None:
     idle, slow = Load(1, 0.001, 0.002, 0.0, 0.0), Load(1, 0.001, 0.005, 0.0, 0.0)
-    assert StormFigures(idle, idle, 1, 1, 1, 0).is_met
-    assert not StormFigures(idle, slow, 1, 1, 1, 0).is_met
-    assert not StormFigures(idle, idle, 1, 1, 1, 1).is_met
+    assert StormFigures(idle, idle, 1, 1, 1, 0, 0).is_met
+    assert not StormFigures(idle, slow, 1, 1, 1, 0, 0).is_met
+    assert not StormFigures(idle, idle, 1, 1, 1, 1, 0).is_met

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringcast import Actor, Node, Ref, broadcast, handler, props, submit, tell, using
+from ringcast import Actor, Client, Node, Ref, broadcast, handler, props, submit, tell, using
 
 
 class Counter(Actor):
@@ -49,3 +49,12 @@ async def main(node: Node) -> None:
     worker: Counter = await node.spawn(props(Worker, "q"))  # error: spawn is typed as its class
     await takes(node.ref(Worker, "w"))  # error: a ref of another class
     print(text, number, result, answers, worker)
+
+
+async def outside(client: Client) -> None:
+    hits = client.ref(Counter, "hits")
+    await hits.add("2")  # error: an argument of another type
+    await hits.subtract(1)  # error: no such message
+    Node(authorize=lambda caller: True)  # error: a hook takes caller, actor and method
+    Client(5)  # error: addresses are text
+    await client.spawn(props(Worker, "q"))  # error: clients call, and do nothing else

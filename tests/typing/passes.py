@@ -9,7 +9,11 @@ from typing import assert_type
 from ringcast import (
     PERMANENT,
     Actor,
+    ActorName,
+    Authorize,
+    Client,
     Fatal,
+    Identity,
     Labels,
     Local,
     Member,
@@ -17,6 +21,7 @@ from ringcast import (
     OneForOne,
     Props,
     Ref,
+    Seeds,
     Timer,
     broadcast,
     handler,
@@ -118,3 +123,30 @@ async def main() -> None:
             assert_type(await ended, str)
         if is_ref(hits):
             print(hits)
+
+
+class Open(Actor, expose=True):
+    @handler(expose=False)
+    async def closed(self) -> None: ...
+
+    async def who(self) -> Identity | None:
+        return self.context.caller
+
+
+def authorize(caller: Identity, actor: ActorName, method: str) -> bool | str:
+    return caller.name == "web" or f"{caller.role} may not {method} {actor}"
+
+
+async def outside() -> None:
+    hook: Authorize = authorize
+    Node(authorize=hook)
+    async with Client(["10.0.0.5:7400", Seeds(["10.0.0.6:7400"])], credential="web.credential") as client:
+        hits = client.ref(Counter, "hits")
+        assert_type(hits, Counter)
+        assert_type(await hits.add(2), int)
+        async for n in hits.count_to(3):
+            assert_type(n, int)
+        await tell(hits.add, 1)
+        assert_type(await client.ref(Open, "o").who(), Identity | None)
+        assert_type(client.node, str | None)
+    Client("10.0.0.5:7400")

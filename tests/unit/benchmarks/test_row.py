@@ -54,6 +54,13 @@ def test_only_the_mixed_row_is_held_against_itself() -> None:
     assert [work.name for work in WORKS if work.is_held_against_itself] == ["M1"]
 
 
+def test_tls_is_held_against_what_is_in_clear() -> None:
+    assert [work.name for work in WORKS if work.is_held_against_clear] == ["E1", "E1s", "E2", "E3", "E4"]
+    row = Row(BY_NAME["E2"], limit=rated(100), ours={"simple": [], "general": rated(86)})
+    assert row.met() is True
+    assert Row(BY_NAME["E2"], limit=rated(100), ours={"simple": [], "general": rated(84)}).met() is False
+
+
 def test_nothing_measured_is_nothing_met() -> None:
     row = Row(BY_NAME["L1"], limit=rated(10))
     assert row.ratio("general") is None

@@ -122,6 +122,19 @@ WRONG: list[object] = [
     [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], [1], *MEMBER[5:]], "", 0], []],
     [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:7], b"x" * 31], "", 0], []],
     [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:7], "x" * 32], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:2], {"a": "x" * 257}, *MEMBER[3:]], "", 0], []],
+    [
+        PROTOCOL,
+        cluster_tag("shop"),
+        6,
+        SENDER,
+        [[*MEMBER[:2], {f"{n}": "" for n in range(65)}, *MEMBER[3:]], "", 0],
+        [],
+    ],
+    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], ["x" * 257], *MEMBER[5:]], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], [""] * 10_001, *MEMBER[5:]], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 4, ["me", "h" * 300 + ":1", 5, 0], [], []],
+    [[[[[[[]]]]]]],
 ]
 
 

@@ -55,6 +55,7 @@ class End:
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
+        self._changed.set()
         task.add_done_callback(self.tasks.discard)
         return task
 
@@ -473,3 +474,41 @@ async def test_links_of_a_key_that_is_dropped_are_closed_and_others_stay(tmp_pat
         await b.until(lambda: "it has another secret" in "".join(objections(b)))
         c.say(a, "again")
         await a.until(lambda: len(a.frames) == 3)
+
+
+async def test_a_handshake_that_was_begun_before_its_key_was_dropped_comes_too_late(tmp_path: Path) -> None:
+    old, new = new_key(1), new_key(2)
+    path = tmp_path / "secret"
+    write_private(path, Secret((new, old)).render())
+    watching, late = Trust.found(path, "test", node_id="a"), trust_of("b", "test", old, new)
+    async with ends(watching) as [a], raw(a) as connection:
+        await a.until(lambda: len(a.tasks) == 1)
+        [link] = a.links._links
+        await a.tasks.copy().pop()  # it has chosen what to believe
+        write_private(path, Secret((new,)).render())
+        assert watching.refresh()
+        a.links.recheck()
+        context = late.dialling(MEMBERSHIP)
+        reader, writer = await asyncio.open_connection(sock=connection, ssl=context, server_hostname="")
+        await a.until(lambda: len(objections(a)) == 1)
+        assert "key of the secret that was dropped" in objections(a)[0]
+        assert link.identity is None
+        assert await reader.read() == b""
+        writer.transport.abort()
+
+
+async def test_last_words_are_not_waited_for_beyond_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "UNSENT_BYTES_MAX", 1 << 30)
+    async with ends(trust_of("a"), trust_of("b")) as [a, b]:
+        a.say(b)
+        await b.until(lambda: len(b.frames) == 1)
+        link = b.by_link[0]
+        assert link._raw is not None
+        link._raw.pause_reading()
+        for _ in range(200):
+            a.say(b, "x" * 100_000)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await a.links.close()
+        assert not a.links._links or all(held._ending is not None for held in a.links._links)
+        link._raw.resume_reading()

@@ -55,6 +55,16 @@ class Cart(Actor, expose=True):
     async def fail(self) -> None:
         raise KeyError("no such line")
 
+    async def fail_of(self, other: Cart) -> None:
+        await other.fail()
+
+    async def error_of(self, other: Cart) -> list[BaseException]:
+        try:
+            await other.fail()
+        except KeyError as error:
+            return [error]
+        return []
+
     async def wait(self, gate: str) -> str:
         await gates.passing(gate)
         return gate
@@ -106,8 +116,9 @@ class Outside:
         return issue(self.secret, self.cluster, "client", name, now=time.time(), ttl=ttl, allow=allow)
 
     def client(self, **options: Any) -> Client:
-        """Return a client of the gateway."""
-        return Client([self.gateway.address], **({"credential": self.credential()} | options))
+        """Return a client of the gateway, unless options say otherwise."""
+        defaults: dict[str, Any] = {"nodes": [self.gateway.address], "credential": self.credential()}
+        return Client(**(defaults | options))
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ def ringcast_up(*arguments: str) -> Result:
         (["--seed", "there"], "Seeds takes a list of 'host:port'"),
         (["--alone", "--seed", "127.0.0.1:7400"], "--alone looks for nobody"),
         (["--cluster", ""], "it takes a name of 1 to 100 characters"),
+        (["--cluster", "a\nb"], "characters that can be read"),
         (["--workers", "0"], "0 is not in the range x>=1"),
         (["--secret", "/nowhere/secret"], "the cluster secret /nowhere/secret cannot be read"),
         (["--tls-ca", "ca.pem", "--tls-key", "key.pem"], "--tls-ca, --tls-cert and --tls-key go together"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ from tests.unit.runtime.places import LOCAL, Place, a_place, eventually
 
 _msgpack: Any = msgpack  # it has no types
 PEER = "stranger"
+_dials = itertools.count(1)
 
 
 class Echo(Actor):
@@ -92,7 +94,7 @@ async def rogue(node: Node) -> AsyncIterator[Rogue]:
     """Shake hands as a member would; this is the one place that knows how."""
     reader, writer = await dial_as(trust_like(node, PEER), node, LINKS)
     hello = node._peers._hello(node.id)
-    writer.write(batch(packed({**hello, "node": PEER, "to_incarnation": 0, "dials": 1})))
+    writer.write(batch(packed({**hello, "node": PEER, "to_incarnation": 0, "dials": next(_dials)})))
     (size,) = struct.unpack("!I", await reader.readexactly(4))
     assert _msgpack.unpackb(await reader.readexactly(size))["node"] == node.id
     try:
@@ -198,6 +200,17 @@ async def test_messages_that_a_peer_defines_are_bounded(here: Place, monkeypatch
         peer.define()
         peer.say([wire.DEFINE, 3, ECHO, "more", False, None], [wire.DEFINE, 4, ECHO, "and more", False, None])
         assert "defined 3 messages" in await peer.cut_off()
+
+
+async def test_a_frame_that_never_came_whole_spoils_no_other_peers(there: Place) -> None:
+    async with rogue(there.owner) as peer:
+        peer.define()
+        undecodable = _msgpack.packb(_msgpack.ExtType(2, b"\x00"))
+        peer.writer.write(batch(b"\x97\x01\x07\x01\xa1k\xcd\x13\x88\x01" + undecodable[:-1]))
+        peer.writer.write(batch(b"\x98\x01\x07\x01\xa1k\xcd\x13\x88\x01" + undecodable))
+        await peer.cut_off()
+        assert await there.node.ref(Echo, "e").say(1) == 1
+        assert there.node.stats()["links_up"] == 1
 
 
 # ---- large messages --------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ import os
 import ssl
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ringcast.errors import ConfigError, HandshakeRefused
@@ -17,7 +19,7 @@ from ringcast.security.authority import Authority, Leaf, OwnKey
 from ringcast.security.channels import ALPN, CLIENTS, CONTROL, LINKS, MEMBERSHIP
 from ringcast.security.contexts import client_side
 from ringcast.security.credential import Credential, issue
-from ringcast.security.identity import CLIENT, NODE, Identity, identity_of
+from ringcast.security.identity import CLIENT, NODE, Identity, identity_of, identity_uri
 from ringcast.security.material import LIFETIME, Certificates, FromSecret
 from ringcast.security.private import write_private
 from ringcast.security.secret import Key, Secret, new_key
@@ -380,6 +382,48 @@ def test_certificates_that_name_nobody_are_refused(tmp_path: Path) -> None:
     for bad in (der, b"", der[:50]):
         with pytest.raises(HandshakeRefused):
             identity_of(bad)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "ringcast://shop/node/a?x",
+        "ringcast://shop/node/a#f",
+        "ringcast://sh\nop/node/a",
+        "ringcast://shop/node/a ",
+        "ringcast://u@shop/node/a",
+        "ringcast://shop/node/a%2eb",
+        "ringcast://shop/node/%2A",
+        "ringcast://%73hop/node/a",
+        "ringcast://shop/node/a%0Ab",
+        "ringcast://shop/node/a%1B[2J",
+        "ringcast://shop/node/%ff",
+        "ringcast://shop/node/a/b",
+        "ringcast://shop//a",
+        "ringcast://shop/node/",
+        "ringcast:shop/node/a",
+        "ringcast://shop/root/a",
+        f"ringcast://shop/node/{'a' * 101}",
+    ],
+)
+def test_an_identity_is_written_in_one_way_only(uri: str) -> None:
+    with pytest.raises(HandshakeRefused, match="its certificate names"):
+        identity_of(named(uri))
+
+
+@pytest.mark.parametrize(("cluster", "name"), [("shop", "web-1.3f"), ("a/b c", "*"), ("läden", "x@y")])
+def test_names_come_back_whatever_is_in_them(cluster: str, name: str) -> None:
+    identity = identity_of(named(identity_uri(cluster, NODE, name)))
+    assert (identity.cluster, identity.name) == (cluster, name)
+
+
+def named(uri: str) -> bytes:
+    """Return a certificate (DER) with that URI among its names."""
+    key, now = Ed25519PrivateKey.generate(), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an authority of one's own")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(minutes=1))
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+    return builder.add_extension(names, critical=False).sign(key, None).public_bytes(Encoding.DER)
 
 
 def test_authorities_are_the_same_everywhere_and_different_by_role() -> None:
