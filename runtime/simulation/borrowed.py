@@ -93,11 +93,11 @@ class Borrowed:
     def _lent(self, value: Any) -> Any:
         if isinstance(value, ActorRef):
             return type(value)(self, value._type_name, value._key, value._node, value._options)
-        if type(value) in (list, tuple, set, frozenset):
-            return type(value)(self._lent(part) for part in value)
-        if type(value) is dict:
-            parts: dict[Any, Any] = value
-            return {self._lent(key): self._lent(part) for key, part in parts.items()}
+        kind: Any = type(value)
+        if kind in (list, tuple, set, frozenset):
+            return kind(self._lent(part) for part in value)
+        if kind is dict:
+            return {self._lent(key): self._lent(part) for key, part in value.items()}
         return value
 
 

@@ -47,6 +47,9 @@ SECRET = Secret((Key(sha256(b"simulated clusters").digest(), 1_700_000_000),)).r
 
 PORT = 7400
 LOG_MAX = 2000
+LEFT_OUT = ("node", "cluster", "stack")
+"""Values of log entries that say nothing here: machines have names, and all stacks are the simulation's."""
+
 DRIFT_MAX = 0.005
 """How far a clock's rate is off at most: what the protocol allows."""
 
@@ -69,7 +72,7 @@ class Said:
 
     def __str__(self) -> str:
         """Show it in a line."""
-        values = " ".join(f"{name}={value!r}" for name, value in self.values.items() if name not in ("node", "cluster"))
+        values = " ".join(f"{name}={value!r:.300}" for name, value in self.values.items() if name not in LEFT_OUT)
         return f"{self.now:10.6f} {self.machine:8} {self.level:8} {self.event} {values}"
 
 

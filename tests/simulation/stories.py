@@ -46,7 +46,7 @@ class Cluster:
         sim.observers += [self.outcomes, self.turns, OneViewPerNumber()]
         if is_single:
             sim.observers.append(SingleActivation())
-        self.leaving: list[asyncio.Task[None]] = []
+        self.coming_and_going: list[asyncio.Task[None]] = []
         self._clients: list[asyncio.Task[None]] = []
         self._is_over = False
 
@@ -131,19 +131,30 @@ async def quiet(sim: Simulation) -> None:
 
 async def chaos(sim: Simulation) -> None:
     """Whatever can happen happens; then it ends in one cluster in which every key answers."""
+    await _faults(sim, sim.rng.randint(2, 5), lambda faults: faults < 8 and sim.rng.random() < 0.9)
+
+
+async def minute(sim: Simulation) -> None:
+    """Five nodes for a minute, of which 40 seconds are bad."""
+    await _faults(sim, 5, lambda _: sim.now < 40)
+
+
+async def _faults(sim: Simulation, count: int, goes_on: Callable[[int], bool]) -> None:
     cluster = Cluster(sim, is_single=False, grace=30.0)  # a caller may stand still itself
-    rng = sim.rng
-    names = [f"n{number}" for number in range(rng.randint(2, 5))]
+    names = [f"n{number}" for number in range(count)]
     await cluster.start(*names)
-    for _ in range(rng.randint(1, 8)):
-        await rng.choice(FAULTS)(sim, cluster, names)
-        await asyncio.sleep(rng.uniform(0, 3))
+    faults = 0
+    while goes_on(faults):
+        await sim.rng.choice(FAULTS)(sim, cluster, names)
+        await asyncio.sleep(sim.rng.uniform(0, 3))
+        faults += 1
     sim.network.quality = Quality()
     sim.heal()
     for machine in sim.machines.values():
         if machine.process is not None and machine.process.is_paused:
             machine.process.resume()
-    await asyncio.gather(*cluster.leaving)
+    async with asyncio.timeout(SETTLED):
+        await asyncio.gather(*cluster.coming_and_going)
     for name in names:
         if not sim.machines[name].is_running:
             await cluster.start(name)
@@ -172,18 +183,18 @@ async def _power_off(sim: Simulation, cluster: Cluster, names: list[str]) -> Non
 
 async def _leave(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
     if name := _some(sim, names):
-        cluster.leaving.append(asyncio.create_task(_stopped(sim, name)))
+        cluster.coming_and_going.append(asyncio.create_task(_unless_gone(sim.stop(name))))
 
 
-async def _stopped(sim: Simulation, name: str) -> None:
-    with contextlib.suppress(ProcessGone):  # killed while it leaves
-        await sim.stop(name)
+async def _unless_gone(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(ProcessGone):  # killed while it leaves, or before it has joined
+        await work
 
 
 async def _start(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
     for name in names:
-        if not sim.machines[name].is_running:
-            await cluster.start(name)
+        if not sim.machines[name].is_running:  # it may not be able to join before the network heals
+            cluster.coming_and_going.append(asyncio.create_task(_unless_gone(cluster.start(name))))
             return
 
 
