@@ -19,6 +19,8 @@ from .machine import Process
 
 T = TypeVar("T")
 
+_COLLECTIONS: dict[object, Callable[[list[Any]], Any]] = {list: list, tuple: tuple, set: set, frozenset: frozenset}
+
 
 class Answer(asyncio.Future[Any]):
     """The future of a call that runs in another process; cancelling it cancels the call."""
@@ -93,9 +95,9 @@ class Borrowed:
     def _lent(self, value: Any) -> Any:
         if isinstance(value, ActorRef):
             return type(value)(self, value._type_name, value._key, value._node, value._options)
-        kind: Any = type(value)
-        if kind in (list, tuple, set, frozenset):
-            return kind(self._lent(part) for part in value)
+        kind: object = type(value)
+        if kind in _COLLECTIONS:
+            return _COLLECTIONS[kind]([self._lent(part) for part in value])
         if kind is dict:
             return {self._lent(key): self._lent(part) for key, part in value.items()}
         return value

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ringcast import Actor, using
+from ringcast import Actor, NodeStopped, using
 from ringcast.runtime.node import Node
 from ringcast.runtime.simulation import Process, ProcessGone, Quality, Simulation
 from ringcast.runtime.simulation.checkers import OneViewPerNumber, Outcomes, SingleActivation, Turns
@@ -187,7 +187,7 @@ async def _leave(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
 
 
 async def _unless_gone(work: Coroutine[Any, Any, None]) -> None:
-    with contextlib.suppress(ProcessGone):  # killed while it leaves, or before it has joined
+    with contextlib.suppress(ProcessGone, NodeStopped):  # killed, or told to leave, before it has joined or left
         await work
 
 
