@@ -134,7 +134,7 @@ class Node:
         self.id = self._trust.node_id
         self.dead_letters = DeadLetters(self._config.dead_letters, self.id)
         self._log = structlog.get_logger("ringcast").bind(node=self.id)
-        self._events: weakref.WeakSet[asyncio.Queue[Event | None]] = weakref.WeakSet()
+        self._events: weakref.WeakKeyDictionary[asyncio.Queue[Event | None], None] = weakref.WeakKeyDictionary()
         self._state = "new"
         self._left: asyncio.Future[None] | None = None
         self._first_view: asyncio.Future[None] | None = None
@@ -414,7 +414,7 @@ class Node:
     def events(self) -> AsyncIterator[Event]:
         """Iterate over what happens to the membership from this call on, until the node leaves."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._events.add(queue)
+        self._events[queue] = None
         return self._events_in(queue)
 
     async def _events_in(self, queue: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:

@@ -95,7 +95,7 @@ class Borrowed:
     def _lent(self, value: Any) -> Any:
         if isinstance(value, ActorRef):
             return type(value)(self, value._type_name, value._key, value._node, value._options)
-        kind: object = type(value)
+        kind = _kind(value)
         if kind in _COLLECTIONS:
             return _COLLECTIONS[kind]([self._lent(part) for part in value])
         if kind is dict:
@@ -139,6 +139,10 @@ class BorrowedStream:
         close = getattr(self._items, "aclose", None)
         if close is not None:
             await close()
+
+
+def _kind(value: object) -> object:
+    return type(value)
 
 
 def _later(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:

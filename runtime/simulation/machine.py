@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -327,8 +328,7 @@ class Process:
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Run a coroutine on the application's loop; return a future of the running loop."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self.has_ended:
-            work.close()
+        answer.add_done_callback(lambda _: _drop(work))
         self.ask(lambda: work, answer)
         return answer
 
@@ -342,6 +342,12 @@ def _settle(answer: asyncio.Future[Any], value: Any, error: BaseException | None
         answer.set_exception(error)
     else:
         answer.set_result(value)
+
+
+def _drop(work: Coroutine[Any, Any, Any]) -> None:
+    """Close a coroutine if it was never begun: its process has ended before."""
+    if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+        work.close()
 
 
 def silence(process: Process) -> None:
