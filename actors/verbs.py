@@ -10,6 +10,8 @@ from contextvars import copy_context
 from types import MethodType
 from typing import Any, ParamSpec, TypeVar, cast
 
+from ringcast.errors import ConfigError
+
 from .actor import Actor
 from .messages import Message
 from .ref import ActorRef, CallOptions, check_timeout, require_ref
@@ -79,10 +81,12 @@ def using(
             run again.
 
     Raises:
-        ConfigError: If `timeout` is not a positive number.
+        ConfigError: If `timeout` is not a positive number, or the key no str of 1,024 characters at most.
     """
     actor = require_ref(ref, "using")
     check_timeout(timeout)
+    if idempotency_key is not None and (not isinstance(idempotency_key, str) or len(idempotency_key) > 1024):
+        raise ConfigError(f"using(idempotency_key={idempotency_key!r:.60}): it takes a str of at most 1,024 characters")
     before = actor._options or CallOptions()
     options = CallOptions(
         before.timeout if timeout is None else timeout,

@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 HOLD = 0.25
 """Seconds that a message waits here for the view that its sender has seen already."""
 
+STRANGERS_MAX = 256
+"""Nodes that are asked for answers to be sent to, and that no view has shown yet."""
+
+TEXT_MAX = 1024
+"""Characters of an idempotency key, or of the name of a chain."""
+
+CHAIN_ENTRY = ("class name", "key", "epoch", "turn")
+
 Verb = Callable[..., Awaitable[Any]]
 
 
@@ -62,6 +70,7 @@ class Arrivals:
         if code == wire.FOR_CLIENT:
             self.for_client(link, frame)
             return
+        args: list[Any]
         kwargs: dict[str, Any] = {}
         chain: tuple[Any, ...] = ()
         number, ttl, trace, origin, hops, once = 0, None, None, None, 0, None
@@ -74,6 +83,11 @@ class Arrivals:
             chain = tuple(tuple(entry) for entry in links)
         else:
             _, _, key, version, (args, kwargs, ttl, trace, hops) = frame
+        if type(args) is not list or type(kwargs) is not dict or not all(type(name) is str for name in kwargs):
+            raise CodecError("a message whose arguments are none")
+        if not all(len(entry) == len(CHAIN_ENTRY) and isinstance(entry[0], str) for entry in chain):
+            raise CodecError("a message of a chain that is none")
+        self._check(number, ttl, trace, origin, hops, once)
         if key not in kind.cells and not is_spawned(key):
             check_key(key)
         if message.function is None and (known := kind.message(message.name)) is not None:
@@ -90,6 +104,24 @@ class Arrivals:
             return
         self._place(link, kind, key, envelope, version, hops, once)
 
+    def _check(self, number: Any, ttl: Any, trace: Any, origin: Any, hops: Any, once: Any) -> None:
+        """Refuse a message whose parts are not what they have to be; what they would harm comes later.
+
+        Raises:
+            CodecError: If one is not.
+        """
+        if not (
+            type(number) is int
+            and (ttl is None or type(ttl) is int)
+            and type(hops) is int
+            and all(one is None or (type(one) is str and len(one) <= TEXT_MAX) for one in (trace, origin, once))
+        ):
+            raise CodecError("a message whose number, limit or names are none")
+        is_stranger = origin not in (None, self.node_id) and origin not in self.peers.links
+        if is_stranger and len(self.peers.links) > len(self.host.kinds.members) + STRANGERS_MAX:
+            # One may be a member of a view that is not here yet; many are made up.
+            raise CodecError(f"a message of node {origin!r:.100}, which is none of the members")
+
     def _sink(self, link: Link | None, origin: str | None) -> ErrorSink:
         """Return where the answer goes to a message that came over a link, or from here; `origin` if it was sent on."""
         if origin not in (None, self.node_id):
@@ -99,6 +131,11 @@ class Arrivals:
     def for_client(self, link: Link | None, frame: list[Any]) -> None:
         """Take in a call that a gateway makes for a client; without a link, this node is the gateway."""
         _, number, class_name, method, key, ttl, version, (sealed, packed, is_told, trace, origin, hops, once) = frame
+        if not (type(class_name) is type(method) is str and type(sealed) is type(packed) is bytes):
+            raise CodecError("a client's call whose parts are none")
+        self._check(number, ttl, trace, origin, hops, once)
+        if not is_spawned(key):
+            check_key(key)
         kind = self.host.kinds.named(class_name)
         message = kind.message(method) or named_message(class_name, method)
         sink = Behalf(self._sink(link, origin), packed, is_told, self.seals)

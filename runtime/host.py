@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import hashlib
 import math
 from collections.abc import Callable, Container, Coroutine, Iterable
 from functools import partial
@@ -35,7 +36,7 @@ from .envelope import Envelope, Sink
 from .expiry import cancel_call, stopped
 from .kinds import Kind, Kinds
 from .mailbox import Mailbox
-from .once import Remembered
+from .once import Remembered, make_room
 from .runner import Runners
 from .streams import Outflow
 from .tasks import tasks_by_cell
@@ -177,12 +178,14 @@ class Host:
         if cell.remembered is None:
             cell.remembered = {}
         place = (message.name, once)
-        arguments = self.codec.pack([list(args), kwargs or {}])
+        # What they were is not needed to tell a retry from a mistake, and a client's may be large.
+        arguments = hashlib.sha256(self.codec.pack([list(args), kwargs or {}])).digest()
         known = cell.remembered.get(place)
         if known is not None and known.expires > monotonic():
             known.join(arguments, sink, number, cell.name, message.name)
             return None
         remembered = cell.remembered
+        make_room(remembered)
         first = Remembered(once, arguments, sink, number, self.codec.copy, partial(remembered.pop, place, None))
         remembered[place] = first
         return (message, args, kwargs, first, number, deadline, chain, trace)

@@ -433,9 +433,11 @@ class Link:
         What follows in the same batch for an actor that has had its turn goes into the mailbox, too: one
         drain of many is cheaper than as many single turns.
         """
-        number = frame[1]
+        number, deadline = frame[1], now + frame[4] * 0.001
+        if type(number) is not int or type(deadline) is not float:
+            raise CodecError("a request whose number or limit is none")
         chain = self.account.chain((), self._size) if self._size else self.account.light
-        envelope: Envelope = (message, frame[6:], None, self, number, now + frame[4] * 0.001, chain, None)
+        envelope: Envelope = (message, frame[6:], None, self, number, deadline, chain, None)
         if cell.task is None and cell.since != now and message.is_plain and monotonic() < self._inline_until:
             try:
                 value = cell.run_now(envelope, now)
@@ -541,6 +543,8 @@ class Link:
                 kind, message = self.messages[frame[1]]
                 self.arrivals.lost(kind, message, frame[2], frame[3])
             case wire.SYSTEM:
+                if type(frame[1]) is not int or type(frame[2]) is not str:
+                    raise CodecError("a verb that is none")
                 self.arrivals.system(self, frame[1], frame[2], frame[3:])
             case wire.FOR_CLIENT:
                 self.arrivals.for_client(self, frame)

@@ -2,7 +2,8 @@
 
 Remembered per activation (a durable actor remembers with its state). The first call runs with a
 `Remembered` as its sink; duplicates that arrive meanwhile wait for it. Exceptions are not
-remembered.
+remembered. Clients choose keys, too, so there is an end to what an activation remembers: of more than
+`REMEMBERED_MAX` replies the oldest is forgotten.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from .envelope import Sink
 
 KEEP = 24 * 3600.0
 """Seconds that a reply is remembered."""
+
+REMEMBERED_MAX = 4096
+"""Replies that one activation remembers."""
 
 
 class Remembered:
@@ -33,11 +37,11 @@ class Remembered:
         keep: Callable[[Any], Any],
         forget: Callable[[], object],
     ) -> None:
-        """Run for the first caller, whose packed arguments are kept to tell a retry from a mistake.
+        """Run for the first caller, a digest of whose arguments is kept to tell a retry from a mistake.
 
         Args:
             key: The idempotency key.
-            arguments: The first caller's, packed.
+            arguments: The digest of the first caller's.
             sink: Where the first caller's answer goes.
             number: The first caller's call.
             keep: Returns a copy of the reply, which the actor cannot change afterwards.
@@ -97,3 +101,12 @@ class Remembered:
     def end(self, number: int) -> None:
         """Refuse: see `item`."""
         raise AssertionError("a stream takes no idempotency key")
+
+
+def make_room(remembered: dict[tuple[str, str], Remembered]) -> None:
+    """Forget the oldest replies, so that one more may be remembered; calls that still run are kept."""
+    while len(remembered) >= REMEMBERED_MAX:
+        oldest = next((place for place, one in remembered.items() if one.is_done), None)
+        if oldest is None:
+            return
+        del remembered[oldest]

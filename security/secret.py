@@ -116,6 +116,8 @@ class Secret:
         Raises:
             ConfigError: If a key is short, can be guessed, comes twice, or a line is something else.
         """
+        if not _is_text(data):
+            return cls((Key(_measured(bytes(data), what)),))
         text = data.strip()
         lines = [line.strip() for line in text.split(b"\n")]
         lines = [line for line in lines if line and not line.startswith(b"#")]
@@ -141,6 +143,11 @@ class Secret:
         return cls.parse(read_private(path, "the cluster secret"), f"the cluster secret {path}")
 
 
+def _is_text(data: bytes) -> bool:
+    """Return whether the bytes were written as text; random ones are taken as they are, blanks at their ends, too."""
+    return data.isascii() and all(byte >= 32 or byte in b"\t\r\n" for byte in data)
+
+
 def _key_of(line: bytes, what: str) -> Key:
     match = re.fullmatch(rb"rc1\.(\d{1,12})\.([A-Za-z0-9_-]+)", line)
     if match is None:
@@ -156,7 +163,7 @@ def _key_of(line: bytes, what: str) -> Key:
 def _strong(data: bytes, what: str) -> bytes:
     """Return a key that was given as it is, unless it is weak."""
     _measured(data, what)
-    if data.isascii() and data.decode().isprintable() and not re.fullmatch(rb"[0-9a-fA-F]+", data):
+    if not re.fullmatch(rb"[0-9a-fA-F]+", data):
         kinds = (rb"[a-z]", rb"[A-Z]", rb"[0-9]")
         if b" " in data or not all(re.search(kind, data) for kind in kinds):
             raise ConfigError(f"{what} reads like a passphrase, which can be guessed; {_MAKE_ONE}")

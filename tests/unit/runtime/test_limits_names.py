@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from ringcast import Actor, CodecError, ConfigError, Node, submit
+from ringcast import Actor, CodecError, ConfigError, Node, submit, using
 from ringcast.actors.actor import imported_types
 from ringcast.runtime import kinds as kinds_module
 from ringcast.runtime import wire
@@ -133,3 +133,57 @@ async def test_the_answer_to_what_is_fine_still_comes(there: Place) -> None:
     running = [submit(there.node.ref(Echo, ("a", n)).say, n) for n in range(10)]
     assert [await one for one in running] == list(range(10))
     await eventually(lambda: there.owner.stats()["in_flight_bytes"] == 0)
+
+
+@pytest.mark.parametrize("once", [5, "x" * 1025], ids=str)
+async def test_idempotency_keys_are_short_texts(here: Place, once: Any) -> None:
+    with pytest.raises(ConfigError, match="idempotency_key"):
+        using(here.node.ref(Echo, "e"), idempotency_key=once)
+
+
+NONE: list[Any] = []
+META: list[Any] = [[1], {}, NONE, None, None, 0, None]
+ODD: dict[str, list[Any]] = {
+    "a list as a number": [wire.REQUEST, NONE, 1, "warm", 5000, 1, 1],
+    "a number as text": [wire.REQUEST, "7", 1, "warm", 5000, 1, 1],
+    "a limit that is none": [wire.REQUEST, 7, 1, "warm", None, 1, 1],
+    "a limit that is complex": [wire.REQUEST, 7, 1, "warm", _ExtType(Code.COMPLEX, packed([1, 1])), 1, 1],
+    "a list as a number, cold": [wire.REQUEST, NONE, 1, "cold", 5000, 1, 1],
+    "a limit of text, cold": [wire.REQUEST_X, 7, 1, "cold", "soon", 1, META],
+    "arguments of text": [wire.REQUEST_X, 7, 1, "warm", 5000, 1, ["ab", *META[1:]]],
+    "arguments of a dict": [wire.TELL_X, 1, "warm", 1, [{0: 1}, {}, 100, None, 0]],
+    "names that are numbers": [wire.REQUEST_X, 7, 1, "warm", 5000, 1, [[1], {5: 1}, *META[2:]]],
+    "a chain of text": [wire.REQUEST_X, 7, 1, "warm", 5000, 1, [*META[:2], ["abc"], *META[3:]]],
+    "a trace of a list": [wire.REQUEST_X, 7, 1, "warm", 5000, 1, [*META[:3], NONE, *META[4:]]],
+    "an origin of a number": [wire.REQUEST_X, 7, 1, "warm", 5000, 1, [*META[:4], 5, *META[5:]]],
+    "hops of text": [wire.REQUEST_X, 7, 1, "warm", 5000, 1, [*META[:5], "a", *META[6:]]],
+    "a key of a list": [wire.REQUEST_X, 7, 1, "warm", 5000, 1, [*META[:6], NONE]],
+    "a verb of a number": [wire.SYSTEM, 7, 5],
+    "a verb of nobody": [wire.SYSTEM, NONE, "watch"],
+    "a client's call of numbers": [wire.FOR_CLIENT, 7, 1, 2, "k", 5000, 1, [b"", b"", False, None, None, 0, None]],
+    "a client's call of text": [wire.FOR_CLIENT, 7, ECHO, "say", "k", 5000, 1, ["", b"", False, None, None, 0, None]],
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+async def test_a_message_of_odd_parts_ends_the_connection_and_harms_no_actor(here: Place, what: str) -> None:
+    warm = here.node.ref(Echo, "warm")
+    assert await warm.say(1) == 1
+    async with rogue(here.node) as peer:
+        peer.define()
+        peer.say(ODD[what])
+        assert "no frame" in await peer.cut_off()
+    assert await warm.say(2) == 2
+    assert here.node.stats()["restarts"] == 0
+
+
+async def test_nodes_that_are_made_up_are_few(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ringcast.runtime import arrivals
+
+    monkeypatch.setattr(arrivals, "STRANGERS_MAX", 5)
+    async with rogue(here.node) as peer:
+        peer.define()
+        for n in range(20):
+            peer.say([wire.REQUEST_X, n, 1, "k", 5000, 1, [*META[:4], f"made up {n}", *META[5:]]])
+        assert "none of the members" in await peer.cut_off()
+    assert len(here.node._peers.links) < 10

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from ringcast import Actor, CallError, submit, using
-from tests.unit.runtime.places import Place, gates, raised
+from ringcast.runtime import once
+from tests.unit.runtime.places import Place, eventually, gates, raised
 
 
 class Till(Actor):
@@ -45,6 +48,26 @@ async def test_a_retry_gets_the_first_reply(place: Place) -> None:
     assert [await till.add(2) for _ in range(3)] == [2, 2, 2]
     assert await using(till, idempotency_key="b").add(2) == 4
     assert await place.node.ref(Till, "t").total() == 4
+
+
+async def test_there_is_an_end_to_what_an_activation_remembers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "REMEMBERED_MAX", 3)
+    till = place.node.ref(Till, "t")
+    running = submit(using(till, idempotency_key="first").slow, "gate")
+    await gates.entered("gate")
+    others = [submit(using(till, idempotency_key=f"later {n}").add, 1) for n in range(5)]
+    await eventually(lambda: len(remembered_by(place)) == 6)  # none of them is done
+    gates.let_go("gate")
+    assert [await running, *[await other for other in others]] == [1, 2, 3, 4, 5, 6]
+    for n in range(3):
+        await using(till, idempotency_key=f"last {n}").add(1)
+    assert [key for _, key in remembered_by(place)] == ["last 0", "last 1", "last 2"]
+    assert await using(till, idempotency_key="later 4").add(1) == 10, "it was forgotten"
+
+
+def remembered_by(place: Place) -> dict[tuple[str, str], once.Remembered]:
+    (cell,) = place.owner._host.kinds.named(f"{__name__}:Till").cells.values()
+    return cell.remembered or {}
 
 
 async def test_the_scope_is_the_actor_and_the_method(place: Place) -> None:

@@ -402,7 +402,7 @@ def test_certificates_that_name_nobody_are_refused(tmp_path: Path) -> None:
         "ringcast://shop//a",
         "ringcast://shop/node/",
         "ringcast:shop/node/a",
-        "ringcast://shop/root/a",
+        "ringcast://shop/admin/a",
         f"ringcast://shop/node/{'a' * 101}",
     ],
 )
