@@ -20,7 +20,7 @@ import structlog
 
 from ringcast.errors import HandshakeRefused
 
-from ..security.channels import MEMBERSHIP
+from ..security.channels import ALPN, MEMBERSHIP
 from ..security.trust import Trust
 from .address import is_wildcard, split_address
 from .admission import Admission
@@ -319,8 +319,11 @@ class Driver:
     def _on_connection(self, connection: socket.socket, channel: bytes) -> None:
         if channel == MEMBERSHIP:
             self._links.adopt(connection)
-        else:
+        elif channel in ALPN:
             self._callbacks.on_connection(connection, channel)
+        else:  # and not logged: any stranger can do it, any number of times
+            self._counts["channels_unknown"] += 1
+            connection.close()
 
     def _on_refused(self, address: str) -> None:
         self._counts["dials_refused"] += 1

@@ -20,7 +20,7 @@ from typing import Any
 from ringcast.errors import HandshakeRefused
 
 from ..security.channels import MEMBERSHIP
-from ..security.identity import Identity
+from ..security.identity import LIMITED_MAX, Identity
 from ..security.trust import Trust
 from .claim import Claim
 from .link import Ending, Link
@@ -125,6 +125,11 @@ class Links:
             same = [other for other in self._links if other.speaker is not None and other.speaker[0] == sender.id]
             if len(same) > LINKS_PER_PEER_MAX:
                 same[0].close()
+            if link.identity is not None and link.identity.allow is not None:
+                key = link.identity.key
+                shared = [other for other in self._links if other.identity is not None and other.identity.key == key]
+                if len(shared) > LIMITED_MAX:
+                    shared[0].close()
 
     def recheck(self) -> None:
         """Close the links to those who would not be believed any more."""

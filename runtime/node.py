@@ -473,11 +473,9 @@ class Node:
             self._host.background(self._peers.accept(sock))
         elif channel == CONTROL:
             self._host.background(self._control.serve(sock))
-        elif channel == CLIENTS:
-            self._host.background(self._gateway.accept(sock))
         else:
-            self._log.warning("closed a connection for an unknown channel", channel=channel)
-            sock.close()
+            assert channel == CLIENTS, "the membership passes on no other"
+            self._host.background(self._gateway.accept(sock))
 
     def _membership_failed(self, error: BaseException) -> None:
         self._log.critical("the membership has failed, so this node stops", exc_info=error)

@@ -37,7 +37,7 @@ from ringcast.errors import HandshakeRefused, Unreachable
 from ..discovery.member import View
 from ..discovery.preamble import preamble
 from ..security.channels import LINKS
-from ..security.identity import Identity
+from ..security.identity import LIMITED_MAX, Identity
 from ..security.tunnel import Tunnel
 from .allowance import Allowance
 from .codec import Codec
@@ -141,7 +141,10 @@ class Peers:
         """Drop the connections of limited nodes whose credential has ended, and of strangers to key and view."""
         for link in list(self.links.values()):
             identity, connection = link.identity, link.connection
-            if identity is None or connection is None:
+            if connection is None:
+                self._forget(link)
+                continue
+            if identity is None:
                 continue
             if self.trust.is_over(identity):
                 why = f"the credential of {identity} has ended"
@@ -151,6 +154,11 @@ class Peers:
                 continue
             self.log.warning("dropped a connection", peer=link.peer, reason=why)
             link.down(connection, why)
+
+    def _forget(self, link: Link) -> None:
+        """Keep nothing of who is in no view and gone: one certificate speaks for any number of nodes."""
+        if not (link.peer in self._known or link.routes or link.backlog or link.peer in self._dials):
+            del self.links[link.peer]
 
     def _drop(self, node_id: str) -> None:
         dial = self._dials.pop(node_id, None)
@@ -201,6 +209,10 @@ class Peers:
         hostname, _, port = member.address.rpartition(":")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[None] = loop.create_future()
+        # Counted as it begins: if it is given up for a connection that comes up meanwhile, its hello may still
+        # leave, and the peer, which was told this number, must not take it for a newer connection.
+        self._last_dial += 1
+        number = self._last_dial
 
         def opened(connection: Connection) -> None:
             try:
@@ -209,9 +221,9 @@ class Peers:
                 refuse(connection, error)
                 return
             assert connection.transport is not None
-            self._last_dial += 1
             prologue = b"" if self.trust.is_encrypted else preamble(LINKS)
-            connection.transport.write(prologue + _frame(self._hello(link.peer, connection.identity)))
+            hello = self._hello(link.peer, connection.identity) | {"dials": number}
+            connection.transport.write(prologue + _frame(hello))
 
         def refuse(connection: Connection, error: Exception) -> None:
             if not answer.done():
@@ -297,6 +309,7 @@ class Peers:
         try:
             self._check(hello, None, connection.identity)
             self._check_meant(hello)
+            self._check_room(connection.identity)
         except HandshakeRefused as error:
             self._turn_away(connection, error)
             return
@@ -407,6 +420,12 @@ class Peers:
                 f"member {node_id} of the view has the key {member.key.hex()[:16]}…, and who says to be it has proved "
                 f"{identity.key.hex()[:16]}…: it is another process"
             )
+
+    def _check_room(self, identity: Identity | None) -> None:
+        if identity is not None and identity.allow is not None:
+            others = (link.identity for link in self.links.values() if link.is_up)
+            if sum(other is not None and other.key == identity.key for other in others) >= LIMITED_MAX:
+                raise HandshakeRefused(f"{LIMITED_MAX} nodes with the credential of {identity} are connected already")
 
     def _check_meant(self, hello: dict[str, Any]) -> None:
         meant, incarnation = hello.get("to"), hello.get("to_incarnation")

@@ -37,6 +37,10 @@ ALLOWED = x509.ObjectIdentifier("2.25.298331046870194421")
 
 NAME_MAX = 100
 PATTERNS_MAX = 100
+
+LIMITED_MAX = 64
+"""Nodes of one limited credential that another keeps a connection with, on each channel: it speaks for any number."""
+
 _SIGNER = re.compile(r"ringcast (node|client) authority ([0-9a-f]{8})")
 
 

@@ -1,11 +1,13 @@
 """The pages keep their word: programs run and print what stands below them, tables name what is there."""
 
 import ast
+import asyncio
 import dataclasses
 import inspect
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from ringcast import Node, NodeConfig
+from ringcast import Certificates, Node, NodeConfig, Seeds
+from ringcast.discovery.codec import Rejected
+from ringcast.discovery.seal import Unopened
+from ringcast.security.secret import Secret, new_key
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -210,6 +215,39 @@ def members_of_classes() -> dict[str, set[str]]:
                         if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
                     )
     return found
+
+
+def test_an_authority_of_your_own_is_made_as_the_page_says(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here")
+    [script] = [block.text for block in blocks(DOCS / "security.md") if "openssl" in block.text]
+    subprocess.run(["sh", "-e"], input=script, cwd=tmp_path, text=True, capture_output=True, check=True, timeout=LIMIT)
+    made = Certificates(ca=tmp_path / "ca.pem", cert=tmp_path / "web-1.pem", key=tmp_path / "web-1.key")
+    asyncio.run(_two_nodes_meet(made))
+
+
+async def _two_nodes_meet(tls: Certificates) -> None:
+    secret = Secret((new_key(1),)).render().encode()
+    async with Node(cluster="shop", secret=secret, tls=tls, discovery=[]) as one:
+        seeds = [Seeds([one.address])]
+        async with Node(cluster="shop", secret=secret, tls=tls, discovery=seeds, hosts=[]) as other:
+            await other.wait_for_members(2, LIMIT)
+            assert {node.id.partition(".")[0] for node in (one, other)} == {"web-1"}
+
+
+def test_tests_that_the_security_page_names_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (DOCS / "security.md").read_text())
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_counts_that_the_security_page_names_exist() -> None:
+    table = (DOCS / "security.md").read_text().partition("| count | of what |")[2].partition("## ")[0]
+    named = set(re.findall(r"`(\w+)`", table))
+    code = "".join(file.read_text() for part in ("runtime", "discovery") for file in (ROOT / part).glob("*.py"))
+    words = set(re.findall(r"\w+", code)) | {unopened.name.lower() for unopened in Unopened}
+    words |= {rejected.name.lower() for rejected in Rejected}
+    assert {name for name in named if name.removeprefix("membership_") not in words} == set()
 
 
 @pytest.mark.parametrize("page", sorted(p.name for p in DOCS.glob("*.md")))

@@ -55,6 +55,19 @@ async def test_both_dial_at_once_and_no_call_is_lost(attempt: int) -> None:
         assert (forth_said, back_said) == (expected, expected)
 
 
+async def test_a_dial_that_has_begun_is_void_by_what_is_told_from_then_on() -> None:
+    """It may be given up in the middle of TLS, and its hello still arrive: it must not replace what is up."""
+    async with pair("numbered") as (one, two):
+        asking = asyncio.ensure_future((await there(two, one)).say("hello"))
+        while one.id not in two._peers._dials:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the dial's own first step
+        assert not two._peers.links[one.id].is_up
+        told = two._peers._hello(one.id)["dials"]
+        assert await asking == "hello"
+        assert one._peers.links[two.id].void_dials == told
+
+
 async def test_a_connection_that_ended_is_dialled_again() -> None:
     async with pair("cut") as (one, two):
         ref = await there(one, two)

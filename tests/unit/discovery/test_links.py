@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from ringcast.discovery import link as link_module
+from ringcast.discovery import links as links_module
 from ringcast.discovery.claim import Claim
 from ringcast.discovery.frames import framed
 from ringcast.discovery.link import FIRST_FRAME_BYTES_MAX, Ending, Link
@@ -22,10 +24,13 @@ from ringcast.discovery.port import Port
 from ringcast.discovery.preamble import preamble
 from ringcast.discovery.sockets import connected
 from ringcast.security.channels import MEMBERSHIP
+from ringcast.security.credential import issue
+from ringcast.security.identity import NODE
+from ringcast.security.material import FromCredential
 from ringcast.security.private import write_private
 from ringcast.security.secret import Secret, new_key
 from ringcast.security.trust import Trust
-from tests.integration.memberships import trust_of
+from tests.integration.memberships import SECRET, trust_of
 
 LIMIT = 10.0
 
@@ -389,6 +394,20 @@ async def test_of_too_many_links_of_one_peer_the_oldest_is_closed(is_encrypted: 
         trust_of(name, is_encrypted=is_encrypted) for name in ["a", *("b" for _ in range(LINKS_PER_PEER_MAX + 1))]
     ]
     async with ends(*trusts) as [a, *same]:
+        for count, end in enumerate(same, 1):
+            end.say(a)
+            await a.until(lambda count=count: len(a.frames) == count)  # type: ignore[misc]
+        await a.until(lambda: a.lost == [(a.by_link[0], Ending.CLOSED_HERE)])
+
+
+async def test_nodes_of_one_limited_credential_have_so_many_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_module, "LIMITED_MAX", 3)
+    limited = issue(SECRET, "test", NODE, "edge", now=time.time(), ttl=600, allow=["Shop.*"])
+    write_private(tmp_path / "credential", limited.render())
+    trusts = [Trust(FromCredential(tmp_path / "credential"), "test", f"edge.{number}") for number in range(4)]
+    async with ends(trust_of("a"), *trusts) as [a, *same]:
         for count, end in enumerate(same, 1):
             end.say(a)
             await a.until(lambda count=count: len(a.frames) == count)  # type: ignore[misc]

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from ringcast import Actor, Identity, Node, NodeConfig, Seeds, using
-from ringcast.runtime import wire
+from ringcast.runtime import peers, wire
 from ringcast.runtime.extensions import Code
 from ringcast.security.channels import LINKS
 from ringcast.security.credential import issue
@@ -51,6 +51,7 @@ class Shop(Actor, expose=True):
 class Edge:
     """A limited node's credential in the wrong hands, connected to `node` and known by the other one."""
 
+    credential: Path
     trust: Trust
     node: Node
     other: Node
@@ -126,7 +127,7 @@ async def an_edge(folder: Path, ttl: float = 600) -> AsyncIterator[Edge]:
         trust = Trust.found(path, cluster)
         reader, writer = await greeted(trust, node)
         try:
-            yield Edge(trust, node, other, reader, writer)
+            yield Edge(path, trust, node, other, reader, writer)
         finally:
             writer.transport.abort()
 
@@ -240,3 +241,26 @@ async def test_who_is_in_no_view_loses_its_connection_with_the_key(tmp_path: Pat
         assert b"was dropped" in await rest_of(late_reader)
         for used in (writer, late_writer):
             used.transport.abort()
+
+
+async def test_nothing_is_kept_of_nodes_that_were_never_members(edge: Edge) -> None:
+    name = edge.trust.node_id.partition(".")[0]
+    for number in range(3):
+        trust = Trust.found(edge.credential, edge.trust.cluster, node_id=f"{name}.{number}")
+        _, writer = await greeted(trust, edge.node)
+        assert edge.node._peers.link(trust.node_id).is_up
+        writer.transport.abort()
+    await eventually(lambda: edge.node._peers.links.keys() == {edge.other.id, edge.trust.node_id})
+
+
+async def test_a_credential_speaks_for_any_number_of_nodes_and_so_many_are_connected(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "LIMITED_MAX", 2)
+    _, second = await greeted(Trust.found(edge.credential, edge.trust.cluster, node_id="edge.2"), edge.node)
+    trust = Trust.found(edge.credential, edge.trust.cluster, node_id="edge.3")
+    reader, third = await dial_as(trust, edge.node, LINKS)
+    say_hello(trust, edge.node, third)
+    assert b"are connected already" in await rest_of(reader)
+    for writer in (second, third):
+        writer.transport.abort()

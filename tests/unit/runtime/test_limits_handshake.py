@@ -17,7 +17,7 @@ from ringcast.runtime.connection import Connection
 from ringcast.runtime.greeting import Greeting
 from ringcast.security.channels import CLIENTS, CONTROL, LINKS
 from tests.unit.runtime.dials import Streams, dial, dial_as, trust_like
-from tests.unit.runtime.places import REMOTE, a_place, eventually
+from tests.unit.runtime.places import LOCAL, REMOTE, a_place, eventually
 
 
 class Echo(Actor):
@@ -86,6 +86,18 @@ async def test_a_flood_of_connections_is_closed_unread() -> None:
             await hung_up(streams[-1][0])
             assert await place.node.ref(Echo, "e").say(1) == 1
             await eventually(lambda: place.owner._membership.stats()["turned_away"] > before)
+
+
+async def test_a_channel_that_there_is_not_is_counted_and_fills_no_log(capfd: pytest.CaptureFixture[str]) -> None:
+    async with a_place(LOCAL) as place:
+        capfd.readouterr()
+        for _ in range(3):
+            reader, writer = await dial(place.node)
+            writer.write(preamble(b"Z"))
+            await hung_up(reader)
+            writer.transport.abort()
+        await eventually(lambda: place.node.stats().get("membership_channels_unknown") == 3)
+        assert "channel" not in capfd.readouterr().err
 
 
 async def test_commands_are_few_at_a_time() -> None:
