@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from time import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -122,6 +123,8 @@ class Gateway:
         try:
             connection.identity = identity = self.trust.peer(tls, CLIENTS)
             self._check_room(identity)
+            if time() >= identity.until:  # OpenSSL takes the second in which it ends, too
+                raise HandshakeRefused("the credential has expired; `ringcast secret issue` makes a new one")
         except HandshakeRefused as error:
             self._turn_away(connection, error)
 
@@ -154,6 +157,8 @@ class Gateway:
         try:
             check_protocol(hello, f"client {identity.name}", f"node {self.trust.node_id}")
             self._check_room(identity)
+            if time() >= identity.until:  # OpenSSL takes the second in which it ends, too
+                raise HandshakeRefused("the credential has expired; `ringcast secret issue` makes a new one")
         except HandshakeRefused as error:
             self._turn_away(connection, error)
             return
