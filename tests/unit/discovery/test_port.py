@@ -10,9 +10,9 @@ import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from ringcast.discovery.admission import Admission
 
 from ringcast.discovery import port as port_module
+from ringcast.discovery.admission import Admission
 from ringcast.discovery.port import Port
 from ringcast.discovery.preamble import preamble
 
