@@ -262,6 +262,11 @@ def imported_types() -> Iterator[ActorType]:
             yield actor_type(cls)
 
 
+def defined_modules() -> set[str]:
+    """Return the names of the modules that define actor classes."""
+    return {cls.__module__ for cls in _defined}
+
+
 def on_defined(listener: Callable[[], None]) -> Callable[[], None]:
     """Call `listener` (from any thread) whenever an actor class is defined; return what ends that."""
     _listeners.append(listener)

@@ -144,8 +144,9 @@ nodes: list[Node] = []
 async def server(host: str) -> None:
     async with Node(cluster="storms", listen=f"{host}:0", discovery=[]) as node:
         nodes.append(node)
-        membership = node._membership._loop
-        assert membership is not None
+        thread = node._membership._thread
+        assert thread is not None
+        membership = thread.loop
 
         def watch(due: float) -> None:
             now = time.monotonic()

@@ -103,7 +103,7 @@ class Driver:
         self._log = structlog.get_logger("ringcast.discovery").bind(node=me.id, cluster=trust.cluster)
         self._counts: Counter[str] = Counter()
         self._knocks = Knocks()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         self._started_sources: list[Source] = []
         self._explicit: set[str] = set()
         self._told: set[str] = set()
@@ -411,12 +411,12 @@ class Driver:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._on_done)
         return task
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._callbacks.on_failure(error)
 

@@ -161,7 +161,7 @@ class Link(asyncio.Protocol):
         self._is_attached = True
         loop = asyncio.get_running_loop()
         self._raw, _ = await loop.connect_accepted_socket(lambda: outside, self._socket)
-        self._links.raw.add(self._raw)
+        self._links.raw[self._raw] = None
         if self._ending is not None:  # while the transport was made
             self._raw.abort()
 

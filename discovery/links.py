@@ -84,7 +84,7 @@ class Links:
         self._no_links.set()
         self._is_closing = False
         # Also those that linger after their link has ended, so that the other end can hear why.
-        self.raw: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self.raw: weakref.WeakKeyDictionary[asyncio.Transport, None] = weakref.WeakKeyDictionary()
         self.broken = 0
         self.crowded_out = 0
 

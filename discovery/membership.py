@@ -11,10 +11,8 @@ is logged and stops the node: membership that has silently died would be worse t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -35,6 +33,7 @@ from .profile import Profile
 from .seal import START_RANDOM_BYTES, Seal, start_of
 from .sockets import advertised_address, bind
 from .source import Source
+from .threads import LoopThread
 
 __all__ = ["Membership"]
 
@@ -102,8 +101,7 @@ class Membership:
         self._tell_connection = on_connection
         self._tell_failure = on_failure
         self._log = structlog.get_logger("ringcast.discovery").bind(node=trust.node_id, cluster=trust.cluster)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread | None = None
         self._driver: Driver | None = None
         self._started: Future[None] = Future()
         self._ended: Future[None] = Future()
@@ -143,9 +141,7 @@ class Membership:
                 has another secret, or is no node.
         """
         assert self._thread is None, "a membership starts once"
-        # Not by the policy: uvloop, if the application has it, stays on the application's thread.
-        self._loop = asyncio.SelectorEventLoop()
-        self._thread = threading.Thread(target=self._run, name=f"ringcast {self._record.id}", daemon=True)
+        self._thread = LoopThread(f"ringcast {self._record.id}", self._live, self._on_end)
         self._thread.start()
         try:
             # Shielded: cancelling this call must not cancel a future that the thread will settle.
@@ -215,26 +211,20 @@ class Membership:
         self._call(self._fail, RuntimeError(why))
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
-        assert self._loop is not None, "start() comes first"
-        with contextlib.suppress(RuntimeError):  # The loop has ended, and the membership with it.
-            self._loop.call_soon_threadsafe(function, *args)
+        assert self._thread is not None, "start() comes first"
+        self._thread.call(function, *args)
 
     # On the membership thread
 
-    def _run(self) -> None:
-        assert self._loop is not None
-        loop = self._loop
+    def _on_end(self, error: BaseException | None) -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(self._live())
-        except BaseException as error:
-            self._fail(error)
+            if error is not None:
+                self._fail(error)
         finally:
             self._ended.set_result(None)
 
-    async def _live(self) -> None:
-        assert self._loop is not None
-        self._loop.set_exception_handler(self._on_loop_error)
+    async def _live(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.set_exception_handler(self._on_loop_error)
         bound = bind(self._listen)
         try:
             address = advertised_address(bound, self._advertise)

@@ -81,7 +81,7 @@ class Host:
         self._view_changed = asyncio.Event()
         self._retired = asyncio.Event()
         self._idle_sweep: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: dict[asyncio.Task[None], None] = {}
 
     # ---- the view --------------------------------------------------------------------------------
 
@@ -207,8 +207,8 @@ class Host:
     def background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something of the node's own beside the turns; it ends with the node."""
         task = self.loop.create_task(work, context=contextvars.Context())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._background[task] = None
+        task.add_done_callback(lambda task: self._background.pop(task, None))
         return task
 
     def cancel(self, kind: Kind, key: Any, sink: Sink, number: int, expired: bool) -> bool:

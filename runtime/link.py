@@ -82,7 +82,7 @@ class Link:
         self.sieve: Sieve | None = None
         """What the peer's frames have to pass, where not all are allowed; see `Guard`."""
         self.connection: Connection | None = None
-        self.routes: set[Route] = set()
+        self.routes: dict[Route, None] = {}
         self.backlog: list[Parcel] = []
         self.messages: dict[int, tuple[Kind, Message]] = {}
         self.cancelled: dict[int, float] = {}

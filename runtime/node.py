@@ -134,11 +134,12 @@ class Node:
         self.id = self._trust.node_id
         self.dead_letters = DeadLetters(self._config.dead_letters, self.id)
         self._log = structlog.get_logger("ringcast").bind(node=self.id)
-        self._events: weakref.WeakSet[asyncio.Queue[Event | None]] = weakref.WeakSet()
+        self._events: weakref.WeakKeyDictionary[asyncio.Queue[Event | None], None] = weakref.WeakKeyDictionary()
         self._state = "new"
         self._left: asyncio.Future[None] | None = None
         self._first_view: asyncio.Future[None] | None = None
         self._changed = asyncio.Event()
+        self._has_begun = asyncio.Event()
         self._put_together()
 
     def _put_together(self) -> None:
@@ -208,7 +209,7 @@ class Node:
         Raises:
             ConfigError: If the port is in use, or an option does not fit.
             HandshakeRefused: If a seed belongs to another cluster.
-            NodeStopped: If it was started before.
+            NodeStopped: If it was started before, or is told to leave meanwhile.
         """
         if self._state != "new":
             raise NodeStopped(
@@ -220,15 +221,20 @@ class Node:
         self._host.loop = self._host.runners.loop = self._loop
         self._first_view = self._loop.create_future()
         self._membership.update(hosts=self._hosted())
+        self._joining = joining = asyncio.ensure_future(self._join(self._first_view))
         try:
-            await self._membership.start()
-            await self._first_view
+            await joining
         except BaseException:
             self._state = "stopped"
             self._router.stop(f"node {self.id} could not start")
             await self._peers.stop()
             await self._host.stop_background()
             await self._membership.stop()
+            self._has_begun.set()
+            task = asyncio.current_task()
+            if joining.cancelled() and not (task is not None and task.cancelling()):
+                what = f"node {self.id} was told to leave before it had joined"
+                raise NodeStopped(what, certainty=NOT_SENT) from None
             raise
         self._forget_definitions = on_defined(self._class_defined)
         self._class_defined()  # those that came while we joined
@@ -236,16 +242,26 @@ class Node:
         self._host.background(self._follow_trust())
         self._router.stopped = None
         self._state = "running"
+        self._has_begun.set()
         self._log.info("node has joined", cluster=self._options.cluster, address=self.address, view=self.view.number)
 
+    async def _join(self, first_view: asyncio.Future[None]) -> None:
+        await self._membership.start()
+        await first_view
+
     async def leave(self) -> None:
-        """Hand the actors over and leave; any number of times.
+        """Hand the actors over and leave; any number of times. A start under way ends with `NodeStopped`.
 
         Running calls finish within `NodeConfig.drain_timeout`; new ones go to the new owners.
         """
         if self._state in ("new", "stopped"):
             self._state = "stopped"
             return
+        if self._state == "starting":
+            self._joining.cancel()
+            await self._has_begun.wait()
+            if not self.ready:
+                return
         if self._left is not None:
             await asyncio.shield(self._left)
             return
@@ -412,7 +428,7 @@ class Node:
     def events(self) -> AsyncIterator[Event]:
         """Iterate over what happens to the membership from this call on, until the node leaves."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._events.add(queue)
+        self._events[queue] = None
         return self._events_in(queue)
 
     async def _events_in(self, queue: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:

@@ -124,7 +124,7 @@ class Peers:
     def install(self, view: View) -> None:
         """Let the links to nodes go that are not members any more, and those to whoever is not the member."""
         members = {member.id for member in view.members}
-        for gone in self._known - members:
+        for gone in sorted(self._known - members):
             self._drop(gone)
         self._known = members
         for member in view.members:
@@ -262,7 +262,7 @@ class Peers:
         finally:
             if connection.link is None and raw is not None:
                 raw.close()
-            if answer.done() and not answer.cancelled():
+            if not answer.cancel() and not answer.cancelled():  # whoever closes it from now on tells nobody
                 answer.exception()
 
     # ---- accepting -----------------------------------------------------------------------------

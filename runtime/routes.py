@@ -118,11 +118,11 @@ class Routes:
         route.used = monotonic()
         if link is not route.link or route.version == 0:
             if route.link is not None:
-                route.link.routes.discard(route)
+                route.link.routes.pop(route, None)
             route.link = link
             route.held = 0
             if link is not None:
-                link.routes.add(route)
+                link.routes[route] = None
                 self._credit(route, wire.WINDOW if link.is_up else 0)
                 if not link.is_up:
                     link.connect_soon()
@@ -160,7 +160,7 @@ class Routes:
         if self._routes.get(name) is route:
             route.version = -1
             if route.link is not None:
-                route.link.routes.discard(route)
+                route.link.routes.pop(route, None)
             del self._routes[name]
         return True
 

@@ -16,6 +16,8 @@ from time import monotonic
 
 import structlog
 
+from ..discovery.threads import TickThread
+
 BEAT = 0.25
 
 
@@ -30,21 +32,19 @@ class Watchdog:
         self._give_up = give_up
         self._log = structlog.get_logger("ringcast").bind(node=node_id)
         self._beat = 0.0
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._name = f"ringcast watchdog {node_id}"
+        self._told = 0.0
+        self._thread = TickThread(f"ringcast watchdog {node_id}", BEAT, self._look)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin; called on the loop's thread."""
         self._loop = loop
         self._watched = threading.get_ident()
         self._on_beat()
-        self._thread = threading.Thread(target=self._watch, name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End; returns at once, and the thread soon after."""
-        self._stop.set()
+        self._thread.stop()
         self._handle.cancel()
 
     def _on_beat(self) -> None:
@@ -54,22 +54,22 @@ class Watchdog:
         self._beat = now
         self._handle = self._loop.call_later(BEAT, self._on_beat)
 
-    def _watch(self) -> None:
-        told = 0.0
-        while not self._stop.wait(BEAT):
-            beat = self._beat
-            late = monotonic() - beat - BEAT
-            if late >= self._stuck_after:
-                self._log.critical("the event loop stood still for too long: the node is given up", for_seconds=late)
-                self._give_up()
-                return
-            if late < self._limit or beat == told:
-                continue
-            told = beat
-            frame = sys._current_frames().get(self._watched)
-            where = "".join(traceback.format_stack(frame, limit=8)) if frame is not None else "unknown"
-            self._log.warning(
-                "the event loop stands still: a handler blocks it; use await, or asyncio.to_thread",
-                for_seconds=round(late, 1),
-                stack=where,
-            )
+    def _look(self) -> bool:
+        """Look at the beat; return whether to look again."""
+        beat = self._beat
+        late = monotonic() - beat - BEAT
+        if late >= self._stuck_after:
+            self._log.critical("the event loop stood still for too long: the node is given up", for_seconds=late)
+            self._give_up()
+            return False
+        if late < self._limit or beat == self._told:
+            return True
+        self._told = beat
+        frame = sys._current_frames().get(self._watched)
+        where = "".join(traceback.format_stack(frame, limit=8)) if frame is not None else "unknown"
+        self._log.warning(
+            "the event loop stands still: a handler blocks it; use await, or asyncio.to_thread",
+            for_seconds=round(late, 1),
+            stack=where,
+        )
+        return True

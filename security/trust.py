@@ -53,9 +53,9 @@ class Trust:
         *,
         is_encrypted: bool = True,
         is_named: bool = True,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        """Read and derive everything; `clock` tells seconds since 1970.
+        """Read and derive everything; `clock` tells seconds since 1970; `time.time` does by default.
 
         Raises:
             ConfigError: If something is there that cannot be used.
@@ -64,13 +64,13 @@ class Trust:
         self.is_encrypted = is_encrypted
         self.is_named = is_named
         self._origin = origin
-        self._clock = clock
+        self._clock = clock if clock is not None else time.time  # looked up here, so that it can be a simulated one
         self._own = OwnKey()
         name = origin.name()
         self.node_id = node_id or (uuid.uuid4().hex[:12] if name in ("", "*") else f"{name}.{uuid.uuid4().hex[:12]}")
         self._seen = _signature(origin.files)
         self._contexts: dict[tuple[bytes, bool], ssl.SSLContext] = {}
-        self._material = origin.material(cluster, self.node_id, self._own, clock())
+        self._material = origin.material(cluster, self.node_id, self._own, self._clock())
         self.key = _key_of(self._material)
         self._log = structlog.get_logger("ringcast").bind(node=self.node_id)
 

@@ -131,6 +131,16 @@ def test_programs_of_a_page_print_what_stands_below_them(page: str, tmp_path: Pa
     assert [name for name in programs if not any(name in c for c in commands) and name not in imported] == []
 
 
+def test_programs_of_the_page_on_testing_pass(tmp_path: Path) -> None:
+    first, last = (block.text for block in blocks(DOCS / "testing.md") if block.language == "python")
+    (tmp_path / "test_shop.py").write_text(first)
+    (tmp_path / "alone.py").write_text(last)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py", "--ringcast-seeds=3"]
+    for run in (command, [sys.executable, "alone.py"]):
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_knob_has_its_row() -> None:
     page = (DOCS / "configuration.md").read_text()
     rows = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ringcast.discovery.agreement_messages import Accept, Accepted, Apply, Decided, Prepare, Renew
 from ringcast.discovery.claim import Claim
-from tests.simulation.stories import RECOVERY_SECONDS, Stuck
+from tests.simulation.core_stories import RECOVERY_SECONDS, Stuck
 from tests.simulation.world import World
 
 

@@ -1,161 +1,249 @@
-"""Stories of faults, one drawn from each seed: what may happen to a cluster, and for how long."""
+"""Stories that are told of real nodes in a simulation, and the actor that plays in them."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from ringcast.discovery.applicant import Founding
-from tests.simulation.world import World
+from ringcast import Actor, NodeStopped, using
+from ringcast.runtime.node import Node
+from ringcast.runtime.simulation import Process, ProcessGone, Quality, Simulation
+from ringcast.runtime.simulation.checkers import OneViewPerNumber, Outcomes, SingleActivation, Turns
 
-RECOVERY_SECONDS = 10.0
-"""So long after the last heal there must be one lineage that serves."""
-
-CALM = 0.15
-
-
-@dataclass(slots=True)
-class Told:
-    """How a story went."""
-
-    world: World
-    faults: list[str]
+KEYS = 12
+LIMIT = 5.0
+SETTLED = 60.0
+"""Virtual seconds after the last fault in which there must be one view again: members of before are dialled
+each 30 s."""
 
 
-class Stuck(AssertionError):
-    """There is no one serving lineage long after the last fault."""
+class Counter(Actor):
+    """Counts, and says which activation it is."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.activation = uuid.uuid4().hex
+
+    async def add(self, pause: float = 0.0) -> tuple[str, int]:
+        self.count += 1
+        count = self.count
+        if pause:
+            await asyncio.sleep(pause)
+        return self.activation, count
 
 
-def tell(seed: int, prepare: Callable[[World], None] | None = None) -> Told:
-    """Tell the story of one seed to its end; what is broken on the way is raised."""
-    rng = random.Random(seed)
-    size = rng.choice((1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7))
-    trusts = rng.random() < 0.85
-    world = World(rng.getrandbits(64), trusts_refusal=trusts)
-    faults: list[str] = [f"{size} machines, refusal {'trusted' if trusts else 'not trusted'}"]
-    if prepare is not None:
-        prepare(world)
-    # Without proof only those with a record bring a lost quorum back.
-    disks = rng.choice((0.0, 0.5, 1.0)) if trusts else 1.0
-    if rng.random() < 0.2:
-        world.founding = Founding(expect=size)
-    for i in range(size):
-        world.add(str(i), has_disk=rng.random() < disks, drift=rng.uniform(-0.005, 0.005))
-    story = _Story(world, rng, faults)
-    if rng.random() < 0.5:
-        story.weather()
-    for name in list(world.machines):
-        world.start(name)
-        world.run(rng.choice((0.0, 0.0, rng.uniform(0, 2.0))))
-    world.run(rng.uniform(0.5, 4.0))
-    for _ in range(rng.randrange(12)):
-        story.happen()
-        world.run(rng.choice((rng.uniform(0, 0.2), rng.uniform(0, 1.5), rng.uniform(0, 5.0))))
-    story.end()
-    if world.run(RECOVERY_SECONDS, lambda: not world.trouble()) >= RECOVERY_SECONDS:
-        # Proof of deaths can die with those who had it; then the protocol waits for a person.
-        for machine in world.hopeless():
-            faults.append(f"{world.now - 100:.3f} dissolve {machine.name}")
-            world.dissolve(machine)
-    if world.run(RECOVERY_SECONDS, lambda: not world.trouble()) >= RECOVERY_SECONDS:
-        raise Stuck("; ".join(world.trouble()))
-    world.run(1.0)
-    # Somebody may be leaving at this very moment.
-    if world.run(2.0, lambda: not world.trouble()) >= 2.0:
-        raise Stuck("it did not last: " + "; ".join(world.trouble()))
-    return Told(world, faults)
+class Cluster:
+    """A simulation with its checkers and its clients: one in each node's process."""
+
+    def __init__(self, sim: Simulation, *, is_single: bool, grace: float = 1.0) -> None:
+        self.sim = sim
+        self.outcomes = Outcomes(sim.world, LIMIT + grace)
+        self.turns = Turns()
+        sim.observers += [self.outcomes, self.turns, OneViewPerNumber()]
+        if is_single:
+            sim.observers.append(SingleActivation())
+        self.coming_and_going: list[asyncio.Task[None]] = []
+        self._clients: list[asyncio.Task[None]] = []
+        self._is_over = False
+
+    async def start(self, *names: str) -> None:
+        """Start nodes one after the other, then a client at each: a join moves keys while both owners run."""
+        for name in names:
+            # Only these: which other classes are imported must not make another run of a seed.
+            await self.sim.start(name, hosts=[Counter.__module__])
+        if len(names) > 1:
+            await self.sim.until(lambda: self.sim.agree(len(self.sim.nodes)), SETTLED, "one view of all")
+        self._clients += [asyncio.create_task(self._call(name, self.sim.process(name))) for name in names]
+
+    async def finish(self) -> None:
+        """Have the clients end, and see that every call had an outcome."""
+        self._is_over = True
+        await asyncio.gather(*self._clients)
+
+    async def call(self, name: str, key: str) -> bool:
+        """Call a counter from a node; return whether it has answered."""
+
+        async def add(node: Node) -> tuple[str, int]:
+            return await using(node.ref(Counter, key), timeout=LIMIT).add()
+
+        if name not in self.sim.nodes:
+            return False
+        answer = await self.outcomes.of(f"{key} from {name}", self.sim.ask(name, add))
+        if answer is not None:
+            self.turns.counted(key, *answer)
+        return answer is not None
+
+    async def _call(self, name: str, process: Process) -> None:
+        rng = random.Random(f"{self.sim.seed} client {name} {process.number}")
+        while not self._is_over and not process.has_ended:
+            await self.call(name, f"key-{rng.randrange(KEYS)}")
+            await asyncio.sleep(rng.uniform(0.1, 0.3))
+
+    async def settled(self, count: int, lasting: float = 0.0) -> None:
+        """Wait for one view of all that lasts so long, and for an answer from every key, asked from every node."""
+        until = self.sim.now + SETTLED
+        while True:
+            await self.sim.until(lambda: self.sim.agree(count), until - self.sim.now, f"one view of {count}")
+            found = self.sim.views()
+            await asyncio.sleep(lasting)
+            if self.sim.views() == found:
+                break
+        for name in self.sim.nodes:
+            for number in range(KEYS):
+                assert await self.call(name, f"key-{number}"), (
+                    f"key-{number} does not answer {name} in a settled cluster"
+                )
 
 
-class _Story:
-    """Draws faults, and sees to it that the end can be a good one."""
+async def crashes(sim: Simulation) -> None:
+    """Nodes come, crash with their machine or without, and leave; the network is as good as any."""
+    cluster = Cluster(sim, is_single=True)
+    names = [f"n{number}" for number in range(sim.rng.randint(2, 5))]
+    await cluster.start(*names)
+    await cluster.settled(len(names))
+    for _ in range(sim.rng.randint(1, 3)):
+        if len(sim.nodes) < 2:
+            break
+        name = sim.rng.choice(sorted(sim.nodes))
+        sim.rng.choice([sim.kill, sim.power_off])(name)
+        await asyncio.sleep(sim.rng.uniform(0, 8))
+    await cluster.settled(len(sim.nodes))
+    await cluster.finish()
+    assert cluster.outcomes.answered > 0
 
-    def __init__(self, world: World, rng: random.Random, faults: list[str]) -> None:
-        self._world = world
-        self._rng = rng
-        self._faults = faults
-        self._joined = 0
 
-    def happen(self) -> None:
-        """Let the next thing happen."""
-        rng, world = self._rng, self._world
-        kind = rng.choice(
-            (
-                *("kill", "kill", "kill two", "silence", "pause", "pause", "restart", "restart", "restart"),
-                *("cut", "cut", "one way", "pairs", "pairs", "unblock", "unblock"),
-                *("weather", "storm", "calm", "join", "join", "leave"),
-            )
-        )
-        names = sorted(world.machines)
-        name = rng.choice(names)
-        machine = world.machines[name]
-        self._faults.append(f"{world.now - 100:.3f} {kind} {name}")
-        match kind:
-            case "kill":
-                world.kill(name)
-            case "kill two":
-                world.kill(name)
-                world.kill(rng.choice(names))
-            case "silence":
-                world.silence(name)
-            case "pause":
-                world.pause(name, rng.choice((rng.uniform(0, 1.0), rng.uniform(0.5, 9.0))))
-            case "restart":
-                self._restart(name)
-            case "cut" | "one way":
-                side = [other for other in names if rng.random() < 0.5]
-                world.cut(side, is_one_way=kind == "one way")
-            case "pairs":
-                for one in names:
-                    world.blocked |= {(one, other) for other in names if one != other and rng.random() < 0.2}
-            case "storm":
-                world.loss, world.late = rng.choice((0.5, 0.8)), 0.2
-            case "unblock":
-                world.blocked.clear()
-            case "weather":
-                self.weather()
-            case "calm":
-                world.loss = world.duplicates = world.late = world.mistakes = 0.0
-                world.delay = 0.001
-            case "join":
-                if len(world.up()) < 7 and self._joined < 3:
-                    self._joined += 1
-                    new = f"j{self._joined}"
-                    world.add(new, has_disk=machine.has_disk, drift=rng.uniform(-0.005, 0.005))
-                    world.start(new)
-            case _:
-                if len(world.up()) > 1:
-                    world.leave(name)
+async def quiet(sim: Simulation) -> None:
+    """Nothing happens but calls: none fails, nobody is suspected."""
+    cluster = Cluster(sim, is_single=True)
+    names = [f"n{number}" for number in range(sim.rng.randint(1, 5))]
+    await cluster.start(*names)
+    await cluster.settled(len(names))
+    failed = dict(cluster.outcomes.failed)
+    await asyncio.sleep(sim.rng.uniform(5, 15))
+    await cluster.finish()
+    assert cluster.outcomes.failed == failed, f"calls failed in a settled cluster: {cluster.outcomes.failed}"
+    lost = [entry for entry in sim.log if "lost" in entry.event or "suspect" in entry.event]
+    assert not lost, lost
 
-    def weather(self) -> None:
-        """Make the network, the disks and SWIM bad, each by chance."""
-        rng, world = self._rng, self._world
-        world.loss = rng.choice((0.0, 0.05, 0.2))
-        world.duplicates = rng.choice((0.0, 0.1))
-        world.late = rng.choice((0.0, 0.02, 0.2))
-        world.delay = rng.choice((0.001, 0.001, 0.02, 0.1))
-        world.fsync = rng.choice((0.002, 0.05))
-        world.mistakes = rng.choice((0.0, 0.0, 0.05))
 
-    def end(self) -> None:
-        """Heal all, and bring back those whose records may be needed."""
-        world = self._world
-        self._faults.append(f"{world.now - 100:.3f} heal")
-        world.heal()
-        for name, machine in world.machines.items():
-            if machine.process is None and machine.has_disk and not machine.has_left:
-                self._restart(name)
-        staying = [machine for machine in world.up() if machine.process is not None and not machine.process.is_leaving]
-        wanted = max(1, world.founding.expect // 2 + 1)
-        for i in range(wanted - len(staying)):
-            new = f"last{i}"
-            world.add(new)
-            world.start(new)
+async def chaos(sim: Simulation) -> None:
+    """Whatever can happen happens; then it ends in one cluster in which every key answers."""
+    await _faults(sim, sim.rng.randint(2, 5), lambda faults: faults < 8 and sim.rng.random() < 0.9)
 
-    def _restart(self, name: str) -> None:
-        world, machine = self._world, self._world.machines[name]
-        if machine.process is not None:
-            world.kill(name)
-        world.reboot(name)
-        machine.has_left = False
-        world.start(name)
+
+async def minute(sim: Simulation) -> None:
+    """Five nodes for a minute, of which 40 seconds are bad."""
+    await _faults(sim, 5, lambda _: sim.now < 40)
+
+
+async def _faults(sim: Simulation, count: int, goes_on: Callable[[int], bool]) -> None:
+    cluster = Cluster(sim, is_single=False, grace=30.0)  # a caller may stand still itself
+    names = [f"n{number}" for number in range(count)]
+    await cluster.start(*names)
+    faults = 0
+    while goes_on(faults):
+        await sim.rng.choice(FAULTS)(sim, cluster, names)
+        await asyncio.sleep(sim.rng.uniform(0, 3))
+        faults += 1
+    sim.network.quality = Quality()
+    sim.heal()
+    for machine in sim.machines.values():
+        if machine.process is not None and machine.process.is_paused:
+            machine.process.resume()
+    async with asyncio.timeout(SETTLED):
+        await asyncio.gather(*cluster.coming_and_going)
+    for name in names:
+        if not sim.machines[name].is_running:
+            await cluster.start(name)
+    await cluster.settled(len(names), lasting=10.0)
+    await cluster.finish()
+
+
+Fault = Callable[[Simulation, Cluster, list[str]], Coroutine[Any, Any, None]]
+
+
+def _some(sim: Simulation, names: list[str]) -> str | None:
+    """Return a machine whose process runs."""
+    running = [name for name in names if name in sim.nodes and not sim.process(name).is_paused]
+    return sim.rng.choice(running) if running else None
+
+
+async def _kill(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    if name := _some(sim, names):
+        sim.kill(name)
+
+
+async def _power_off(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    if name := _some(sim, names):
+        sim.power_off(name)
+
+
+async def _leave(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    if name := _some(sim, names):
+        cluster.coming_and_going.append(asyncio.create_task(_unless_gone(sim.stop(name))))
+
+
+async def _unless_gone(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(ProcessGone, NodeStopped):  # killed, or told to leave, before it has joined or left
+        await work
+
+
+async def _start(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    for name in names:
+        if not sim.machines[name].is_running:  # it may not be able to join before the network heals
+            cluster.coming_and_going.append(asyncio.create_task(_unless_gone(cluster.start(name))))
+            return
+
+
+async def _pause(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    if name := _some(sim, names):
+        process = sim.process(name)
+        process.pause()
+        asyncio.get_running_loop().call_later(sim.rng.uniform(0.1, 9), process.resume)
+
+
+async def _stall(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    if name := _some(sim, names):
+        sim.stall(name, sim.rng.uniform(0.1, 6), thread=sim.rng.choice(["app", "membership"]))
+
+
+async def _partition(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    side = sim.rng.sample(names, sim.rng.randint(1, len(names) - 1))
+    sim.partition(side, [name for name in names if name not in side])
+
+
+async def _one_way(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    sim.cut(*sim.rng.sample(names, 2))
+
+
+async def _heal(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    sim.heal()
+
+
+async def _bad_network(sim: Simulation, cluster: Cluster, names: list[str]) -> None:
+    rng = sim.rng
+    sim.network.quality = Quality(
+        delay=rng.choice([0.0001, 0.02, 0.2]),
+        jitter=rng.choice([0.0, 0.001, 0.05]),
+        loss=rng.choice([0.0, 0.05, 0.2]),
+        duplicates=rng.choice([0.0, 0.1]),
+    )
+
+
+FAULTS: list[Fault] = [
+    _kill,
+    _power_off,
+    _leave,
+    _start,
+    _pause,
+    _stall,
+    _partition,
+    _one_way,
+    _heal,
+    _heal,
+    _bad_network,
+]

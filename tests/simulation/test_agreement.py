@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.checkers import Violation
 from tests.simulation.planted import PLANTED, planted
 from tests.simulation.schedules import SCHEDULES
-from tests.simulation.stories import Stuck, tell
+from tests.simulation.core_stories import Stuck, tell
 
 FIRST = int(os.environ.get("SEED", "0"))
 COUNT = int(os.environ.get("SEEDS", "8"))
@@ -46,7 +46,7 @@ def test_every_story_ends_in_one_lineage_that_serves(seed: int) -> None:
 
 
 def test_the_same_seed_tells_the_same_story_in_another_process() -> None:
-    code = "from tests.simulation.stories import tell\nfor seed in range(3): print(tell(seed).world.trace)"
+    code = "from tests.simulation.core_stories import tell\nfor seed in range(3): print(tell(seed).world.trace)"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     command = [sys.executable, "-c", code]
     other = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

@@ -1,0 +1,176 @@
+"""What must hold whatever happens: checkers, which know nothing of the story that is told.
+
+Each is an observer of a `Simulation`, or is told by a story what its clients have seen. They note what
+they object to and raise at the end, for an exception in the middle would be the node's to handle.
+
+    OneViewPerNumber    one view for each number of a lineage, everywhere
+    SingleActivation    no key has two activations at a time; not to be asked of partitions and pauses
+                        before views are agreed by a majority
+    Outcomes            every call has an outcome, in time
+    Turns               no turn of an activation is answered twice
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from ringcast.errors import RingcastError
+
+from ...discovery.member import View
+from ..cell import Cell
+from .machine import ProcessGone
+from .world import World
+
+T = TypeVar("T")
+
+
+class Checker:
+    """An observer that objects to nothing."""
+
+    def __init__(self) -> None:
+        """Have seen nothing."""
+        self.objections: list[str] = []
+
+    def viewed(self, now: float, machine: str, run: int, view: View) -> None:
+        """See `Observer`."""
+
+    def activated(self, now: float, machine: str, run: int, cell: Cell) -> None:
+        """See `Observer`."""
+
+    def deactivated(self, now: float, machine: str, run: int, cell: Cell) -> None:
+        """See `Observer`."""
+
+    def ended(self, now: float, machine: str, run: int) -> None:
+        """See `Observer`."""
+
+    def check(self, now: float) -> None:
+        """Raise if there was anything to object to.
+
+        Raises:
+            AssertionError: With the first objections.
+        """
+        if self.objections:
+            more = f"\n… and {len(self.objections) - 10} more" if len(self.objections) > 10 else ""
+            raise AssertionError(f"{type(self).__name__}: " + "\n".join(self.objections[:10]) + more)
+
+
+class OneViewPerNumber(Checker):
+    """Equal lineage and number mean equal members, and numbers only grow at each node."""
+
+    def __init__(self) -> None:
+        """Have seen no view."""
+        super().__init__()
+        self.views: dict[tuple[str, int], tuple[str, tuple[tuple[str, int], ...]]] = {}
+        self._latest: dict[tuple[str, int], tuple[str, int]] = {}
+
+    def viewed(self, now: float, machine: str, run: int, view: View) -> None:
+        """Compare it with what others have under that number."""
+        members = tuple(member.identity for member in view.members)
+        number = (view.lineage, view.number)
+        first, known = self.views.setdefault(number, (machine, members))
+        if known != members:
+            self.objections.append(f"{now:.6f}: view {number} is {known} on {first} and {members} on {machine}")
+        lineage, before = self._latest.get((machine, run), (view.lineage, -1))
+        if lineage == view.lineage and view.number <= before:
+            self.objections.append(f"{now:.6f}: {machine} has installed view {number} after {before}")
+        self._latest[machine, run] = number
+
+
+class SingleActivation(Checker):
+    """No keyed actor is active in two processes at a time."""
+
+    def __init__(self) -> None:
+        """Have seen no actor."""
+        super().__init__()
+        self.active: dict[tuple[str, Any], dict[tuple[str, int], float]] = {}
+        self.count = 0
+
+    def activated(self, now: float, machine: str, run: int, cell: Cell) -> None:
+        """See that nobody else has it."""
+        if cell.life is not None:
+            return  # a spawned actor has its place in its name
+        self.count += 1
+        others = self.active.setdefault((cell.kind.name, cell.key), {})
+        for (other, _), since in others.items():
+            if other != machine:
+                self.objections.append(
+                    f"{now:.6f}: {cell.name} begins on {machine}, and is on {other} since {since:.6f}"
+                )
+        others[machine, run] = now
+
+    def deactivated(self, now: float, machine: str, run: int, cell: Cell) -> None:
+        """It is not there any more."""
+        self.active.get((cell.kind.name, cell.key), {}).pop((machine, run), None)
+
+    def ended(self, now: float, machine: str, run: int) -> None:
+        """Nothing of a process that has ended is there any more."""
+        for places in self.active.values():
+            places.pop((machine, run), None)
+
+
+class Outcomes(Checker):
+    """Every call that a story makes ends: by an answer, or by an error of ringcast.
+
+    Attributes:
+        answered: Calls that were answered.
+        failed: Calls that ended by an error, by its class.
+        lost: Calls whose caller's process has ended.
+    """
+
+    def __init__(self, world: World, limit: float) -> None:
+        """Allow each call so many virtual seconds, on a clock that is right."""
+        super().__init__()
+        self._world = world
+        self._limit = limit
+        self._open: dict[int, tuple[float, str]] = {}
+        self._number = 0
+        self.answered = 0
+        self.failed: dict[str, int] = {}
+        self.lost = 0
+
+    async def of(self, what: str, call: Awaitable[T]) -> T | None:
+        """Await a call; return None if it has failed."""
+        self._number += 1
+        number, begun = self._number, self._world.now
+        self._open[number] = (begun, what)
+        try:
+            value = await call
+        except ProcessGone:
+            self.lost += 1
+            return None
+        except RingcastError as error:
+            self.failed[type(error).__name__] = self.failed.get(type(error).__name__, 0) + 1
+            return None
+        else:
+            self.answered += 1
+            return value
+        finally:
+            del self._open[number]
+            if self._world.now - begun > self._limit:
+                self.objections.append(
+                    f"{what}, called at {begun:.6f}, has ended after {self._world.now - begun:.3f} s"
+                )
+
+    def check(self, now: float) -> None:
+        """Object to calls that have not ended, too."""
+        for begun, what in self._open.values():
+            if now - begun > self._limit:
+                self.objections.append(f"{what}, called at {begun:.6f}, has no outcome at {now:.6f}")
+        super().check(now)
+
+
+class Turns(Checker):
+    """What counters answer: each activation counts its turns from 1, and no count is answered twice."""
+
+    def __init__(self) -> None:
+        """Have seen no answer."""
+        super().__init__()
+        self.seen: dict[tuple[str, str], set[int]] = {}
+
+    def counted(self, key: str, activation: str, count: int) -> None:
+        """An activation of a counter has answered that this was its turn number `count`."""
+        counts = self.seen.setdefault((key, activation), set())
+        if count in counts or count < 1:
+            self.objections.append(f"activation {activation} of {key!r} has answered {count} twice")
+        counts.add(count)

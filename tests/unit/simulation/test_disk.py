@@ -1,0 +1,115 @@
+"""The same for both disks: a folder, and a simulated one; and what a crash leaves of the latter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ringcast.discovery.disk import Disk, Folder, replace_file
+from ringcast.runtime.simulation.disk import VirtualDisk
+
+
+def virtual(_: Path) -> Disk:
+    return VirtualDisk(random.Random(1))
+
+
+@pytest.fixture(params=[Folder, virtual])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
+    make: Callable[[Path], Disk] = request.param
+    return make(tmp_path / "new")
+
+
+def test_files_are_written_read_renamed_and_removed(disk: Disk) -> None:
+    assert disk.names() == []
+    disk.write("b", b"one")
+    disk.write("b", b"two")
+    disk.append("b", b" three")
+    disk.append("a", b"first")
+    disk.sync("b")
+    disk.sync_folder()
+    assert (disk.names(), disk.read("b"), disk.read("a")) == (["a", "b"], b"two three", b"first")
+    disk.rename("b", "a")
+    assert (disk.names(), disk.read("a")) == (["a"], b"two three")
+    disk.remove("a")
+    assert disk.names() == []
+
+
+def test_what_is_not_there_is_not_found(disk: Disk) -> None:
+    with pytest.raises(FileNotFoundError):
+        disk.read("nothing")
+    with pytest.raises(FileNotFoundError):
+        disk.sync("nothing")
+    with pytest.raises(FileNotFoundError):
+        disk.remove("nothing")
+    with pytest.raises(FileNotFoundError):
+        disk.rename("nothing", "other")
+
+
+def test_a_file_is_replaced(disk: Disk) -> None:
+    replace_file(disk, "record", b"old")
+    replace_file(disk, "record", b"new")
+    assert (disk.names(), disk.read("record")) == (["record"], b"new")
+
+
+def test_a_crash_leaves_what_was_synced_and_of_the_rest_anything() -> None:
+    left: set[bytes | None] = set()
+    for seed in range(100):
+        disk = VirtualDisk(random.Random(seed))
+        replace_file(disk, "record", b"old")
+        disk.write("record", b"newer")
+        disk.write("other", b"unsynced")
+        disk.crash()
+        left.add(disk.read("record"))
+        assert disk.read("record") in {b"old", *(b"newer"[:end] for end in range(6))}
+        disk.crash()  # what is left stays
+        left.add(disk.read("other") if "other" in disk.names() else None)
+    assert {b"old", b"newer", b"new", None, b"", b"unsynced"} <= left
+
+
+def test_a_crash_at_any_step_of_a_replacement_leaves_the_old_or_the_new() -> None:
+    class Crashed(Exception):
+        pass
+
+    seen: set[bytes] = set()
+    for seed in range(200):
+        rng = random.Random(seed)
+        disk = VirtualDisk(rng)
+        replace_file(disk, "record", b"the old one")
+        steps = rng.randrange(3)
+
+        def step() -> None:
+            nonlocal steps
+            steps -= 1
+            if steps < 0:
+                raise Crashed
+
+        disk.on_sync = step
+        try:
+            replace_file(disk, "record", b"the new one")
+            certain = True
+        except Crashed:
+            certain = False
+        disk.crash()
+        seen.add(disk.read("record"))
+        assert disk.read("record") == b"the new one" or not certain
+    assert seen == {b"the old one", b"the new one"}
+
+
+def test_a_rename_that_was_not_synced_may_be_undone() -> None:
+    names: set[tuple[str, ...]] = set()
+    for seed in range(50):
+        disk = VirtualDisk(random.Random(seed))
+        disk.write("a", b"1")
+        disk.sync("a")
+        disk.sync_folder()
+        disk.rename("a", "b")
+        disk.crash()
+        names.add(tuple(disk.names()))
+    assert names == {("a",), ("b",)}
+    disk = VirtualDisk(random.Random(1))
+    disk.write("a", b"1")
+    disk.erase()
+    assert disk.names() == []
