@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.checkers import Violation
+from tests.simulation.core_stories import Stuck, tell
 from tests.simulation.planted import PLANTED, planted
 from tests.simulation.schedules import SCHEDULES
-from tests.simulation.core_stories import Stuck, tell
 
 FIRST = int(os.environ.get("SEED", "0"))
 COUNT = int(os.environ.get("SEEDS", "8"))
