@@ -8,7 +8,11 @@ damaged inputs. Exits with 1 if a target is missed.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import os
+import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -123,6 +127,19 @@ async def network(inputs: int) -> list[Line]:
     ]
 
 
+async def cost(inputs: int) -> list[Line]:
+    """What it costs members: asks over TLS beside asks in clear, and a handshake, each in processes of its own."""
+    command = [sys.executable, "-m", "benchmarks", "E2", "H1", "--rounds", "5", "--json"]
+    done = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    told, _ = await done.communicate()
+    rows = {row["work"]: row for row in map(json.loads, told.splitlines())}
+    ratio, handshake = rows["E2"]["ratio_general"], statistics.median(rows["H1"]["general"])
+    return [
+        Line("asks over TLS beside asks in clear (R2)", f"x {ratio:.2f}", ">= 0.85", ratio >= 0.85),
+        Line("connect, TLS, hello and a first ask", f"{handshake:.1f} ms", "<= 5 ms", handshake <= 5),
+    ]
+
+
 CHECKS: dict[str, Callable[[int], Coroutine[Any, Any, list[Line]]]] = {
     "network": network,
     "tls": tls,
@@ -131,6 +148,7 @@ CHECKS: dict[str, Callable[[int], Coroutine[Any, Any, list[Line]]]] = {
     "storm": storm,
     "client": client,
     "rotation": rotation,
+    "cost": cost,
 }
 
 
