@@ -6,7 +6,8 @@ may be at their handshake at a time (`Pending`), in all and from one address. Wh
 oldest gives way, for the honest are done within milliseconds, and those who stall are the oldest.
 
 An attacker with many addresses must not shut the members out. Addresses of members of the present view
-have half of the places to themselves, and the rate of this machine. Addresses are remembered only while
+have half of the places to themselves, and the rate of this machine; all others share one ration more, however
+many addresses they have, so that newcomers wait while there is a flood, and members do not notice it. Addresses are remembered only while
 they are not back at their full ration, 4,096 at most; the strangers beyond share one ration. Of an IPv6
 address the first 64 bits count, which is the least that one host is given.
 
@@ -22,12 +23,15 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["HOSTS_MAX", "Admission", "Pending", "Rates", "origin_of"]
+__all__ = ["HOSTS_MAX", "STRANGERS_AT_ONCE", "Admission", "Pending", "Rates", "origin_of"]
 
 T = TypeVar("T", bound=Hashable)
 
 HOSTS_MAX = 4096
 """Addresses whose ration is counted apart."""
+
+STRANGERS_AT_ONCE = 200
+"""New connections of strangers that are taken at once when there were none for a while: a cluster starts."""
 
 _OTHERS = "others"
 
@@ -42,6 +46,7 @@ class Admission:
         pending_each: The same for one address that is not this machine's.
         rate: New connections a second from one address, and twice as many at once.
         local_rate: The same for this machine's addresses and for those of members.
+        strangers_rate: New connections a second from all other addresses together; `STRANGERS_AT_ONCE` at once.
     """
 
     timeout: float = 3.0
@@ -49,6 +54,7 @@ class Admission:
     pending_each: int = 8
     rate: float = 50
     local_rate: float = 500
+    strangers_rate: float = 20
 
 
 def origin_of(host: str) -> str:
@@ -70,6 +76,7 @@ class Rates:
     def __init__(self, limits: Admission) -> None:
         """Start with everybody's ration full."""
         self._limits = limits
+        self._strangers, self._strangers_at = 0.0, float("-inf")
         self._used: dict[str, tuple[float, float]] = {}
         """By origin: how many were taken of its ration, and when that was counted."""
 
@@ -92,8 +99,15 @@ class Rates:
                 origin = _OTHERS
         used, at = self._used.get(origin, (0.0, now))
         used = max(used - (now - at) * rate, 0.0)
-        is_taken = used + 1 <= 2 * rate
+        is_taken = used + 1 <= 2 * rate and (is_near or self._takes_stranger(now))
         self._used[origin] = (used + is_taken, now)
+        return is_taken
+
+    def _takes_stranger(self, now: float) -> bool:
+        """Return whether one more stranger may come, and count it if so: many addresses are no way around."""
+        used = max(self._strangers - (now - self._strangers_at) * self._limits.strangers_rate, 0.0)
+        is_taken = used + 1 <= STRANGERS_AT_ONCE
+        self._strangers, self._strangers_at = used + is_taken, now
         return is_taken
 
     def _forget(self, now: float) -> None:

@@ -19,6 +19,7 @@ _LEAST = {
     "handshakes_per_address": 1,
     "handshake_rate": 1,
     "local_handshake_rate": 1,
+    "strangers_handshake_rate": 1,
     "control_connections": 1,
     "client_connections": 0,
     "client_connections_each": 1,
@@ -68,6 +69,8 @@ class NodeConfig:
         handshake_rate: New connections a second from one remote address, and twice as many at once; more
             are closed unread. Raising it lets strangers take more time of this node.
         local_handshake_rate: The same for this machine's own addresses, where all its nodes start from.
+        strangers_handshake_rate: New connections a second from all addresses together that are neither this
+            machine's nor a member's, and 200 at once. Raising it lets floods of strangers be noticed by members.
         control_connections: How many commands may ask this node at a time.
         client_connections: How many clients may be connected.
         client_connections_each: How many of them with credentials of the same name.
@@ -104,6 +107,7 @@ class NodeConfig:
     handshakes_per_address: int = 8
     handshake_rate: int = 50
     local_handshake_rate: int = 500
+    strangers_handshake_rate: int = 20
     control_connections: int = 8
     client_connections: int = 64
     client_connections_each: int = 16

@@ -26,6 +26,7 @@ def admission_of(config: NodeConfig) -> Admission:
         pending_each=config.handshakes_per_address,
         rate=config.handshake_rate,
         local_rate=config.local_handshake_rate,
+        strangers_rate=config.strangers_handshake_rate,
     )
 
 

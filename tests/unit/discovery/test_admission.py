@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ringcast.discovery import admission
-from ringcast.discovery.admission import Admission, Pending, Rates, origin_of
+from ringcast.discovery.admission import STRANGERS_AT_ONCE, Admission, Pending, Rates, origin_of
 
 LIMITS = Admission(pending=8, pending_each=3, rate=10, local_rate=100)
 
@@ -42,6 +42,7 @@ def test_an_address_has_a_ration_that_fills_with_time() -> None:
 
 def test_addresses_are_forgotten_and_the_rest_share_one_ration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "HOSTS_MAX", 10)
+    monkeypatch.setattr(admission, "STRANGERS_AT_ONCE", 1000)
     rates = Rates(LIMITS)
     for n in range(10):
         assert taken(rates, f"host {n}", 30, 0.0) == 20
@@ -51,6 +52,14 @@ def test_addresses_are_forgotten_and_the_rest_share_one_ration(monkeypatch: pyte
     assert taken(rates, "host 1", 1, 0.0) == 0
     assert taken(rates, "late", 30, 10.0) == 20
     assert len(rates) == 1
+
+
+def test_many_addresses_share_one_ration_which_members_do_not_need() -> None:
+    rates = Rates(LIMITS)
+    assert sum(taken(rates, f"host {n}", 5, 0.0) for n in range(100)) == STRANGERS_AT_ONCE
+    assert taken(rates, "a member", 150, 0.0, is_near=True) == 150
+    assert sum(taken(rates, f"later {n}", 5, 2.0) for n in range(100)) == 2 * LIMITS.strangers_rate
+    assert taken(rates, "much later", 50, 1000.0) == 20
 
 
 def test_the_oldest_of_an_address_gives_way() -> None:
