@@ -6,10 +6,11 @@ may be at their handshake at a time (`Pending`), in all and from one address. Wh
 oldest gives way, for the honest are done within milliseconds, and those who stall are the oldest.
 
 An attacker with many addresses must not shut the members out. Addresses of members of the present view
-have half of the places to themselves, and the rate of this machine; all others share one ration more, however
-many addresses they have, so that newcomers wait while there is a flood, and members do not notice it. Addresses are remembered only while
-they are not back at their full ration, 4,096 at most; the strangers beyond share one ration. Of an IPv6
-address the first 64 bits count, which is the least that one host is given.
+have half of the places to themselves, and the rate of this machine. All others share one ration more,
+however many addresses they have: newcomers wait while there is a flood, and members do not notice it.
+Addresses are remembered only while they are not back at their full ration, 4,096 at most; the strangers
+beyond share one ration. Of an IPv6 address the first 64 bits count, which is the least that one host is
+given.
 
 Nodes of one machine cannot be told apart by their address; theirs is a higher rate, and no limit but the
 overall one. They share it with whoever else runs programs there.
