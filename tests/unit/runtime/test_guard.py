@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgpack
 import pytest
@@ -284,8 +284,19 @@ async def test_without_tls_there_are_no_clients(tmp_path: Path) -> None:
             await client.start()
 
 
+@pytest.fixture(autouse=True)
+async def closed() -> AsyncIterator[None]:
+    """End the connections that a test has dialled by itself."""
+    yield
+    while Raw.opened:
+        Raw.opened.pop().writer.transport.abort()
+    await asyncio.sleep(0)
+
+
 class Raw:
     """A connection as a client, of which every byte is chosen."""
+
+    opened: ClassVar[list[Raw]] = []
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -299,7 +310,9 @@ class Raw:
         await writer.start_tls(context, server_hostname="")
         said = {"protocol": list(wire.PROTOCOL), "cluster": out.cluster, "max_message": 1 << 20, "in_flight": 1 << 20}
         writer.write(framed(said | hello))
-        return cls(reader, writer)
+        raw = cls(reader, writer)
+        cls.opened.append(raw)
+        return raw
 
     async def said(self) -> list[Any]:
         """Return the frames of the next batch; the hello is one, in its way."""
