@@ -27,7 +27,7 @@ from ..actors.props import Props
 from ..actors.ref import ActorRef, require_ref
 from ..actors.supervision import PERMANENT, Restart
 from ..discovery.codec import HOSTS_MAX
-from ..discovery.member import Event, Member, View
+from ..discovery.member import Event, Member, View, ViewChanged
 from ..discovery.membership import Membership
 from ..discovery.profile import LAN, LOCAL
 from ..discovery.source import Source
@@ -475,12 +475,13 @@ class Node:
             self._membership_failed(error)
             return
         self._changed.set()
-        if self._first_view is not None and not self._first_view.done():
-            self._first_view.set_result(None)
 
     def _tell(self, event: Event) -> None:
         for queue in self._events:
             queue.put_nowait(event)
+        # The last word of a view: so nobody who asks for events after the start hears of the start.
+        if isinstance(event, ViewChanged) and self._first_view is not None and not self._first_view.done():
+            self._first_view.set_result(None)
 
     def _take(self, sock: socket.socket, channel: bytes) -> None:
         if channel == LINKS:
