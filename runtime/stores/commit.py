@@ -59,7 +59,7 @@ async def commit(store: Store, write: Write, patience: float) -> None:
             )
         why = written.why
     raise StoreError(
-        f"{store.name} has not said for {patience:.1f} s whether version {write.ver + 1} of {write.id} was written, and "
-        f"it may still be: {why}",
+        f"{store.name} has not said for {patience:.1f} s whether version {write.ver + 1} of {write.id} was written, "
+        f"and it may still be: {why}",
         certainty=MAYBE_EXECUTED,
     )
