@@ -144,8 +144,6 @@ class NodeConfig:
         if self.profile is not None and self.profile not in _PROFILES:
             takes = ", ".join(map(repr, _PROFILES))
             raise ConfigError(f"NodeConfig(profile={self.profile!r}): it takes {takes} or None")
-                f"NodeConfig(profile={self.profile!r}): it takes {', '.join(map(repr, _PROFILES))} or None"
-            )
         for name in _DURATIONS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
