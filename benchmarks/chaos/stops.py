@@ -82,16 +82,19 @@ async def stops(rounds: int) -> AsyncIterator[Figure]:
     stood = await stopped(rounds)
     what, evicted, target = f"SIGSTOP for {LONG:.0f} s", f"{stood.evicted} of {rounds} evicted", f"{rounds} of {rounds}"
     yield Figure(what, f"{evicted}, {stood.back}", target, stood.evicted == rounds)
-    yield Figure(
-        "  stale effects after SIGCONT", f"{stood.released} effects{stood.first_disorder}", "0", stood.is_clean
-    )
+    yield _effects_of(stood)
     changed = await blocked(few)
     kept = f"{few - changed} of {few} kept"
     yield Figure(f"a handler in time.sleep({BLOCKED:.0f})", kept, "no eviction", changed == 0)
     stood = await held(few)
     what, target = f"a handler that holds the global lock for {HELD:.0f} s", f"{few} of {few}"
     yield Figure(what, f"{stood.served} of {few} served elsewhere, {stood.back}", target, stood.served == few)
-    yield Figure("  stale effects", f"{stood.released} effects{stood.first_disorder}", "0", stood.is_clean)
+    yield _effects_of(stood)
+
+
+def _effects_of(stood: Stood) -> Figure:
+    said = f"{stood.released} released, {len(stood.disorder)} out of order{stood.first_disorder}"
+    return Figure("  stale effects afterwards", said, "0, 0", stood.is_clean)
 
 
 async def stopped_briefly(rounds: int) -> int:
