@@ -11,7 +11,7 @@ SEEDS ?= 200
 SECONDS ?= 60
 
 .DEFAULT_GOAL := check
-.PHONY: setup demo test check lint coverage format bench hostile simulate fuzz wheel
+.PHONY: setup demo test check lint coverage format bench hostile chaos simulate fuzz wheel
 
 setup: .venv/dev
 
@@ -46,6 +46,9 @@ bench: .venv/runtime
 
 hostile: .venv/dev
 	$(BIN)/python -m benchmarks.hostile $(ARGS)
+
+chaos: .venv/dev
+	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 simulate: .venv/dev
 	SEED=$(SEED) SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation $(ARGS)

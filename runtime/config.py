@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from ringcast.errors import ConfigError
 
 from ..actors.supervision import OneForAll, OneForOne, RestForOne, Strategy
+from ..discovery.profile import LAN, LOCAL, WAN, Profile
 
 _DURATIONS = ("ask_timeout", "drain_timeout", "stuck_after", "slow_turn", "half_frame_timeout", "handshake_timeout")
+
+_PROFILES = {"local": LOCAL, "lan": LAN, "wan": WAN}
 
 _LEAST = {
     "max_message_bytes": 1024,
@@ -88,6 +91,8 @@ class NodeConfig:
         bulk_window_bytes: How much of large messages may be under way to one peer while it is sent
             nothing else; beside small messages it is 32 KiB. Raising it helps on long lines.
         dead_letters: How many of the most recent dead letters are kept to look at.
+        profile: The numbers of the membership: ``"local"``, ``"lan"`` or ``"wan"``. None: local on the loopback, else
+            lan. All members must have the same. Each is slower to miss a node that is silent, and to mistake one.
         root: How the cluster's root treats spawned actors that fail.
     """
 
@@ -122,6 +127,7 @@ class NodeConfig:
     client_unsent_bytes: int = 64 << 20
     bulk_window_bytes: int = 512 * 1024
     dead_letters: int = 100
+    profile: str | None = None
     root: Strategy = field(default_factory=OneForOne)
 
     def __post_init__(self) -> None:
@@ -135,6 +141,9 @@ class NodeConfig:
             raise ConfigError(f"NodeConfig(root={self.root!r}): {what}")
         if self.pickle not in (True, False, None):
             raise ConfigError(f"NodeConfig(pickle={self.pickle!r}): it takes True, False or None")
+        if self.profile is not None and self.profile not in _PROFILES:
+            takes = ", ".join(map(repr, _PROFILES))
+            raise ConfigError(f"NodeConfig(profile={self.profile!r}): it takes {takes} or None")
         for name in _DURATIONS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
@@ -147,3 +156,7 @@ class NodeConfig:
     def allows_pickle(self, *, is_encrypted: bool) -> bool:
         """Return what `pickle` comes to on a node whose connections are, or are not, over TLS."""
         return is_encrypted if self.pickle is None else self.pickle
+
+    def membership_profile(self, *, is_local: bool) -> Profile:
+        """Return what `profile` comes to on a node that listens, or does not, on the loopback only."""
+        return _PROFILES[self.profile or ("local" if is_local else "lan")]

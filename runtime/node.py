@@ -29,7 +29,6 @@ from ..actors.supervision import PERMANENT, Restart
 from ..discovery.codec import HOSTS_MAX
 from ..discovery.member import Event, Member, View, ViewChanged
 from ..discovery.membership import Membership
-from ..discovery.profile import LAN, LOCAL
 from ..discovery.source import Source
 from ..security.channels import CLIENTS, CONTROL, LINKS
 from ..security.material import Certificates
@@ -171,7 +170,7 @@ class Node:
             hosts=frozenset(),
             hosts_by_value=allows_pickle and self._options.hosts is None,
             discovery=self._options.discovery,
-            profile=LOCAL if self._options.is_local else LAN,
+            profile=config.membership_profile(is_local=self._options.is_local),
             on_view=lambda view: self._from_thread(self._install, view),
             on_event=lambda event: self._from_thread(self._tell, event),
             on_connection=lambda sock, channel: self._from_thread(self._take, sock, channel),

@@ -36,11 +36,11 @@ from functools import lru_cache
 from typing import TypeAlias, cast
 from uuid import UUID
 
+from ..discovery.share import PARTITIONS
+
 Key: TypeAlias = "str | int | bytes | UUID | tuple[Key, ...]"
 """What can name an actor beside its class."""
 
-PARTITIONS = 1024
-"""Slices of the circle. More of them spread load more evenly, and cost 8 bytes each per node."""
 
 VNODES = 256
 """Virtual nodes per node. With 64 the largest of ten shares often passes 1.35 times the mean."""

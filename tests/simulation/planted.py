@@ -16,12 +16,12 @@ from ringcast.discovery import quorum
 from ringcast.discovery.agenda import Agenda
 from ringcast.discovery.agreement_messages import Accept, Denial
 from ringcast.discovery.effects import Effect, Record
+from ringcast.discovery.handoff import Handoff
 from ringcast.discovery.member import Identity, Member, View
 from ringcast.discovery.polls import Polls
 from ringcast.discovery.proposer import Proposer
 from ringcast.discovery.roll import Application, Roll
 from ringcast.discovery.voter import Voter
-from ringcast.runtime.handoff import Handoff
 from tests.simulation.world import Machine, Process, World, Write
 
 Patch = pytest.MonkeyPatch

@@ -11,7 +11,7 @@ from ringcast.discovery.effects import Effect
 from ringcast.discovery.member import Identity
 from ringcast.discovery.polls import Polls
 from ringcast.discovery.profile import LAN
-from ringcast.runtime.handoff import Place
+from ringcast.discovery.share import bits_of
 from tests.simulation.checkers import Violation
 from tests.simulation.world import PARTITIONS, World
 
@@ -43,7 +43,7 @@ def serves_all(world: World, *names: str) -> bool:
     for name in names:
         process = world.machines[name].process
         if process is not None and process.core.is_serving(world.local(world.machines[name])):
-            covered |= {p for p in range(PARTITIONS) if process.handoff.places[p] is Place.OPEN}
+            covered |= set(bits_of(process.share.open))
     return len(covered) == PARTITIONS
 
 

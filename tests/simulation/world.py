@@ -33,16 +33,18 @@ from ringcast.discovery.effects import (
     Send,
     Warn,
 )
+from ringcast.discovery.handoff import Drained, DrainedSeen, Handoff, HandoffEffect, Open, Tell
 from ringcast.discovery.member import Identity, Member, View
 from ringcast.discovery.profile import LOCAL, Profile
 from ringcast.discovery.quorum import is_quorum
-from ringcast.runtime.handoff import Close, Drain, Drained, DrainedSeen, Handoff, HandoffEffect, Open, Place, Tell
+from ringcast.discovery.share import Place, Share, bits_of
 from ringcast.runtime.ring import Ring
 from tests.simulation.checkers import Checker
 
 WALL_MS = 1_700_000_000_000
 SENSE_INTERVAL = 0.25
 PARTITIONS = 12
+CLASS = "Actor"
 TURN_INTERVAL = 0.1
 UNTIL_STEP = 0.02
 
@@ -52,8 +54,10 @@ def _owners(node_ids: tuple[str, ...]) -> tuple[str, ...]:
     return Ring(node_ids, PARTITIONS, 16).owners if node_ids else ("",) * PARTITIONS
 
 
-def owners_of(view: View) -> tuple[str, ...]:
-    return _owners(tuple(member.id for member in view.members if not member.leaving))
+def shares_of(view: View, node_id: str) -> dict[str, int]:
+    """Give each member its partitions of the one class that there is."""
+    owners = _owners(tuple(member.id for member in view.members if not member.leaving))
+    return {CLASS: sum(1 << partition for partition, owner in enumerate(owners) if owner == node_id)}
 
 
 @dataclass(slots=True)
@@ -84,6 +88,11 @@ class Process:
     is_leaving: bool = False
     has_released: bool = False
     turns: dict[int, tuple[str, int]] = field(default_factory=dict[int, "tuple[str, int]"])
+    opened_in: dict[int, int] = field(default_factory=dict[int, int])
+
+    @property
+    def share(self) -> Share:
+        return self.handoff.shares.setdefault(CLASS, Share())
 
 
 @dataclass(slots=True)
@@ -167,7 +176,7 @@ class World:
             record=record,
             trusts_refusal=self._trusts_refusal,
         )
-        handoff = Handoff(owners_of, PARTITIONS, self.profile, random.Random(self.rng.random()))
+        handoff = Handoff(shares_of, self.profile, random.Random(self.rng.random()))
         process = machine.process = Process(core, handoff, run, me.identity)
         self._sense(machine, process)
         self._later(partial(self._act, machine, process), TURN_INTERVAL)
@@ -364,6 +373,8 @@ class World:
                     process.lease_until = float("-inf")
                     process.view = None
                     process.handoff.fence()
+                    for partition in process.turns:
+                        process.share.leave(partition)
                     process.turns.clear()
                     process.who = me.identity
                 case Check(address):
@@ -386,34 +397,24 @@ class World:
             match effect:
                 case Tell(member, message):
                     self._send(machine, process, member.address, message)
-                case Drain(partition):
-                    if partition not in process.turns:
-                        self._later(partial(self._drained, machine, process, partition), self.rng.uniform(0, 0.01))
-                case Open(partition):
-                    self.note("open", machine.name, partition)
-                case Close():
-                    pass
-
-    def _drained(self, machine: Machine, process: Process, partition: int) -> None:
-        def report() -> None:
-            if process.handoff.places[partition] is Place.DRAINING and partition not in process.turns:
-                self.hand_over(machine, process, process.handoff.emptied(partition, self.local(machine)))
-                self._wake(machine)
-
-        self._do(machine, process, report)
+                case Open(_, partitions):
+                    assert process.view is not None
+                    for partition in bits_of(partitions):
+                        self.note("open", machine.name, partition)
+                        process.opened_in[partition] = process.view.number
 
     def _act(self, machine: Machine, process: Process) -> None:
         """Begin a turn somewhere, if this node may."""
         if machine.process is not process:
             return
         self._later(partial(self._act, machine, process), TURN_INTERVAL * self.rng.uniform(0.5, 1.5))
-        places = process.handoff.places
-        ready = [p for p in range(PARTITIONS) if places[p] is Place.OPEN and p not in process.turns]
+        ready = [p for p in bits_of(process.share.open) if p not in process.turns]
         if process.is_paused or not ready or not self._may_act(machine, process):
             return
         assert process.view is not None
         partition = self.rng.choice(ready)
-        process.turns[partition] = process.view.lineage, process.handoff.opened_in[partition]
+        assert process.share.enter(partition)
+        process.turns[partition] = process.view.lineage, process.opened_in[partition]
         self._later(partial(self._end_turn, machine, process, partition), self.rng.choice((0.0, 0.01, 0.3)))
 
     def _may_act(self, machine: Machine, process: Process) -> bool:
@@ -432,8 +433,9 @@ class World:
             return
         if self._may_release(machine, process):
             self.checker.on_effect(machine.name, turn[0], partition, turn[1])
-        if machine.process is process:
-            self._drained(machine, process, partition)
+        if machine.process is process and process.share.leave(partition):
+            self.hand_over(machine, process, process.handoff.emptied(self.local(machine)))
+            self._wake(machine)
 
     def _release(self, machine: Machine, process: Process) -> None:
         if machine.process is not process or process.has_released:
@@ -512,7 +514,7 @@ class World:
 
     def _hear(self, machine: Machine, process: Process, message: object, sender: Claim) -> list[Effect]:
         if isinstance(message, Drained | DrainedSeen):
-            self.hand_over(machine, process, process.handoff.receive(message, sender.identity, self.local(machine)))
+            self.hand_over(machine, process, process.handoff.receive(message, sender.identity))
             return []
         assert isinstance(message, AgreementMessage)
         return process.core.receive(message, sender, self.local(machine))
@@ -644,7 +646,7 @@ class World:
             found.append("several views")
         unopened = set(range(PARTITIONS))
         for _, process in running:
-            unopened -= {p for p, place in enumerate(process.handoff.places) if place is Place.OPEN}
+            unopened -= {p for p in range(PARTITIONS) if process.share.place(p) is Place.OPEN}
         if unopened:
             found.append(f"partitions {sorted(unopened)} are open nowhere")
         for machine, process in running:

@@ -28,6 +28,7 @@ from ringcast import (
     tell,
     using,
 )
+from ringcast.discovery.profile import LAN, LOCAL, WAN, Profile
 from tests.unit.runtime.places import REMOTE, Place, a_place, eventually, gates, new_cluster, raised
 
 
@@ -90,12 +91,22 @@ async def test_wrong_options_are_config_errors(options: dict[str, Any], says: st
         {"stuck_after": True},
         {"max_message_bytes": 10},
         {"dead_letters": -1},
+        {"profile": "moon"},
     ],
     ids=str,
 )
 def test_wrong_numbers_are_config_errors(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         NodeConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"), [(None, LOCAL), ("local", LOCAL), ("lan", LAN), ("wan", WAN)], ids=lambda value: str(value)[:7]
+)
+def test_the_numbers_of_the_membership_are_chosen_by_name(name: str | None, numbers: Profile) -> None:
+    node = Node(cluster=new_cluster(), discovery=[], config=NodeConfig(profile=name))
+    assert node._membership._profile is numbers
+    assert NodeConfig().membership_profile(is_local=False) is LAN
 
 
 async def test_a_port_in_use_is_a_config_error() -> None:

@@ -1,16 +1,15 @@
 """The hand-off of partitions between members: who may run what, when the view changes. A pure core.
 
-Each member keeps one state for every partition of a group of classes:
+For each class that a member may run it keeps a `Share`: which partitions are open here, and which
+are on their way in or out. What a view does to a partition is in `ON_VIEW`. A partition opens when
+every other member of the view has said, under this view or a later one, that nothing of it is left
+there (`Drained`), or is proven dead, or has released its lease. Whoever is not in the view needs no
+word: the view was not decided before its lease was over. No timer opens anything.
 
-* ``REMOTE``: others run it.
-* ``OPENING``: it belongs here, but somebody may still run something of it; messages wait.
-* ``OPEN``: this member runs it, as long as it has a lease.
-* ``DRAINING``: it belongs to somebody else now; the turns that run may end, nothing begins.
-
-What a view does to a state is in `ON_VIEW`. A partition opens when every other member of the
-view has said, under this view or a later one, that it holds nothing of it (`Drained`), or is
-proven dead, or has released its lease. Whoever is not in the view needs no word: the view
-was not decided before its lease was over. No timer opens anything.
+A word names the partitions that drain, whatever the class: a class may wait for another one's slow
+turn in the same slice of the circle, one in 1024, and the word stays small. What is open at its
+sender is not named. It belongs there under the sender's view, so it is nobody else's under that one;
+and a member that is behind and owns it in an older view has been waited for before it was opened.
 
 Invariant, in one lineage: an effect of an activation that was opened in view m never comes
 after one that was opened in a later view.
@@ -24,37 +23,15 @@ References:
 
 from __future__ import annotations
 
-import enum
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from ..discovery.member import Identity, Member, View
-from ..discovery.profile import Profile
+from .member import Identity, Member, View
+from .profile import Profile
+from .share import PARTITIONS, Place, Share
 
-__all__ = [
-    "ON_EMPTY",
-    "ON_VIEW",
-    "Close",
-    "Drain",
-    "Drained",
-    "DrainedSeen",
-    "Handoff",
-    "HandoffEffect",
-    "Open",
-    "Place",
-    "Tell",
-]
-
-
-class Place(enum.IntEnum):
-    """Where a partition is, as one member sees it."""
-
-    REMOTE = 0
-    OPENING = 1
-    OPEN = 2
-    DRAINING = 3
-
+__all__ = ["ON_EMPTY", "ON_VIEW", "Drained", "DrainedSeen", "Handoff", "HandoffEffect", "Open", "Shares", "Tell"]
 
 ON_VIEW = {
     (Place.REMOTE, True): Place.OPENING,
@@ -66,15 +43,20 @@ ON_VIEW = {
     (Place.DRAINING, True): Place.DRAINING,
     (Place.DRAINING, False): Place.DRAINING,
 }
-"""What becomes of a partition's state when a view is installed that gives it to this member, or does not."""
+"""What becomes of a partition when a view is installed that gives it to this member, or does not."""
 
 ON_EMPTY = {True: Place.OPENING, False: Place.REMOTE}
 """What a draining partition becomes when nothing of it is left here: it may have come back meanwhile."""
 
+_ALL = (1 << PARTITIONS) - 1
+
+Shares = Callable[[View, str], Mapping[str, int]]
+"""Gives for each class the partitions that a node owns under a view, as bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """I have installed the view `number`, and hold something in exactly the partitions of `held`.
+    """I have installed the view `number`, and what I hold of others' is in exactly the partitions of `held`.
 
     Attributes:
         lineage: The view's lineage.
@@ -111,57 +93,33 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Run what belongs to the partition from now on."""
+    """Run what belongs to these partitions of a class from now on; as bits."""
 
-    partition: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Begin no turn of the partition any more; report `emptied` when nothing of it is left."""
-
-    partition: int
+    name: str
+    partitions: int
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
-    """What waits for the partition to open here belongs to somebody else now."""
-
-    partition: int
-
-
-HandoffEffect = Tell | Open | Drain | Close
+HandoffEffect = Tell | Open
 
 
 class Handoff:
-    """One member's part in handing the partitions of one group over."""
+    """One member's part in handing partitions over."""
 
-    def __init__(
-        self,
-        owners_of: Callable[[View], Sequence[str]],
-        partitions: int,
-        profile: Profile,
-        rng: random.Random,
-        members_min: int = 1,
-    ) -> None:
+    def __init__(self, shares_of: Shares, profile: Profile, rng: random.Random) -> None:
         """Start with nothing.
 
         Args:
-            owners_of: Gives the owner's id for each partition of a view.
-            partitions: How many there are.
+            shares_of: What a node owns under a view; a pure function, the same on every node.
             profile: The protocol's numbers.
             rng: Where chance comes from.
-            members_min: A view of fewer members gives nothing to anybody (`split_brain="static:q"`).
         """
-        self.places = [Place.REMOTE] * partitions
-        self.opened_in = [0] * partitions
-        self._owners_of = owners_of
+        self.shares: dict[str, Share] = {}
+        self._shares_of = shares_of
         self._profile = profile
         self._rng = rng
-        self._members_min = members_min
         self._me: Identity | None = None
         self._view: View | None = None
-        self._mine: list[bool] = [False] * partitions
+        self._mine: Mapping[str, int] = {}
         self._words: dict[Identity, Drained] = {}
         self._seen: dict[Identity, int] = {}
         self._excused: frozenset[Identity] = frozenset()
@@ -170,34 +128,41 @@ class Handoff:
 
     @property
     def held(self) -> int:
-        """The partitions of which something may be here, as bits."""
-        return sum(1 << partition for partition, place in enumerate(self.places) if place >= Place.OPEN)
+        """The partitions of others of which something may be here, as bits."""
+        held = 0
+        for share in self.shares.values():
+            held |= share.draining
+        return held
 
     # What happens
 
     def install(self, view: View, me: Identity, now: float) -> list[HandoffEffect]:
-        """Follow a view that holds this member; no turn may begin or end while this runs."""
+        """Follow a view that holds this member, or look again at what it gives to it."""
         if me != self._me or self._view is None or view.lineage != self._view.lineage:
             self.fence()
             self._me = me
         self._view = view
         named = {member.identity for member in view.members}
         self._words = {who: word for who, word in self._words.items() if who in named}
-        is_enough = len(view.members) >= self._members_min
-        self._mine = [is_enough and owner == me[0] for owner in self._owners_of(view)]
-        effects: list[HandoffEffect] = []
-        for partition, before in enumerate(self.places):
-            after = self.places[partition] = ON_VIEW[before, self._mine[partition]]
-            if (before, after) == (Place.OPENING, Place.REMOTE):
-                effects.append(Close(partition))
-            elif (before, after) == (Place.OPEN, Place.DRAINING):
-                effects.append(Drain(partition))
-        return [*effects, *self._announce(now), *self._open()]
+        self._mine = self._shares_of(view, me[0])
+        for name in sorted({*self.shares, *self._mine}):
+            self._take_over(name)
+        self._settle()
+        return [*self._announce(now), *self._open()]
+
+    def _take_over(self, name: str) -> None:
+        """Do what `ON_VIEW` says to all partitions of a class."""
+        share = self.shares.setdefault(name, Share())
+        mine = self._mine.get(name, 0)
+        known = share.open | share.opening | share.draining
+        share.draining |= share.open & ~mine
+        share.open &= mine
+        share.opening = (share.opening | (_ALL & ~known)) & mine
 
     def fence(self) -> None:
         """This run is over: all that was here is gone, and none of it was handed over."""
-        # In place: others read this list.
-        self.places[:] = [Place.REMOTE] * len(self.places)
+        for share in self.shares.values():  # others read them
+            share.open = share.opening = share.draining = 0
         self._me = self._view = None
         self._words.clear()
         self._seen.clear()
@@ -209,13 +174,24 @@ class Handoff:
         self._excused = frozenset(who)
         return self._open()
 
-    def emptied(self, partition: int, now: float) -> list[HandoffEffect]:
-        """Nothing of a draining partition is left here."""
-        assert self.places[partition] is Place.DRAINING, "only what drains can have drained"
-        self.places[partition] = ON_EMPTY[self._mine[partition]]
+    def emptied(self, now: float) -> list[HandoffEffect]:
+        """An activation of a draining partition has ended: see what is left."""
+        if self._view is None or not self._settle():
+            return []
         return [*self._announce(now), *self._open()]
 
-    def receive(self, message: Drained | DrainedSeen, sender: Identity, now: float) -> list[HandoffEffect]:
+    def _settle(self) -> bool:
+        """Do what `ON_EMPTY` says to what has drained; return whether that was anything."""
+        has_settled = False
+        for name, share in self.shares.items():
+            drained = share.drained
+            if drained:
+                has_settled = True
+                share.draining &= ~drained
+                share.opening |= drained & self._mine.get(name, 0)
+        return has_settled
+
+    def receive(self, message: Drained | DrainedSeen, sender: Identity) -> list[HandoffEffect]:
         """React to another member's word, or to its receipt of mine."""
         view = self._view
         member = view.member(sender[0]) if view is not None else None
@@ -263,24 +239,25 @@ class Handoff:
 
     def _open(self) -> list[HandoffEffect]:
         """Open what waits for nobody any more."""
-        if self._view is None:
+        if self._view is None or not any(share.opening for share in self.shares.values()):
             return []
-        waiting = self._waiting()
+        clear = _ALL & ~self._waiting()
         effects: list[HandoffEffect] = []
-        for partition, place in enumerate(self.places):
-            if place is Place.OPENING and not waiting >> partition & 1:
-                self.places[partition] = Place.OPEN
-                self.opened_in[partition] = self._view.number
-                effects.append(Open(partition))
+        for name, share in sorted(self.shares.items()):
+            opened = share.opening & clear
+            if opened:
+                share.opening &= ~opened
+                share.open |= opened
+                effects.append(Open(name, opened))
         return effects
 
     def _waiting(self) -> int:
-        """Return the partitions that another member holds, or may hold for all that is known."""
+        """Return the partitions of which another member holds something, or may for all that is known."""
         assert self._view is not None, "without a view nothing opens"
         waiting = 0
         for member in self._others():
             word = self._words.get(member.identity)
             if word is None or word.number < self._view.number:
-                return (1 << len(self.places)) - 1
+                return _ALL
             waiting |= word.held
         return waiting
