@@ -132,15 +132,15 @@ async def _all_handled(found: Cluster) -> list[str]:
     return [call for calls in told for call in calls]
 
 
-async def restarted(rounds: int) -> Moved:
-    """Ask on while each node is replaced by a new one."""
+async def restarted(rounds: int, leavers: int = 5) -> Moved:
+    """Ask on while each node, or the first ones of them, is replaced by a new one, so many times."""
     moved = Moved()
     async with cluster(5) as found:
         asker = await found.add(hosts=[])
         await _asking(found, asker)
         handled: list[str] = []
         for _ in range(rounds):
-            for leaver in found.others(asker):
+            for leaver in found.others(asker)[:leavers]:
                 began = time.monotonic()
                 replacement = await found.prepared()
                 handled += await leaver.left()

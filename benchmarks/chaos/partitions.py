@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks.namespaces import lan
 from ringcast.discovery.profile import LAN
@@ -59,11 +60,11 @@ async def partitions(rounds: int) -> AsyncIterator[Figure]:
     yield Figure("  one view after the heal", seconds(split.healed), f"<= {HEALS:.0f} s", is_met)
 
 
-async def parted(rounds: int, lasts: float = LASTS) -> Split:
+async def parted(rounds: int, lasts: float = LASTS, **config: Any) -> Split:
     """Cut two of five off from the others, so many times; see `Split`."""
     split = Split()
     with lan(5) as hosts:
-        async with cluster(5, hosts) as found:
+        async with cluster(5, hosts, **config) as found:
             for number in range(rounds):
                 minority = shuffled(found.processes, number)[:2]
                 majority = found.others(*minority)

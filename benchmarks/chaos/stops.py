@@ -11,6 +11,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from .actors import Effect
 from .cluster import Cluster, asked, cluster, shuffled
@@ -129,12 +130,12 @@ async def blocked(rounds: int) -> int:
     return changed
 
 
-async def stopped(rounds: int) -> Stood:
-    """Stop the process of an owner for `LONG`, so many times."""
+async def stopped(rounds: int, lasts: float = LONG, **config: Any) -> Stood:
+    """Stop the process of an owner for a while, so many times."""
     stood = Stood()
-    async with cluster(5) as found:
+    async with cluster(5, **config) as found:
         for number in range(rounds):
-            async with _standing(found, shuffled(found.processes, number)[0], LONG, stood) as (victim, _, _):
+            async with _standing(found, shuffled(found.processes, number)[0], lasts, stood) as (victim, _, _):
                 victim.signal(signal.SIGSTOP)
     return stood
 
