@@ -9,7 +9,15 @@ from ringcast.errors import ConfigError
 from ..actors.supervision import OneForAll, OneForOne, RestForOne, Strategy
 from ..discovery.profile import LAN, LOCAL, WAN, Profile
 
-_DURATIONS = ("ask_timeout", "drain_timeout", "stuck_after", "slow_turn", "half_frame_timeout", "handshake_timeout")
+_DURATIONS = (
+    "ask_timeout",
+    "drain_timeout",
+    "stuck_after",
+    "slow_turn",
+    "half_frame_timeout",
+    "handshake_timeout",
+    "store_timeout",
+)
 
 _PROFILES = {"local": LOCAL, "lan": LAN, "wan": WAN}
 
@@ -36,6 +44,7 @@ _LEAST = {
     "client_unsent_bytes": 65536,
     "bulk_window_bytes": 65536,
     "dead_letters": 0,
+    "max_state_bytes": 1024,
 }
 """By option: the least whole number that it takes."""
 
@@ -129,6 +138,9 @@ class NodeConfig:
     dead_letters: int = 100
     profile: str | None = None
     root: Strategy = field(default_factory=OneForOne)
+    max_state_bytes: int = 8 << 20
+    store_timeout: float = 5.0
+    store_start_timeout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no node can work with.
@@ -148,6 +160,9 @@ class NodeConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
                 raise ConfigError(f"NodeConfig({name}={value!r}): it takes seconds greater than 0")
+        start = self.store_start_timeout
+        if isinstance(start, bool) or not isinstance(start, (int, float)) or not start >= 0:
+            raise ConfigError(f"NodeConfig(store_start_timeout={start!r}): it takes seconds, at least 0")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

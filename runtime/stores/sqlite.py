@@ -210,7 +210,7 @@ class SQLiteStore:
         self._refuse_rest()
 
     def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=self._busy)
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
