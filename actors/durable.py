@@ -104,7 +104,11 @@ def _check(cls: type[DurableActor[Any]]) -> None:
         raise TypeError(f"class {name}: say what its state is, such as DurableActor[Balance]")
     if isinstance(kind, str) or type(kind).__name__ == "ForwardRef":
         raise TypeError(f"class {name}: its state's type is named by a string; define the type first, and give itself")
-    if kind is not None and cls.initial_state is DurableActor.initial_state and not _begins(kind):
+    if (
+        kind is not None
+        and cast("Any", cls).initial_state is cast("Any", DurableActor).initial_state
+        and not _begins(kind)
+    ):
         shown = getattr(kind, "__qualname__", kind)
         raise TypeError(
             f"class {name}: {shown} cannot be made without arguments, so say how it begins: "

@@ -93,14 +93,17 @@ class Durability:
 
     # ---- the store ---------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Open a store that was named; the default one only if a class is here whose actors may have reminders there.
+    async def start(self, hosted: frozenset[str]) -> None:
+        """Open a store that was named; the default one only if actors that are hosted may have reminders there.
+
+        Args:
+            hosted: The names of the classes that this node hosts.
 
         Raises:
             StoreError: If a named store is not there within `start_patience` seconds.
         """
         if not self._is_named:
-            self.look()
+            self.look(hosted)
             return
         end = monotonic() + self._start_patience
         wait = _FIRST_WAIT
@@ -119,9 +122,9 @@ class Durability:
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
 
-    def look(self) -> None:
-        """Open the default store in the background, if a durable class is here: its actors may have reminders."""
-        if self.store_id is None and any(actor.cls.__is_durable__ for actor in imported_types()):
+    def look(self, hosted: frozenset[str]) -> None:
+        """Open the default store in the background, if a durable class is hosted: its actors may have reminders."""
+        if self.store_id is None and any(a.cls.__is_durable__ and a.name in hosted for a in imported_types()):
             self._host.background(self._open_quietly())
 
     async def _open_quietly(self) -> None:

@@ -306,12 +306,24 @@ class DurableCell(Cell):
         self._arm()
 
     def _raised(self, envelope: Envelope, error: BaseException) -> bool:
-        """Give an error to whom it belongs; a spent activation fails in any case, so that the next one claims."""
-        has_failed = super()._raised(envelope, error)
-        if self._is_spent and not has_failed:
-            self.host.failed(self, error, envelope)
+        """Give an error to whom it belongs; a spent activation goes in any case, so that the next one claims.
+
+        That a keyed actor was fenced is no failure of its own: the next one begins at once, without a backoff.
+        """
+        if not self._is_spent:
+            return super()._raised(envelope, error)
+        sink = envelope[3]
+        if self.life is not None:
+            if not super()._raised(envelope, error):
+                self.host.failed(self, error, envelope)
             return True
-        return has_failed
+        self.host.log.warning("an activation is over, for its row may be another's", actor=self.name, error=str(error))
+        if sink is not None:
+            sink.fail(envelope[4], error)
+        else:
+            self.host.dead_letter(self, envelope, str(error))
+        self.retire("moved")
+        return False
 
     # ---- what is stored --------------------------------------------------------------------------
 
@@ -319,7 +331,8 @@ class DurableCell(Cell):
         """Return what is stored of the state and its reminders."""
         try:
             content = self._form.content(actor.state)
-            return self._durability.codec.pack([FORMAT, content, [one.parts() for one in self.reminders.values()]])
+            reminders: list[object] = [one.parts() for one in self.reminders.values()]
+            return self._durability.codec.pack([FORMAT, content, reminders])
         except (CodecError, TypeError) as error:
             raise type(error)(f"{self.name}: its state cannot be stored: {error}") from error
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import weakref
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar, cast
@@ -92,7 +92,7 @@ class Node:
         secret: Where | None = None,
         tls: Certificates | bool | None = None,
         authorize: Authorize | None = None,
-        store: str | Store | None = None,
+        store: str | Store | Callable[[], Store] | None = None,
         **unknown: Any,
     ) -> None:
         """Describe a node; it starts with `start`, or by ``async with``.
@@ -113,7 +113,8 @@ class Node:
             authorize: ``authorize(caller, actor, method)`` is asked about each message that comes from clients and
                 from other nodes: True lets it pass, False or a reason refuses it; see `Authorize`.
             store: Where durable actors keep their state: ``memory:``, ``sqlite:///path``, ``postgresql://…``,
-                ``redis://…`` (which promises less: see docs/state.md), or a `Store`. All nodes of a cluster need the
+                ``redis://…`` (which promises less: see docs/state.md), a `Store`, or a function that makes one when
+                the first durable actor needs it. All nodes of a cluster need the
                 same. Default on the loopback is a SQLite file of this user, one for each cluster's name; a node that
                 listens beyond has no default, and runs durable actors only with one.
             unknown: The options of `LATER`, with their defaults only; anything else is refused.
@@ -262,7 +263,7 @@ class Node:
         self._log.info("node has joined", cluster=self._options.cluster, address=self.address, view=self.view.number)
 
     async def _join(self, first_view: asyncio.Future[None]) -> None:
-        await self._durability.start()
+        await self._durability.start(self._hosted())
         await self._membership.start()
         await first_view
 
@@ -566,7 +567,7 @@ class Node:
         hosted = self._hosted()
         if self._state == "running" and hosted != self._membership.me.hosts:
             self._membership.update(hosts=hosted)
-            self._durability.look()
+            self._durability.look(hosted)
 
     def _require_running(self, what: str) -> None:
         if self._state not in ("running", "leaving"):

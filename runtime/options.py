@@ -97,9 +97,12 @@ def options(
 
 
 def store_option(
-    given: str | Store | None, cluster: str, is_local: bool, environment: Mapping[str, str] = os.environ
+    given: str | Store | Callable[[], Store] | None,
+    cluster: str,
+    is_local: bool,
+    environment: Mapping[str, str] = os.environ,
 ) -> Store | Callable[[], Store]:
-    """Return the store that was named, or what makes the default one when a durable actor needs it.
+    """Return the store that was named, or what makes one, such as the default, when a durable actor needs it.
 
     Raises:
         ConfigError: If what was named is none.
@@ -109,7 +112,9 @@ def store_option(
         return partial(_default_store, cluster, is_local)
     if isinstance(named, str):
         return store_at(named)
-    if not all(callable(getattr(named, method, None)) for method in ("open", "claim", "write", "close")):
+    if not callable(named) and not all(
+        callable(getattr(named, method, None)) for method in ("open", "claim", "write", "close")
+    ):
         raise ConfigError(f"store={named!r}: it takes {TAKES}, or a Store")
     return named
 
