@@ -330,9 +330,10 @@ class DurableCell(Cell):
     def _packed(self, actor: DurableActor[Any]) -> bytes:
         """Return what is stored of the state and its reminders."""
         try:
-            content = self._form.content(actor.state)
-            reminders: list[object] = [one.parts() for one in self.reminders.values()]
-            return self._durability.codec.pack([FORMAT, content, reminders])
+            content: object = self._form.content(actor.state)
+            reminders = [one.parts() for one in self.reminders.values()]
+            stored: list[object] = [FORMAT, content, reminders]
+            return self._durability.codec.pack(stored)
         except (CodecError, TypeError) as error:
             raise type(error)(f"{self.name}: its state cannot be stored: {error}") from error
 
