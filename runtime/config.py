@@ -102,7 +102,7 @@ class NodeConfig:
         dead_letters: How many of the most recent dead letters are kept to look at.
         profile: The numbers of the membership: ``"local"``, ``"lan"`` or ``"wan"``. None: local on the loopback, else
             lan. All members must have the same. Each is slower to miss a node that is silent, and to mistake one.
-        max_state_bytes: The largest state of a durable actor, as it is stored. Raising it lets each save write that much.
+        max_state_bytes: The largest state of a durable actor, as it is stored. Raised: each of its saves writes as much.
         store_timeout: How long a save whose outcome is unknown is said again before its call fails. Raising it makes
             callers wait longer for a store that has gone away.
         store_start_timeout: How long a store that was named may take to be there when the node starts; 0 is one try.

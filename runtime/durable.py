@@ -72,6 +72,7 @@ class DurableCell(Cell):
         "_form",
         "_is_spent",
         "_is_stored",
+        "_operation",
         "_row",
         "_saved",
         "_since_kept",
@@ -96,6 +97,7 @@ class DurableCell(Cell):
         self._claimed: Claimed | None = None
         self._is_spent = False
         """Whether the row may be another's by now, or hold what this activation does not know."""
+        self._operation = 0
         self._ver = 0
         self._saved = b""
         """What `_packed` returned at the last save, or at the beginning."""
@@ -148,6 +150,8 @@ class DurableCell(Cell):
     def _next_epoch(self) -> int:
         assert self._claimed is not None, "an actor is made after its row was claimed"
         self._ver = self._claimed.ver
+        # Names this activation's writes: drawing for each would cost a system call.
+        self._operation = int.from_bytes(os.urandom(10), "big") << 48
         return self._ver
 
     def _furnish(self, actor: Actor) -> None:
@@ -282,7 +286,10 @@ class DurableCell(Cell):
             payload = None  # only a reply is new: the state is still what everyone begins with
         due = min((reminder.due for reminder in self.reminders.values()), default=None)
         replies = () if reply is None else (reply,)
-        write = Write(self._row, self._ver, os.urandom(16), self._form.schema, payload, due, replies, keep)
+        self._operation += 1
+        write = Write(
+            self._row, self._ver, self._operation.to_bytes(16, "big"), self._form.schema, payload, due, replies, keep
+        )
         self.is_saving = True
         try:
             await self._durability.write(write)
@@ -302,7 +309,11 @@ class DurableCell(Cell):
         if self.actor is None or self._is_spent:
             return  # it never began, or is about to go
         actor = cast("DurableActor[Any]", self.actor)
-        actor.state, self.reminders = self._unpacked(self._saved, self._form.schema, actor)
+        try:
+            actor.state, self.reminders = self._unpacked(self._saved, self._form.schema, actor)
+        except StoreError as error:  # its class cannot make again what it let be packed
+            self._is_spent = True
+            self.host.log.error("a state cannot be undone, so its activation ends", actor=self.name, exc_info=error)
         self._arm()
 
     def _raised(self, envelope: Envelope, error: BaseException) -> bool:
@@ -333,7 +344,7 @@ class DurableCell(Cell):
             content: object = self._form.content(actor.state)
             reminders = [one.parts() for one in self.reminders.values()]
             stored: list[object] = [FORMAT, content, reminders]
-            return self._durability.codec.pack(stored)
+            return self._durability.codec.pack(cast("object", stored))
         except (CodecError, TypeError) as error:
             raise type(error)(f"{self.name}: its state cannot be stored: {error}") from error
 
@@ -390,8 +401,10 @@ class DurableCell(Cell):
         if not isinstance(when, At | Every):
             raise TypeError(f"remind({name!r}, {when!r}): it takes At(when) or Every(seconds)")
         message = self.kind.actor.messages.get(getattr(method, "__name__", ""))
-        if message is None or getattr(method, "__self__", None) is not self.actor or message.streams:
-            raise TypeError(f"a reminder takes a message of the actor itself, such as self.renew, not {method!r}")
+        if message is None or getattr(method, "__self__", None) is not self.actor or message.options.read_only:
+            raise TypeError(
+                f"a reminder takes a message of the actor itself, such as self.renew, not read_only; not {method!r}"
+            )
         if not self._durability.is_readable(self._row):
             raise TypeError(f"the key of {self.name} is too long for reminders: use a digest of it")
         args = cast("tuple[Any, ...]", self.host.codec.copy(args))
@@ -424,8 +437,9 @@ class DurableCell(Cell):
             if reminder.due > now or reminder.name in self._ticks or self.retiring is not None:
                 continue
             message = self.kind.actor.messages.get(reminder.method)
-            if message is None:
-                self.host.log.error("a reminder's message is gone", actor=self.name, method=reminder.method)
+            if message is None or message.options.read_only:
+                what = "a reminder's message is gone, or read_only by now"
+                self.host.log.error(what, actor=self.name, reminder=reminder.name, method=reminder.method)
                 continue
             tick: Envelope = (message, reminder.args, None, None, 0, float("inf"), (), None)
             self._ticks[reminder.name] = tick

@@ -46,18 +46,22 @@ class Transaction:
         """Keep an effect until the save.
 
         Args:
-            effect: Carries it out; it raises nothing.
+            effect: Carries it out.
             undo: Takes back what was noted already, if the turn is undone.
         """
         self._effects.append((effect, undo))
 
     async def release(self) -> None:
-        """Carry out what was kept, in order."""
+        """Carry out what was kept, in order. The turn is saved: nothing here can fail it any more."""
         effects, self._effects = self._effects, []
         for effect, _ in effects:
-            done = effect()
-            if done is not None:
-                await done
+            try:
+                done = effect()
+                if done is not None:
+                    await done
+            except Exception as error:
+                cell: Cell = self.turn[0]
+                cell.host.log.error("an effect of a saved turn failed", actor=cell.name, exc_info=error)
 
     def discard(self) -> None:
         """Forget what was kept."""

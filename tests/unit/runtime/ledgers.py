@@ -202,3 +202,26 @@ async def books(where: str, store: Store | str, **config: Any) -> AsyncIterator[
         seeds = Seeds([owner.address])
         async with Node(cluster=cluster, discovery=[seeds], hosts=[], store=store, config=settings) as caller:
             yield Place(caller, owner)
+
+
+class Strict(msgspec.Struct):
+    """A state that lets itself be spoilt, and cannot be made again then."""
+
+    total: int = 0
+
+    def __post_init__(self) -> None:
+        if self.total < 0:
+            raise ValueError("negative")
+
+
+class OfStrict(DurableActor[Strict], name="test.OfStrict"):
+    async def set(self, n: int) -> int:
+        self.state.total = n
+        return n
+
+    async def fail(self) -> None:
+        raise LookupError("no")
+
+    @handler(read_only=True)
+    async def read(self) -> int:
+        return self.state.total

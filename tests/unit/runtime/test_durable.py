@@ -25,7 +25,7 @@ from ringcast import (
     using,
 )
 from ringcast.runtime.stores import Claim
-from tests.unit.runtime.ledgers import Book, Ledger, OfDict, OfInt, OfModel, OfStruct, Witness, books
+from tests.unit.runtime.ledgers import Book, Ledger, OfDict, OfInt, OfModel, OfStrict, OfStruct, Witness, books
 from tests.unit.runtime.places import LOCAL, REMOTE, Place, eventually, gates
 from tests.unit.runtime.troubles import Trouble, TroubledStore
 
@@ -369,6 +369,15 @@ async def test_a_row_that_does_not_decode_fails_its_actor_only(place: Place, sto
         await bad.add(1)
     assert caught.value.certainty is NOT_SENT
     assert await good.add(1) == 2
+
+
+async def test_a_state_that_cannot_be_made_again_does_not_go_on_spoilt(place: Place) -> None:
+    strict = place.node.ref(OfStrict, "s")
+    await strict.set(-1)
+    with pytest.raises(LookupError):
+        await strict.fail()
+    with pytest.raises(StoreError, match="ValueError: negative"):
+        await strict.read()
 
 
 async def test_a_store_that_is_not_there_at_the_start_is_named(store: TroubledStore) -> None:

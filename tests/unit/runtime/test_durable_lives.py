@@ -97,6 +97,8 @@ class Clock(DurableActor[list[str]], name="test.Clock", supervision=OneForOne(ba
                 await context.remind("x", 5.0, self.ring, "x")
             case 2:
                 await context.remind("x", At(1), print)
+            case 3:
+                await context.remind("x", At(1), self.read)
             case _:
                 await context.remind("x", At(1), self.ring, what="x")
 
@@ -346,7 +348,7 @@ async def test_a_tick_whose_save_is_unknown_is_not_run_twice() -> None:
         assert await clock.read() == ["tick", "end"]
 
 
-@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("which", range(5))
 async def test_what_is_no_reminder(store: MemoryStore, which: int) -> None:
     async with books(LOCAL, store) as place:
         with pytest.raises(TypeError, match=r"remind|reminder|positional"):
