@@ -341,16 +341,15 @@ class DurableCell(Cell):
     def _packed(self, actor: DurableActor[Any]) -> bytes:
         """Return what is stored of the state and its reminders."""
         try:
-            content: object = self._form.content(actor.state)
-            reminders = [one.parts() for one in self.reminders.values()]
-            stored: list[object] = [FORMAT, content, reminders]
-            return self._durability.codec.pack(cast("object", stored))
+            content = self._form.content(actor.state)
+            return self._durability.codec.pack([FORMAT, content, [one.parts() for one in self.reminders.values()]])
         except (CodecError, TypeError) as error:
             raise type(error)(f"{self.name}: its state cannot be stored: {error}") from error
 
     def _initial(self) -> bytes:
         actor = cast("DurableActor[Any]", self.actor)
-        return self._durability.codec.pack([FORMAT, self._form.content(actor.initial_state()), []])
+        no_reminders: list[object] = []
+        return self._durability.codec.pack([FORMAT, self._form.content(actor.initial_state()), no_reminders])
 
     def _unpacked(self, payload: bytes, schema: int, actor: DurableActor[Any]) -> Stored:
         """Return the state and the reminders that were stored.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import sys
 import weakref
@@ -590,7 +591,12 @@ def _within(module: str, wanted: Sequence[str]) -> bool:
 
 
 def run(main: Any) -> Any:
-    """Run a coroutine to its end, under uvloop where it is installed: ``ringcast.run(main())``."""
+    """Run a coroutine to its end, under uvloop where it is installed: ``ringcast.run(main())``.
+
+    What is imported by then is set aside from garbage collection (`gc.freeze`): to look through all of it
+    stops the loop for tens of milliseconds, and a peer's large messages can make that happen again and again.
+    """
+    gc.freeze()
     if sys.platform != "win32":
         try:
             import uvloop

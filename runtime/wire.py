@@ -59,6 +59,8 @@ MAX_BATCH: Final = 8 << 20
 """A batch of frames is never longer; large messages travel in pieces."""
 BATCH: Final = 128 * 1024
 """A batch of more than one frame is not made longer: clients' may not be (see `Allowance`)."""
+BATCH_FRAMES: Final = 2048
+"""The same for frames: clients' batches may not have more."""
 BULKS: Final = 16
 """Large messages that may be under way to one node at a time; later ones wait at their sender."""
 DEFINITIONS: Final = 65_536
