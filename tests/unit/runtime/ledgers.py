@@ -10,7 +10,20 @@ from typing import Any
 import msgspec
 import pydantic
 
-from ringcast import Actor, DurableActor, Node, NodeConfig, Seeds, handler, props, tell
+from ringcast import (
+    Actor,
+    At,
+    Backoff,
+    DurableActor,
+    Every,
+    Node,
+    NodeConfig,
+    OneForOne,
+    Seeds,
+    handler,
+    props,
+    tell,
+)
 from ringcast.runtime.stores import Store
 from tests.unit.runtime.places import LOCAL, Place, gates, new_cluster
 
@@ -185,6 +198,58 @@ class OfInt(DurableActor[int], name="test.OfInt"):
 
     @handler(read_only=True)
     async def read(self) -> Any:
+        return self.state
+
+
+class Clock(DurableActor[list[str]], name="test.Clock", supervision=OneForOne(backoff=Backoff(first=0.01))):
+    """Is reminded."""
+
+    async def at(self, name: str, when: float, what: str) -> None:
+        await self.context.remind(name, At(when), self.ring, what)
+
+    async def every(self, name: str, seconds: float, what: str, misfire: Any = "once") -> None:
+        await self.context.remind(name, Every(seconds, misfire), self.ring, what)
+
+    async def failing(self, name: str, when: float) -> None:
+        await self.context.remind(name, At(when), self.fail_once)
+
+    async def badly(self) -> None:
+        await self.context.remind("x", At(0.0), self.ring, "never")
+        raise LookupError("no")
+
+    async def forget(self, name: str) -> bool:
+        return await self.context.forget(name)
+
+    async def ring(self, what: str) -> None:
+        self.state.append(what)
+        gates.seen.append(what)
+
+    async def fail_once(self) -> None:
+        self.state.append("tried")
+        gates.seen.append("tried")
+        if gates.seen.count("tried") == 1:
+            raise LookupError("the first time")
+
+    async def wrong(self, which: int) -> None:
+        context: Any = self.context
+        match which:
+            case 0:
+                await context.remind("", At(1), self.ring, "x")
+            case 1:
+                await context.remind("x", 5.0, self.ring, "x")
+            case 2:
+                await context.remind("x", At(1), print)
+            case 3:
+                await context.remind("x", At(1), self.read)
+            case _:
+                await context.remind("x", At(1), self.ring, what="x")
+
+    @handler(read_only=True)
+    async def read_and_remind(self) -> None:
+        await self.context.remind("x", At(1), self.ring, "x")
+
+    @handler(read_only=True)
+    async def read(self) -> list[str]:
         return self.state
 
 

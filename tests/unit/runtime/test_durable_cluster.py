@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from ringcast import CallError, StoreError, testing, using
-from tests.unit.runtime.ledgers import Book
+from tests.unit.runtime.ledgers import Book, Clock
 
 
 async def story() -> list[int]:
@@ -30,3 +32,19 @@ async def story() -> list[int]:
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_acknowledged_outlives_its_node(seed: int) -> None:
     assert testing.run(story, seed) == list(range(40))
+
+
+async def reminders() -> int:
+    """Have an actor reminded each second, kill its node twice; return how often it was in 30 s."""
+    async with testing.cluster(3) as nodes:
+        await nodes.ref(Clock, "c").every("x", 1.0, "tick", "skip")
+        for _ in range(2):
+            await asyncio.sleep(10)
+            await nodes.kill(nodes.owner(nodes.ref(Clock, "c")))
+        await asyncio.sleep(10)
+        return len(await nodes.ref(Clock, "c").read())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_reminders_go_on_elsewhere(seed: int) -> None:
+    assert 18 <= testing.run(reminders, seed) <= 30

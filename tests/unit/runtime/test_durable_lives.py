@@ -19,7 +19,6 @@ from ringcast import (
     Backoff,
     ConfigError,
     DurableActor,
-    Every,
     Node,
     OneForOne,
     StoreError,
@@ -31,7 +30,7 @@ from ringcast import (
 from ringcast.runtime.options import store_option
 from ringcast.runtime.stores import MemoryStore, Store
 from ringcast.runtime.stores.sqlite import SQLiteStore
-from tests.unit.runtime.ledgers import Book, books
+from tests.unit.runtime.ledgers import Book, Clock, books
 from tests.unit.runtime.places import LOCAL, REMOTE, Place, eventually, gates, new_cluster
 from tests.unit.runtime.troubles import Trouble, TroubledStore
 
@@ -56,58 +55,6 @@ class Host(DurableActor[dict[str, int]], name="test.DurableHost", supervision=On
 
     @handler(read_only=True)
     async def read(self) -> dict[str, int]:
-        return self.state
-
-
-class Clock(DurableActor[list[str]], name="test.Clock", supervision=OneForOne(backoff=Backoff(first=0.01))):
-    """Is reminded."""
-
-    async def at(self, name: str, when: float, what: str) -> None:
-        await self.context.remind(name, At(when), self.ring, what)
-
-    async def every(self, name: str, seconds: float, what: str, misfire: Any = "once") -> None:
-        await self.context.remind(name, Every(seconds, misfire), self.ring, what)
-
-    async def failing(self, name: str, when: float) -> None:
-        await self.context.remind(name, At(when), self.fail_once)
-
-    async def badly(self) -> None:
-        await self.context.remind("x", At(0.0), self.ring, "never")
-        raise LookupError("no")
-
-    async def forget(self, name: str) -> bool:
-        return await self.context.forget(name)
-
-    async def ring(self, what: str) -> None:
-        self.state.append(what)
-        gates.seen.append(what)
-
-    async def fail_once(self) -> None:
-        self.state.append("tried")
-        gates.seen.append("tried")
-        if gates.seen.count("tried") == 1:
-            raise LookupError("the first time")
-
-    async def wrong(self, which: int) -> None:
-        context: Any = self.context
-        match which:
-            case 0:
-                await context.remind("", At(1), self.ring, "x")
-            case 1:
-                await context.remind("x", 5.0, self.ring, "x")
-            case 2:
-                await context.remind("x", At(1), print)
-            case 3:
-                await context.remind("x", At(1), self.read)
-            case _:
-                await context.remind("x", At(1), self.ring, what="x")
-
-    @handler(read_only=True)
-    async def read_and_remind(self) -> None:
-        await self.context.remind("x", At(1), self.ring, "x")
-
-    @handler(read_only=True)
-    async def read(self) -> list[str]:
         return self.state
 
 
