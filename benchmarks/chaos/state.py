@@ -143,13 +143,11 @@ async def durable(seconds: int) -> AsyncIterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         async for figure in _on(f"sqlite:///{folder}/state.db", "SQLite", seconds):
             yield figure
-    if address := os.environ.get("RINGCAST_CHAOS_POSTGRESQL"):
+    if address := os.environ.get("CHAOS_POSTGRESQL"):
         async for figure in _on(address, "PostgreSQL", seconds):
             yield figure
     else:
-        yield Figure(
-            "durable actors on PostgreSQL", "not here: name an empty database by RINGCAST_CHAOS_POSTGRESQL", "", None
-        )
+        yield Figure("durable actors on PostgreSQL", "not here: name an empty database by CHAOS_POSTGRESQL", "", None)
 
 
 async def _on(store: str, name: str, seconds: int) -> AsyncIterator[Figure]:
