@@ -140,7 +140,7 @@ class NodeConfig:
     client_max_values: int = 8192
     client_max_depth: int = 64
     client_max_hashed: int = 512
-    client_share: float = 0.01
+    client_share: float = 0.005
     client_in_flight_bytes: int = 16 << 20
     client_unsent_bytes: int = 64 << 20
     bulk_window_bytes: int = 512 * 1024
