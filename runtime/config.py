@@ -9,7 +9,15 @@ from ringcast.errors import ConfigError
 from ..actors.supervision import OneForAll, OneForOne, RestForOne, Strategy
 from ..discovery.profile import LAN, LOCAL, WAN, Profile
 
-_DURATIONS = ("ask_timeout", "drain_timeout", "stuck_after", "slow_turn", "half_frame_timeout", "handshake_timeout")
+_DURATIONS = (
+    "ask_timeout",
+    "drain_timeout",
+    "stuck_after",
+    "slow_turn",
+    "half_frame_timeout",
+    "handshake_timeout",
+    "store_timeout",
+)
 
 _PROFILES = {"local": LOCAL, "lan": LAN, "wan": WAN}
 
@@ -36,6 +44,7 @@ _LEAST = {
     "client_unsent_bytes": 65536,
     "bulk_window_bytes": 65536,
     "dead_letters": 0,
+    "max_state_bytes": 1024,
 }
 """By option: the least whole number that it takes."""
 
@@ -97,6 +106,10 @@ class NodeConfig:
         dead_letters: How many of the most recent dead letters are kept to look at.
         profile: The numbers of the membership: ``"local"``, ``"lan"`` or ``"wan"``. None: local on the loopback, else
             lan. All members must have the same. Each is slower to miss a node that is silent, and to mistake one.
+        max_state_bytes: The largest state of a durable actor, as it is stored. Raised: saves write that much.
+        store_timeout: How long a save whose outcome is unknown is said again before its call fails. Raising it makes
+            callers wait longer for a store that has gone away.
+        store_start_timeout: How long a store that was named may take to be there when the node starts; 0 is one try.
         root: How the cluster's root treats spawned actors that fail.
     """
 
@@ -134,6 +147,9 @@ class NodeConfig:
     dead_letters: int = 100
     profile: str | None = None
     root: Strategy = field(default_factory=OneForOne)
+    max_state_bytes: int = 8 << 20
+    store_timeout: float = 5.0
+    store_start_timeout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no node can work with.
@@ -153,6 +169,9 @@ class NodeConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
                 raise ConfigError(f"NodeConfig({name}={value!r}): it takes seconds greater than 0")
+        start = self.store_start_timeout
+        if isinstance(start, bool) or not isinstance(start, (int, float)) or not start >= 0:
+            raise ConfigError(f"NodeConfig(store_start_timeout={start!r}): it takes seconds, at least 0")
         if (
             isinstance(self.client_share, bool)
             or not isinstance(self.client_share, (int, float))

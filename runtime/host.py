@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ringcast.errors import NOT_SENT, ActorStopped, CallError, Unreachable
+from ringcast.errors import NOT_SENT, ActorStopped, CallError, RingcastError, StoreError, Unreachable
 
 from ..actors.actor import Actor
 from ..actors.ref import ActorRef, display, is_spawned
@@ -32,6 +32,7 @@ from .cell import INLINE_WINDOW, Cell
 from .codec import Codec
 from .cycles import enter
 from .dead import DeadLetters
+from .durable import DurableCell
 from .envelope import Envelope, Sink
 from .expiry import cancel_call, stopped
 from .kinds import Kind, Kinds
@@ -42,6 +43,7 @@ from .streams import Outflow
 from .tasks import tasks_by_cell
 
 if TYPE_CHECKING:
+    from .durability import Durability
     from .lives import Lives
     from .router import Router
     from .watches import Watches
@@ -61,7 +63,7 @@ class Host:
         codec: Codec,
         dead: DeadLetters,
     ) -> None:
-        """Start empty and without a view; the node sets the loop, the lives and the watches."""
+        """Start empty and without a view; the node sets the loop, the lives, the watches and the durability."""
         self.node_id = node_id
         self.loop: asyncio.AbstractEventLoop
         self.router = router
@@ -69,6 +71,7 @@ class Host:
         self.dead = dead
         self.lives: Lives
         self.watches: Watches
+        self.durability: Durability
         self.kinds = kinds
         self.runners = Runners()
         self.inline_until = 0.0
@@ -101,6 +104,7 @@ class Host:
                 if cell.life is None and cell.retiring is None and self.kinds.owner_or_none(kind, key) != self.node_id:
                     self._retire_now(cell, "moved", tasks)
         self.lives.supervision.view_changed()
+        self.durability.view_changed()
         changed, self._view_changed = self._view_changed, asyncio.Event()
         changed.set()
 
@@ -128,10 +132,15 @@ class Host:
                 actor=display(kind.name, key),
                 node=self.node_id,
             )
-        cell = kind.cells[key] = Cell(self, kind, key)
-        self.activations += 1
+        cell = self.make_cell(kind, key)
         if self._idle_sweep is None:
             self._idle_sweep = self.loop.create_task(self._sweep_idle(), context=contextvars.Context())
+        return cell
+
+    def make_cell(self, kind: Kind, key: Any) -> Cell:
+        """Make the cell of an actor whose class is here."""
+        cell = kind.cells[key] = DurableCell(self, kind, key) if kind.is_durable else Cell(self, kind, key)
+        self.activations += 1
         return cell
 
     def next_epoch(self) -> int:
@@ -235,7 +244,7 @@ class Host:
         if cell.life is not None and not cell.kind.supervises:
             self.lives.supervision.started(cell)
 
-    def start_failed(self, cell: Cell, error: BaseException) -> Callable[[Envelope], CallError]:
+    def start_failed(self, cell: Cell, error: BaseException) -> Callable[[Envelope], RingcastError]:
         """An actor could not be made: whoever waits is told why, and the next try waits.
 
         Returns:
@@ -243,7 +252,9 @@ class Host:
         """
         self.log.error("actor could not be started", actor=cell.name, exc_info=error)
 
-        def refusal(envelope: Envelope) -> CallError:
+        def refusal(envelope: Envelope) -> RingcastError:
+            if isinstance(error, StoreError):
+                return error  # it says what is wrong with the actor's state
             failure = ActorStopped(
                 f"{cell.name} could not be started: {type(error).__name__}: {error}",
                 certainty=NOT_SENT,
@@ -326,7 +337,7 @@ class Host:
             current_turn.set((cell, cell.number, (cell.kind.hooks["on_stop"], (), None, None, 0, math.inf, (), None)))
             try:
                 async with asyncio.timeout(supervision.patience):
-                    await actor.on_stop(reason)
+                    await cell.run_on_stop(actor, reason)
             except Exception as error:
                 self.log.error("on_stop failed", actor=cell.name, reason=reason, exc_info=error)
         await cell.end_tasks()

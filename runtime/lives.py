@@ -14,10 +14,13 @@ import asyncio
 import math
 import random
 import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from ringcast.errors import NOT_SENT, ActorStopped, CodecError, Unreachable
+from ringcast.errors import NOT_SENT, ActorStopped, CodecError, RingcastError, Unreachable
 
 from ..actors.actor import actor_type
 from ..actors.placement import Labels, LeastLoaded, Local, Near, Placement
@@ -31,6 +34,7 @@ from .ring import Ring as HashRing
 from .ring import key_hash, partition_of
 from .supervision import Supervision, child_name
 from .system import System
+from .transaction import open_transaction
 
 if TYPE_CHECKING:
     from .host import Host
@@ -76,17 +80,39 @@ class Lives:
             ref, is_up = self._ref(kind, key, living[0]), living[1]
             self._take(parent, ref, restart, is_up=is_up)
             return ref
-        where = await self._choose(kind, key, on if on is not None else kind.actor.options.placement)
+        placement = on if on is not None else kind.actor.options.placement
+        transaction = open_transaction()
+        if transaction is not None and not isinstance(placement, Local):
+            # As they are now: the turn may change them before it is saved.
+            args, kwargs = cast("tuple[Any, Any]", self._host.codec.copy((props.args, props.kwargs)))
+            props = replace(props, args=args, kwargs=kwargs)
+        where = await self._choose(kind, key, placement)
         ref = self._ref(kind, key, where)
         self._take(parent, ref, restart, is_up=False)
+        create = partial(self._create, ref, props, restart, on, parent, is_held=False)
+        if transaction is not None:
+            transaction.keep(partial(self._create_kept, create, ref, parent), partial(self._gone, ref, parent))
+            return ref
         try:
-            await self._create(ref, props, restart, on, parent, is_held=False)
+            await create()
         except BaseException:
-            if parent is not None:
-                family = self.supervision.family_of(parent)
-                self.supervision.carry_out(parent, family, family.gone(ref))
+            self._gone(ref, parent)
             raise
         return ref
+
+    async def _create_kept(self, create: Callable[[], Awaitable[None]], ref: ActorRef, parent: Cell | None) -> None:
+        """Make an actor whose spawner has not waited for it."""
+        try:
+            await create()
+        except RingcastError as error:
+            self._gone(ref, parent)
+            self._host.dead.add(display(ref._type_name, ref._key), "spawn", str(error))
+
+    def _gone(self, ref: ActorRef, parent: Cell | None) -> None:
+        """Forget a child that was not started."""
+        if parent is not None:
+            family = self.supervision.family_of(parent)
+            self.supervision.carry_out(parent, family, family.gone(ref))
 
     async def supervise(self, cls: type[Any], name: str) -> ActorRef:
         """Start a supervisor once for the cluster; see `Node.supervise`."""
@@ -255,8 +281,7 @@ class Lives:
                 actor=display(kind.name, key),
                 node=self._host.node_id,
             )
-        cell = kind.cells[key] = Cell(self._host, kind, key)
-        self._host.activations += 1
+        cell = self._host.make_cell(kind, key)
         cell.life = life
         if life.parent is None:
             self.supervision.root.add(cell.me, life.restart)

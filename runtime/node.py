@@ -13,7 +13,7 @@ import socket
 import sys
 import weakref
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar, cast
@@ -41,6 +41,7 @@ from .codec import Codec
 from .config import NodeConfig
 from .control import Control
 from .dead import DeadLetters
+from .durability import Durability
 from .gateway import Gateway
 from .greeting import admission_of
 from .guard import Authorize, Guard
@@ -48,9 +49,10 @@ from .host import Host
 from .kinds import Kinds
 from .lives import Lives
 from .logs import set_up_logs
-from .options import options
+from .options import options, store_option
 from .peers import Peers
 from .router import Router
+from .stores import Store
 from .system import System
 from .watchdog import Watchdog
 from .watches import Watches
@@ -58,7 +60,6 @@ from .watches import Watches
 A = TypeVar("A")
 
 LATER: Final = {
-    "store": None,
     "data_dir": None,
     "expect": None,
     "bootstrap": "auto",
@@ -92,6 +93,7 @@ class Node:
         secret: Where | None = None,
         tls: Certificates | bool | None = None,
         authorize: Authorize | None = None,
+        store: str | Store | Callable[[], Store] | None = None,
         **unknown: Any,
     ) -> None:
         """Describe a node; it starts with `start`, or by ``async with``.
@@ -111,6 +113,11 @@ class Node:
                 loopback only, is connections in clear that anybody on this machine may open.
             authorize: ``authorize(caller, actor, method)`` is asked about each message that comes from clients and
                 from other nodes: True lets it pass, False or a reason refuses it; see `Authorize`.
+            store: Where durable actors keep their state: ``memory:``, ``sqlite:///path``, ``postgresql://…``,
+                ``redis://…`` (which promises less: see docs/state.md), a `Store`, or a function that makes one when
+                the first durable actor needs it. All nodes of a cluster need the
+                same. Default on the loopback is a SQLite file of this user, one for each cluster's name; a node that
+                listens beyond has no default, and runs durable actors only with one.
             unknown: The options of `LATER`, with their defaults only; anything else is refused.
 
         Raises:
@@ -118,7 +125,7 @@ class Node:
         """
         for option, value in unknown.items():
             if option not in LATER:
-                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls, authorize"
+                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls, authorize, store"
                 raise ConfigError(f"Node has no option {option!r}; it takes {known}")
             if value != LATER[option]:
                 raise ConfigError(f"{option}={value!r}: this version has nothing but {LATER[option]!r} for it yet")
@@ -129,6 +136,7 @@ class Node:
         set_up_logs()
         self._authorize = authorize
         self._options = options(cluster, listen, advertise, discovery, hosts, labels, secret, tls)
+        self._store = store_option(store, self._options.cluster, self._options.is_local)
         self._trust = self._options.trust
         self._config = config if config is not None else NodeConfig()
         self.id = self._trust.node_id
@@ -162,6 +170,14 @@ class Node:
         self._gateway = Gateway(self._trust, config, plain, router, host, arrivals, guard, seals)
         host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()), patience=config.drain_timeout)
         host.watches = Watches(host, system)
+        host.durability = self._durability = Durability(
+            host,
+            plain,
+            self._store,
+            max_state_bytes=config.max_state_bytes,
+            patience=config.store_timeout,
+            start_patience=config.store_start_timeout,
+        )
         self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
         self._membership = Membership(
             trust=self._trust,
@@ -209,6 +225,7 @@ class Node:
         Raises:
             ConfigError: If the port is in use, or an option does not fit.
             HandshakeRefused: If a seed belongs to another cluster.
+            StoreError: If the store that was named is not there.
             NodeStopped: If it was started before, or is told to leave meanwhile.
         """
         if self._state != "new":
@@ -229,6 +246,7 @@ class Node:
             self._router.stop(f"node {self.id} could not start")
             await self._peers.stop()
             await self._host.stop_background()
+            await self._durability.stop()
             await self._membership.stop()
             self._has_begun.set()
             task = asyncio.current_task()
@@ -246,6 +264,7 @@ class Node:
         self._log.info("node has joined", cluster=self._options.cluster, address=self.address, view=self.view.number)
 
     async def _join(self, first_view: asyncio.Future[None]) -> None:
+        await self._durability.start(self._hosted())
         await self._membership.start()
         await first_view
 
@@ -282,6 +301,7 @@ class Node:
         self._gateway.stop()
         await self._peers.stop()
         await self._host.stop_background()
+        await self._durability.stop()
         await self._membership.stop()
         self._watchdog.stop()
         for queue in self._events:
@@ -442,6 +462,7 @@ class Node:
             **self._router.stats(),
             **self._peers.stats(),
             **self._gateway.stats(),
+            **self._durability.stats(),
             **{f"membership_{name}": value for name, value in self._membership.stats().items()},
             "dead_letters": self.dead_letters.total,
             "forwarded": self._arrivals.forwarded,
@@ -547,6 +568,7 @@ class Node:
         hosted = self._hosted()
         if self._state == "running" and hosted != self._membership.me.hosts:
             self._membership.update(hosts=hosted)
+            self._durability.look(hosted)
 
     def _require_running(self, what: str) -> None:
         if self._state not in ("running", "leaving"):

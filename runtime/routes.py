@@ -278,7 +278,7 @@ class Routes:
         for number, call in list(self._calls.items()):
             if call.link is not link or call.is_waiting:
                 continue
-            if call.message.options.read_only and not call.message.streams and call.parcel is not None:
+            if call.parcel is not None and self._may_run_again(call):
                 self._again(call)
                 continue
             del self._calls[number]
@@ -295,8 +295,20 @@ class Routes:
         if any(route.waiting for route in link.routes):
             link.connect_soon()
 
+    def _may_run_again(self, call: Call) -> bool:
+        """Whether a call may be sent twice: a read-only one, or one that a durable actor knows by its key."""
+        message, sent = call.message, call.parcel
+        if message.streams:
+            return False
+        if message.options.read_only:
+            return True
+        if not message.is_transaction or not isinstance(sent, Parcel):
+            return False
+        frame = self.host.codec.unpack_parts(sent.frame, sent.buffers or ())
+        return frame[0] == wire.REQUEST_X and frame[6][6] is not None
+
     def _again(self, call: Call) -> None:
-        """Send a read-only call again: to the same owner once it is back, or to the next."""
+        """Send a call again: to the same owner once it is back, or to the next."""
         sent = call.parcel
         frame, buffers = (sent.frame, sent.buffers) if isinstance(sent, Parcel) else (sent, None)
         assert frame is not None

@@ -25,6 +25,7 @@ from .figures import Figure
 from .kills import kills, silences
 from .moves import joins, restarts
 from .partitions import partitions
+from .state import durable
 from .stops import stops
 from .strain import idle, strain
 
@@ -56,6 +57,7 @@ SCENARIOS = {
     "e": Scenario("owners stand still", stops, 50, 1),
     "f": Scenario("strain", strain, 120, 6),
     "g": Scenario("partition", partitions, 10, 1),
+    "h": Scenario("durable actors", durable, 120, 10),
     "i": Scenario("idle", idle, 60, 5),
 }
 

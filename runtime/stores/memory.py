@@ -27,10 +27,10 @@ class _Row:
 class MemoryStore:
     """See `Store`. Give the same object to several nodes of one process, and they share it."""
 
-    def __init__(self) -> None:
-        """Start without a row."""
+    def __init__(self, store_id: str | None = None) -> None:
+        """Start without a row; its id is random, unless a simulation says what it is."""
         self.name = "memory:"
-        self._id = uuid.uuid4().hex
+        self._id = uuid.uuid4().hex if store_id is None else store_id
         self._rows: dict[str, _Row] = {}
 
     async def open(self) -> str:

@@ -104,6 +104,7 @@ class SQLiteStore:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
+        self._ended: asyncio.Future[None]
         self._random = random.Random()
 
     async def open(self) -> str:
@@ -111,6 +112,7 @@ class SQLiteStore:
         if self._thread is None:
             self._loop = loop = asyncio.get_running_loop()
             opened: asyncio.Future[None] = loop.create_future()
+            self._ended = loop.create_future()
             self._thread = threading.Thread(target=self._run, args=(opened,), name="ringcast-sqlite", daemon=True)
             self._thread.start()
             try:
@@ -169,7 +171,8 @@ class SQLiteStore:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)
-            await self._loop.run_in_executor(None, thread.join)
+            await self._ended
+            thread.join()  # it has said that it ends; the loop does not wait
 
     async def _do(
         self,
@@ -208,9 +211,10 @@ class SQLiteStore:
                 if is_last:
                     break
         self._refuse_rest()
+        self._answer([(self._ended, None, None)])
 
     def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=self._busy)
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
