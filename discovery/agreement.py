@@ -163,6 +163,8 @@ class Agreement:
 
     def release(self, now: float) -> list[Effect]:
         """Give the lease up for good and wait to be let go; ends with `Depart`."""
+        if self._has_departed:
+            return []
         if self._council is None:
             return self._depart()
         return self._conclude(self._council.release(now), now)
@@ -177,12 +179,13 @@ class Agreement:
         self._council.ending, self._council.is_welcome_back = why, False
         return self._conclude([], now)
 
-    def start_over(self, why: str, now: float) -> list[Effect]:
-        """End this run, because the shell cannot go on with it, and come back as another one.
+    def start_over(self, why: str, now: float, *, after: int = 0) -> list[Effect]:
+        """End this run, because it cannot go on, and come back as one with an incarnation after this.
 
         The new run applies where the old one was a member. To the others this is a crash with
         proof.
         """
+        self._first_incarnation = max(self._first_incarnation, after + 1)
         if self._council is None:
             return self._go_on_anew(why, now, self.lineage)
         self._council.ending = why

@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import random
 import socket
-import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +23,43 @@ from ..security.channels import ALPN, MEMBERSHIP
 from ..security.trust import Trust
 from .address import is_wildcard, split_address
 from .admission import Admission
+from .agreement_messages import Charter
+from .applicant import Founding
+from .archive import Archive
 from .claim import Claim
 from .codec import PROTOCOL, Codec, Rejected
 from .datagrams import Datagrams
-from .effects import Effect, InstallView, Notify, Send, SendUdp, Warn
+from .effects import (
+    Check,
+    Depart,
+    Effect,
+    InstallView,
+    LeaseUntil,
+    Notify,
+    Persist,
+    Record,
+    SelfFence,
+    Send,
+    SendUdp,
+    Warn,
+)
+from .gate import Gate, boot_time
+from .handoff import Open, Shares
 from .knock import Knocks, knock, knocker, token_in
 from .link import Ending, Link
 from .links import Links
 from .member import Event, Member, View
-from .messages import Envelope, Message, Refused
+from .messages import Envelope, Exchange, Message, Refused
 from .participant import Participant
 from .port import Port
 from .profile import Profile
+from .recorder import Recorder
 from .seal import Seal, Unopened
+from .share import Share
 from .sockets import Bound
 from .source import Announcement, Source
 
-__all__ = ["Callbacks", "Driver", "boot_time"]
+__all__ = ["Callbacks", "Driver", "Setup"]
 
 _SOURCE_LIMIT = 5.0
 """Seconds that a source may take to begin or to end."""
@@ -55,22 +74,42 @@ _SNAPSHOT_INTERVAL = 0.25
 """Seconds between two snapshots of the counts for other threads."""
 
 
-def boot_time() -> float:
-    """Return seconds since boot, time asleep included, where the system tells them."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
-
-
 @dataclass(frozen=True, slots=True)
 class Callbacks:
     """Whom the membership tells, always on its own thread."""
 
     on_view: Callable[[View], None]
     on_event: Callable[[Event], None]
+    on_opened: Callable[[tuple[Open, ...]], None]
+    on_lease: Callable[[], None]
+    on_fence: Callable[[str, Member], None]
+    on_departed: Callable[[], None]
     on_connection: Callable[[socket.socket, bytes], None]
     on_refusal: Callable[[HandshakeRefused], None]
     on_failure: Callable[[BaseException], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a node brings into agreement.
+
+    Attributes:
+        gate: What lets the effects of its actors out.
+        shares_of: What a node owns under a view.
+        founding: Whether it may found a lineage.
+        charter: What it must have in common with the others.
+        archive: Where it keeps its votes; None: nowhere, and it never comes back under its id.
+        record: What was found there.
+        trusts_refusal: Whether refused connections prove a death.
+    """
+
+    gate: Gate
+    shares_of: Shares
+    founding: Founding
+    charter: Charter
+    archive: Archive | None = None
+    record: Record | None = None
+    trusts_refusal: bool = True
 
 
 class Driver:
@@ -84,6 +123,7 @@ class Driver:
         profile: Profile,
         seal: Seal,
         sources: Sequence[Source],
+        setup: Setup,
         callbacks: Callbacks,
         *,
         is_loopback: bool,
@@ -97,6 +137,9 @@ class Driver:
         self._seal = seal
         self._tags = trust.tags
         self._sources = sources
+        self._setup = setup
+        self._gate = setup.gate
+        self._recorder = Recorder(setup.archive, self._spawn, self._on_written) if setup.archive is not None else None
         self._callbacks = callbacks
         self._is_loopback = is_loopback
         self._codec = Codec(trust.cluster)
@@ -116,14 +159,24 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._snapshot: dict[str, int | float] = {}
         self._snapshot_at = 0.0
+        self._dial_at = 0.0
 
     async def open(self) -> None:
         """Start the sources, and take part from then on."""
         for source in self._sources:
             await self._start_source(source, self._announcement)
         now = boot_time()
+        setup = self._setup
         self._participant = Participant(
-            self._me, self._profile, random.Random(), now, has_discovery=bool(self._sources)
+            self._me,
+            self._profile,
+            random.Random(),
+            now,
+            shares_of=setup.shares_of,
+            founding=setup.founding,
+            charter=setup.charter,
+            record=setup.record,
+            trusts_refusal=setup.trusts_refusal,
         )
         for address in self._found_early:
             self._participant.found(address, now)
@@ -133,11 +186,13 @@ class Driver:
 
     async def close(self) -> None:
         """Say goodbye, withdraw from discovery and leave nothing running."""
+        # First of all: others take the end of a connection for proof that nothing acts here any more.
+        self._gate.shut()
         if self._timer is not None:
             self._timer.cancel()
         if self._participant is not None:
             self._me, self._last_view = self._participant.me, self._participant.view
-            self._perform(self._participant.leave())
+            self._perform(self._participant.leave(boot_time()))
             self._take_snapshot()
             self._participant = None
             with contextlib.suppress(TimeoutError):
@@ -176,7 +231,33 @@ class Driver:
         if self._participant is None:
             self._me = change(self._me)
         else:
-            self._perform(self._participant.change(change(self._participant.me), boot_time()))
+            self._do(lambda one, now: one.change(change(one.me), now))
+
+    @property
+    def shares(self) -> Mapping[str, Share]:
+        """What of each class may run here; may be read from any thread."""
+        return self._participant.shares if self._participant is not None else {}
+
+    def reshare(self) -> None:
+        """There are more classes: look again at what the view gives to this node."""
+        self._do(Participant.reshare)
+
+    def emptied(self) -> None:
+        """Something of a draining partition has ended."""
+        self._do(Participant.emptied)
+
+    def release(self) -> None:
+        """Give the lease up for good; `on_departed` follows."""
+        self._do(Participant.release)
+
+    def dissolve(self, why: str) -> None:
+        """Forget the lineage, whatever it may still decide."""
+        self._do(lambda one, now: one.dissolve(why, now))
+
+    def _do(self, work: Callable[[Participant, float], list[Effect]]) -> None:
+        """Have the participant do something, and carry out what follows."""
+        if self._participant is not None:
+            self._perform(work(self._participant, boot_time()))
             self._set_timer()
 
     def has_heard(self, token: bytes) -> bool:
@@ -207,14 +288,28 @@ class Driver:
         if now >= self._snapshot_at:
             self._snapshot_at = now + _SNAPSHOT_INTERVAL
             self._take_snapshot()
+        if now >= self._dial_at:
+            self._dial_at = now + self._profile.lease
+            self._keep_in_touch()
         self._set_timer()
+
+    def _keep_in_touch(self) -> None:
+        """Have a connection of this node's own to each member whose death it may have to prove."""
+        assert self._participant is not None
+        for member in self._participant.watched:
+            if self._links.dialled(member.address) is None:
+                self._dial(member.address)
+
+    def _dial(self, address: str) -> None:
+        self._links.dial(address, self._packed(Exchange(True), ()))
 
     def _set_timer(self) -> None:
         if self._participant is None:
             return
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, self._participant.next_deadline() - boot_time())
+        now = boot_time()
+        delay = max(0.0, self._participant.next_deadline(now) - now)
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_time)
 
     def _on_datagram(self, data: bytes) -> None:
@@ -246,8 +341,14 @@ class Driver:
             return False
         if not self._is_vouched_for(link, envelope):
             return False
-        self._links.name(link, envelope.sender)
         now = boot_time()
+        before = link.speaker
+        self._links.name(link, envelope.sender)
+        if link.dialled is not None and before != link.speaker:
+            if before is not None:
+                self._perform(self._participant.ended(before, now, by_peer=False))
+            if link.dialled == envelope.sender.address:
+                self._perform(self._participant.connected(envelope.sender.identity, link.dialled, now))
         effects = self._participant.receive(envelope, now, by_tcp=True, dialled=link.dialled)
         self._perform(effects, answering=link)
         self._set_timer()
@@ -333,9 +434,19 @@ class Driver:
 
     def _on_lost(self, link: Link, ending: Ending) -> None:
         # What it says about that run of the node only holds for a connection that it has proved to be its own.
-        if self._participant is not None and link.speaker is not None and ending is not Ending.CLOSED_HERE:
-            self._perform(self._participant.disconnected(link.speaker, boot_time()))
-            self._set_timer()
+        speaker = link.speaker
+        if self._participant is None or speaker is None:
+            return
+        other = self._links.dialled(link.dialled) if link.dialled is not None else None
+        if link.dialled is not None and (other is None or other.speaker != speaker):
+            by_peer = ending in (Ending.FINISHED, Ending.RESET)
+            self._do(lambda one, now: one.ended(speaker, now, by_peer=by_peer))
+        if ending is not Ending.CLOSED_HERE:
+            self._do(lambda one, now: one.disconnected(speaker, now))
+
+    def _on_written(self, then: Iterable[Send]) -> None:
+        """The voter's record is on disk."""
+        self._do(lambda one, now: one.persisted(then, now))
 
     def _on_send_failed(self) -> None:
         self._counts["send_errors"] += 1
@@ -354,16 +465,37 @@ class Driver:
                     via = answering if answering is not None and answering.peer == address else None
                     self._links.send(address, self._packed(message, claims), via)
                 case InstallView(view):
+                    self._dial_at = 0.0
                     self._counts["views_installed"] += 1
                     self._log.info("view", number=view.number, members=[m.id for m in view.members])
                     self._port.members = frozenset(split_address(member.address)[0] for member in view.members)
                     self._callbacks.on_view(view)
+                case Open():
+                    self._callbacks.on_opened((effect,))
+                case LeaseUntil(until):
+                    self._on_lease(until)
+                case SelfFence(why, me):
+                    self._counts["fences"] += 1
+                    self._gate.shut()
+                    self._log.warning("this run of the node is over; it goes on as a new one", reason=why)
+                    self._callbacks.on_fence(why, me)
+                case Persist(record, then):
+                    assert self._recorder is not None, "only a node with a data_dir has a record"
+                    self._recorder.write(record, then)
+                case Check(address):
+                    self._dial(address)
+                case Depart():
+                    self._callbacks.on_departed()
                 case Notify(event):
                     self._callbacks.on_event(event)
                 case Warn(what, member, address):
                     self._log.warning(what, member=member, address=address)
                 case _:
                     raise AssertionError(f"{effect} is for the cores only")
+
+    def _on_lease(self, until: float) -> None:
+        if self._gate.grant(until):
+            self._callbacks.on_lease()
 
     def _packed(self, message: Message, claims: tuple[Claim, ...]) -> bytes:
         assert self._participant is not None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .agreement_messages import Ballot, Vote
 from .claim import Claim, Status
+from .handoff import Open
 from .member import Event, Member, View
 from .messages import DatagramMessage, Message
 
@@ -141,5 +142,17 @@ class Warn:
 
 
 Effect = (
-    SendUdp | Send | Dial | InstallView | Notify | Changed | Warn | Persist | LeaseUntil | SelfFence | Check | Depart
+    SendUdp
+    | Send
+    | Dial
+    | InstallView
+    | Open
+    | Notify
+    | Changed
+    | Warn
+    | Persist
+    | LeaseUntil
+    | SelfFence
+    | Check
+    | Depart
 )

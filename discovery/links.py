@@ -78,6 +78,7 @@ class Links:
         self._dialling: dict[Link, None] = {}
         self._pending: dict[Link, None] = {}
         self._by_address: dict[str, Link] = {}
+        self._dialled: dict[str, Link] = {}
         self._no_dials = asyncio.Event()
         self._no_dials.set()
         self._no_links = asyncio.Event()
@@ -96,15 +97,26 @@ class Links:
 
     def send(self, address: str, data: bytes, answering: Link | None = None) -> None:
         """Send the bytes to the address, over the link that is answered if there is one."""
-        link = answering if answering is not None else self._by_address.get(address)
+        link = answering if answering is not None else self._by_address.get(address, self._dialled.get(address))
         if link is None:
-            if self._is_closing:
-                return
-            link = self._by_address[address] = Link(self, address)
-            self._add(link, self._dialling, DIALS_MAX)
-            self._no_dials.clear()
-            link.dial(address)
+            self.dial(address, data)
+        else:
+            link.write(data)
+
+    def dial(self, address: str, data: bytes) -> None:
+        """Connect afresh to the address, whatever links are there, and send these bytes first."""
+        if self._is_closing:
+            return
+        link = self._dialled[address] = Link(self, address)
+        self._by_address.setdefault(address, link)
+        self._add(link, self._dialling, DIALS_MAX)
+        self._no_dials.clear()
+        link.dial(address)
         link.write(data)
+
+    def dialled(self, address: str) -> Link | None:
+        """Return the link that was last dialled to the address, if it is there, or under way."""
+        return self._dialled.get(address)
 
     def adopt(self, connection: socket.socket) -> None:
         """Take over a connection that was dialled by another node."""
@@ -182,6 +194,8 @@ class Links:
         for address in (link.dialled, link.peer):
             if address is not None and self._by_address.get(address) is link:
                 del self._by_address[address]
+        if link.dialled is not None and self._dialled.get(link.dialled) is link:
+            del self._dialled[link.dialled]
         if not self._dialling:
             self._no_dials.set()
         if not self._links:

@@ -27,6 +27,7 @@ from ..actors.props import Props
 from ..actors.ref import ActorRef, require_ref
 from ..actors.supervision import PERMANENT, Restart
 from ..discovery.codec import HOSTS_MAX
+from ..discovery.gate import Gate
 from ..discovery.member import Event, Member, View, ViewChanged
 from ..discovery.membership import Membership
 from ..discovery.source import Source
@@ -143,6 +144,7 @@ class Node:
 
     def _put_together(self) -> None:
         config = self._config
+        self._gate = Gate()
         self._router = router = Router(
             self.id, config.ask_timeout, config.copy_local, config.in_flight_bytes, config.link_in_flight_bytes
         )
@@ -171,6 +173,9 @@ class Node:
             hosts_by_value=allows_pickle and self._options.hosts is None,
             discovery=self._options.discovery,
             profile=config.membership_profile(is_local=self._options.is_local),
+            gate=self._gate,
+            shares_of=lambda view, node_id: {},
+            on_fence=lambda why, me: self._from_thread(self._fence, why, me),
             on_view=lambda view: self._from_thread(self._install, view),
             on_event=lambda event: self._from_thread(self._tell, event),
             on_connection=lambda sock, channel: self._from_thread(self._take, sock, channel),
@@ -276,6 +281,7 @@ class Node:
             self._host.drain(self._config.drain_timeout), self._gateway.leave(self._config.drain_timeout)
         )
         await self._system.posted(GOODBYES)
+        await self._membership.release()
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")
         self._gateway.stop()
@@ -463,9 +469,6 @@ class Node:
             return
         try:
             me = self._membership.me
-            if self._peers.incarnation not in (0, me.incarnation):
-                self._log.warning("this node was declared lost and joins anew: its actors here end")
-                self._host.drop_all()
             self._peers.incarnation, self._peers.address = me.incarnation, me.address
             self._host.install(view)
             self._peers.install(view)
@@ -481,6 +484,10 @@ class Node:
         # The last word of a view: so nobody who asks for events after the start hears of the start.
         if isinstance(event, ViewChanged) and self._first_view is not None and not self._first_view.done():
             self._first_view.set_result(None)
+
+    def _fence(self, why: str, me: Member) -> None:
+        self._host.drop_all()
+        self._gate.passed()
 
     def _take(self, sock: socket.socket, channel: bytes) -> None:
         if channel == LINKS:
