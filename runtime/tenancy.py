@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Final
 
 from ringcast.errors import NOT_SENT, Unreachable
 
-from ..actors.turn import Turn
 from ..discovery.gate import Gate
 from ..discovery.share import PARTITIONS, Share
 from .ring import key_hash, partition_of
@@ -41,7 +40,7 @@ NOWHERE: Final = -2
 """The tenure of a cell whose activation has not begun, or has gone."""
 UNCOUNTED: Final = -1
 """That of an activation for which a pledge stands, or of a class that each node has for itself."""
-FENCED: Final = "fenced"
+FENCED: Final = "lost"
 """Why an activation goes whose run of the node is over: nothing of it may have effects any more."""
 
 _ALL: Final = (1 << PARTITIONS) - 1
@@ -79,7 +78,7 @@ class Tenancy:
         """Return whether turns of an activation may begin now; if not, it is set aside until they may."""
         if monotonic() >= self._gate.until_monotonic:
             if not self._vigil.hold(self):
-                cell.refuse_rest(lambda envelope: self._vigil.refusal(cell.name, envelope[0].name))
+                self._refuse(cell)
                 if cell.life is None:
                     return False
         elif cell.life is not None or cell.tenure != NOWHERE or self.enter(cell):
@@ -208,7 +207,10 @@ class Tenancy:
             self._vigil.loop.call_soon(self._count_out)
         for cell in self.host.cells():
             if cell.queue or cell.parked:
-                cell.refuse_rest(lambda envelope, name=cell.name: self._vigil.refusal(name, envelope[0].name))
+                self._refuse(cell)
+
+    def _refuse(self, cell: Cell) -> None:
+        cell.refuse_rest(lambda envelope: self._vigil.refusal(cell.name, envelope[0].name))
 
     def stats(self) -> dict[str, int | float]:
         """Return counts, by name."""
@@ -228,13 +230,12 @@ def _count(share: Share, by: int) -> None:
         running[partition] += by
 
 
-def check_run(turn: Turn) -> None:
-    """Refuse what a turn wants to do whose activation is over with its run of the node.
+def check_run(cell: Cell) -> None:
+    """Refuse what an activation wants to do that is over with its run of the node.
 
     Raises:
         Unreachable: With certainty NOT_SENT.
     """
-    cell: Cell = turn[0]
     if cell.retiring == FENCED:
         raise Unreachable(
             f"{cell.name} is over: node {cell.host.node_id} was declared lost, or has moved to another cluster of its "

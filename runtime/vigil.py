@@ -91,6 +91,18 @@ class Vigil:
         self._closed()
         return True
 
+    async def permit(self) -> None:
+        """Return when there is a lease.
+
+        Raises:
+            Unreachable: If there is none for too long.
+        """
+        while not self.gate.is_open:
+            pause = _Pause(self)
+            if not self.hold(pause):
+                pause.give_up()
+            await pause.over
+
     def leased(self) -> None:
         """There is a lease, for the first time or again."""
         if self._has_ended or not self.gate.is_open:
@@ -190,3 +202,22 @@ class Vigil:
         waiting, self._waiting = self._waiting, {}
         for one in (*waiting, *self.refused):
             one.give_up()
+
+
+class _Pause:
+    """Somebody who waits for the lease."""
+
+    def __init__(self, vigil: Vigil) -> None:
+        """Begin to wait."""
+        self.over: asyncio.Future[None] = vigil.loop.create_future()
+        self._vigil = vigil
+
+    def go_on(self) -> None:
+        """The lease is back."""
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def give_up(self) -> None:
+        """It is not."""
+        if not self.over.done():
+            self.over.set_exception(self._vigil.suppressed(NOT_SENT))
