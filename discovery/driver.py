@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from ringcast.errors import HandshakeRefused
+from ringcast.errors import ConfigError, HandshakeRefused
 
 from ..security.channels import ALPN, MEMBERSHIP
 from ..security.trust import Trust
@@ -33,6 +33,7 @@ from .effects import (
     Check,
     Depart,
     Effect,
+    Excluded,
     InstallView,
     LeaseUntil,
     Notify,
@@ -85,7 +86,7 @@ class Callbacks:
     on_fence: Callable[[str, Member], None]
     on_departed: Callable[[], None]
     on_connection: Callable[[socket.socket, bytes], None]
-    on_refusal: Callable[[HandshakeRefused], None]
+    on_refusal: Callable[[HandshakeRefused | ConfigError], None]
     on_failure: Callable[[BaseException], None]
 
 
@@ -488,6 +489,10 @@ class Driver:
                     self._callbacks.on_departed()
                 case Notify(event):
                     self._callbacks.on_event(event)
+                case Excluded(why, member, address):
+                    what = f"member {member} at {address} does not let this node {self._me.id} join: {why}"
+                    self._tell_once(f"excluded by {address}", what)
+                    self._callbacks.on_refusal(ConfigError(what))
                 case Warn(what, member, address):
                     self._log.warning(what, member=member, address=address)
                 case _:
