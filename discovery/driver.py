@@ -298,11 +298,13 @@ class Driver:
         """Have a connection of this node's own to each member whose death it may have to prove."""
         assert self._participant is not None
         for member in self._participant.watched:
-            if self._links.dialled(member.address) is None:
-                self._dial(member.address)
+            link = self._links.watching(member.address)
+            # One that was answered by an earlier run of the member says nothing of this one.
+            if link is None or link.speaker not in (None, member.identity):
+                self._watch(member.address)
 
-    def _dial(self, address: str) -> None:
-        self._links.dial(address, self._packed(Exchange(True), ()))
+    def _watch(self, address: str) -> None:
+        self._links.watch(address, self._packed(Exchange(True), ()))
 
     def _set_timer(self) -> None:
         if self._participant is None:
@@ -345,10 +347,10 @@ class Driver:
         now = boot_time()
         before = link.speaker
         self._links.name(link, envelope.sender)
-        if link.dialled is not None and before != link.speaker:
+        if link.is_watch and before != link.speaker:
             if before is not None:
                 self._perform(self._participant.ended(before, now, by_peer=False))
-            if link.dialled == envelope.sender.address:
+            if link.dialled is not None and link.dialled == envelope.sender.address:
                 self._perform(self._participant.connected(envelope.sender.identity, link.dialled, now))
         effects = self._participant.receive(envelope, now, by_tcp=True, dialled=link.dialled)
         self._perform(effects, answering=link)
@@ -438,8 +440,8 @@ class Driver:
         speaker = link.speaker
         if self._participant is None or speaker is None:
             return
-        other = self._links.dialled(link.dialled) if link.dialled is not None else None
-        if link.dialled is not None and (other is None or other.speaker != speaker):
+        other = self._links.watching(link.dialled) if link.is_watch and link.dialled is not None else None
+        if link.is_watch and (other is None or other.speaker != speaker):
             by_peer = ending in (Ending.FINISHED, Ending.RESET)
             self._do(lambda one, now: one.ended(speaker, now, by_peer=by_peer))
         if ending is not Ending.CLOSED_HERE:
@@ -484,7 +486,7 @@ class Driver:
                     assert self._recorder is not None, "only a node with a data_dir has a record"
                     self._recorder.write(record, then)
                 case Check(address):
-                    self._dial(address)
+                    self._watch(address)
                 case Depart():
                     self._callbacks.on_departed()
                 case Notify(event):
