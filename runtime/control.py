@@ -158,9 +158,7 @@ class Control:
         request = opened(data)
         match request.get("what"):
             case "actors" | "locate" | "leave" | "dissolve" if is_limited:
-                raise NotAllowed(
-                    "a limited node may not ask which actors there are, nor steer; use the cluster's secret"
-                )
+                raise NotAllowed("a limited node may not ask for actors, nor steer nodes; use the cluster's secret")
             case "leave" | "dissolve" if request.get("node") != self._node.id:
                 raise ValueError(f"it is for node {request.get('node')!r:.100}, and this is {self._node.id}")
             case "leave":
