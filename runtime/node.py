@@ -457,6 +457,11 @@ class Node:
         return view
 
     @property
+    def was_drained(self) -> bool:
+        """Whether an operator has told this node to leave (`ringcast drain`)."""
+        return self._control.was_told_to_leave
+
+    @property
     def members(self) -> tuple[Member, ...]:
         """The members of the present view, most senior first."""
         return self.view.members
