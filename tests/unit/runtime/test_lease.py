@@ -181,12 +181,9 @@ async def test_what_a_turn_asks_and_tells_elsewhere_does_not_leave(there: Place)
 
 
 async def test_what_is_no_effect_of_a_turn_leaves_at_last(there: Place) -> None:
-    """A caller outside of actors is not of the node's actors: its ask waits, and is sent."""
-    node, owner = there.node, there.owner
-    guest = node.ref(Guest, "g")
-    with no_lease(node):
-        asked = submit(guest.note, 1)
-        assert await asked == 1, "the caller's node needs no lease for it"
+    guest = there.node.ref(Guest, "g")
+    with no_lease(there.node):
+        assert await guest.note(1) == 1, "what is asked from outside of actors needs no lease at the caller's node"
 
 
 async def test_a_chain_that_comes_back_is_refused(here: Place) -> None:
