@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,10 @@ def dialled(one: Recorder, address: str, name: str) -> Link | None:
     return link if link is not None and link.speaker is not None and link.speaker[0] == name else None
 
 
+def is_watched(one: Recorder, other: Recorder) -> bool:
+    return dialled(one, other.membership.address, other.membership.me.id) is not None
+
+
 def recorded(folder: Path) -> list[View]:
     """Return the views that the voters with folders in this one have written down."""
     records = (decode_record((each / "voter").read_bytes()) for each in sorted(folder.iterdir()))
@@ -54,14 +59,14 @@ async def test_each_voter_keeps_a_connection_of_its_own_to_each_member() -> None
         for node in nodes:
             for other in nodes:
                 if other is not node:
-                    await eventually(lambda a=node, b=other: dialled(a, b.membership.address, b.membership.me.id))
+                    await eventually(partial(is_watched, node, other))
 
 
 async def test_of_two_the_survivor_goes_on_alone_at_once_when_the_other_is_killed() -> None:
     one = Recorder("one")
     async with started(one), child("--name", "two", "--seed", one.membership.address) as two:
         await one.until_members(["one", "two"])
-        await eventually(lambda: dialled(one, two.address, "two"))
+        await eventually(lambda: dialled(one, two.address, "two") is not None)
         until = one.gate.until
         began = time.monotonic()
         await two.kill()
@@ -78,7 +83,7 @@ async def test_without_trust_in_refusals_the_survivor_of_two_stops_and_keeps_its
     one = Recorder("one", trusts_refusal=False)
     async with started(one), child("--name", "two", "--seed", one.membership.address) as two:
         await one.until_members(["one", "two"])
-        await eventually(lambda: dialled(one, two.address, "two"))
+        await eventually(lambda: dialled(one, two.address, "two") is not None)
         await eventually(lambda: one.gate.is_open)
         number = one.membership.view.number
         await two.kill()
@@ -94,7 +99,7 @@ async def test_a_connection_that_ends_is_looked_into_and_who_answers_stays() -> 
         two = Recorder("two", [Seeds([one.membership.address])])
         async with started(two):
             await one.until_members(["one", "two"])
-            await eventually(lambda: dialled(one, two.membership.address, "two"))
+            await eventually(lambda: dialled(one, two.membership.address, "two") is not None)
             first = dialled(one, two.membership.address, "two")
             assert first is not None
             links = driver_of(two)._links
@@ -118,7 +123,7 @@ async def test_another_key_under_the_id_of_a_live_member_is_refused_and_said_onc
         two = Recorder("two", [Seeds([one.membership.address])])
         async with started(two):
             await one.until_members(["one", "two"])
-            await eventually(lambda: dialled(one, two.membership.address, "two"))
+            await eventually(lambda: dialled(one, two.membership.address, "two") is not None)
             before = one.membership.view
             with structlog.testing.capture_logs() as logs:
                 second = Recorder("two", [Seeds([one.membership.address])])
@@ -256,7 +261,7 @@ async def test_two_with_records_that_were_both_killed_go_on_in_their_lineage(tmp
             ]
             pair = await asyncio.gather(*starting)
             assert sorted(one.address for one in pair) == sorted(addresses)
-            await eventually(lambda: all(len(view.members) == 2 for view in recorded(tmp_path)))
+            await eventually(lambda: [len(view.members) for view in recorded(tmp_path)] == [2, 2])
             lineages += {view.lineage for view in recorded(tmp_path)}
             await asyncio.gather(*(one.kill() for one in pair))
     assert len(lineages) == 2
