@@ -1,4 +1,4 @@
-"""The messages of agreement as arrays, and back; `codec` puts them into bytes.
+"""The messages of agreement and of hand-off as arrays, and back; `codec` puts them into bytes.
 
 Each kind of message is a tuple of fields, and each kind of field knows both directions. The
 order of the fields is that of the dataclass; the order of the kinds is that on the wire, so
@@ -37,7 +37,9 @@ from .agreement_messages import (
     Vote,
 )
 from .fields import address_of, array_of, flag_of, node_id_of, number_of, pack_member, text_of, unpack_member
+from .handoff import Drained, DrainedSeen
 from .member import Identity, View
+from .share import PARTITIONS
 
 __all__ = ["AGREEMENT_KINDS", "BALLOT", "VIEW", "VOTE", "Field", "maybe", "pack_agreement", "unpack_agreement"]
 
@@ -74,12 +76,13 @@ def _read_identity(value: object) -> Identity:
 
 
 def _write_view(view: View) -> object:
-    return [view.lineage, view.number, [pack_member(member) for member in view.members]]
+    return [view.lineage, view.number, [pack_member(member) for member in view.members], view.lease_ms]
 
 
 def _read_view(value: object) -> View:
-    lineage, view_number, members = array_of(value, 3)
-    return View(text_of(lineage), number_of(view_number), tuple(map(unpack_member, array_of(members))))
+    lineage, view_number, members, lease_ms = array_of(value, 4)
+    found = tuple(map(unpack_member, array_of(members)))
+    return View(text_of(lineage), number_of(view_number), found, number_of(lease_ms))
 
 
 def _write_ballot(ballot: Ballot) -> object:
@@ -101,12 +104,22 @@ def _read_vote(value: object) -> Vote:
 
 
 def _read_charter(value: object) -> Charter:
-    config, store, lease_ms, drift_ppm = array_of(value, 4)
-    return Charter(text_of(config), text_of(store), number_of(lease_ms), number_of(drift_ppm))
+    config, store, drift_ppm = array_of(value, 3)
+    return Charter(text_of(config), text_of(store), number_of(drift_ppm))
 
 
 def _write_charter(charter: Charter) -> object:
-    return [charter.config, charter.store, charter.lease_ms, charter.drift_ppm]
+    return [charter.config, charter.store, charter.drift_ppm]
+
+
+def _write_bits(bits: int) -> bytes:
+    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+
+
+def _read_bits(value: object) -> int:
+    if not isinstance(value, bytes) or len(value) > PARTITIONS // 8:
+        raise ValueError("not a set of partitions")
+    return int.from_bytes(value, "little")
 
 
 _TEXT: Field[str] = Field(_as_it_is, text_of)
@@ -119,9 +132,10 @@ VIEW = Field(_write_view, _read_view)
 BALLOT = Field(_write_ballot, _read_ballot)
 VOTE = Field(_write_vote, _read_vote)
 _CHARTER: Field[Charter] = Field(_write_charter, _read_charter)
+_BITS: Field[int] = Field(_write_bits, _read_bits)
 _DENIAL: Field[Denial] = Field(int, lambda value: Denial(number_of(value)))
 
-_LAYOUTS: dict[type[AgreementMessage], tuple[Field[Any], ...]] = {
+_LAYOUTS: dict[type[AgreementMessage | Drained | DrainedSeen], tuple[Field[Any], ...]] = {
     Hello: (_MEMBER, _TEXT, _FLAG),
     Meet: (_TEXT, _NUMBER, _NUMBER, _FLAG, _FLAG, _tuple_of(_ADDRESS)),
     Apply: (_TEXT, _NUMBER, _MEMBER, _CHARTER),
@@ -140,19 +154,21 @@ _LAYOUTS: dict[type[AgreementMessage], tuple[Field[Any], ...]] = {
     Nack: (_TEXT, _NUMBER, BALLOT, maybe(BALLOT), _tuple_of(_IDENTITY)),
     Decided: (_TEXT, _tuple_of(VIEW), _FLAG),
     Fetch: (_TEXT, _NUMBER),
+    Drained: (_TEXT, _NUMBER, _NUMBER, _BITS),
+    DrainedSeen: (_IDENTITY, _NUMBER),
 }
 
-AGREEMENT_KINDS: tuple[type[AgreementMessage], ...] = tuple(_LAYOUTS)
+AGREEMENT_KINDS: tuple[type[AgreementMessage | Drained | DrainedSeen], ...] = tuple(_LAYOUTS)
 """In the order of their numbers on the wire."""
 
 
-def pack_agreement(message: AgreementMessage) -> list[object]:
+def pack_agreement(message: AgreementMessage | Drained | DrainedSeen) -> list[object]:
     """Return a message's own fields as what msgpack can write."""
     layout = _LAYOUTS[type(message)]
     return [part.write(getattr(message, field.name)) for field, part in zip(fields(message), layout, strict=True)]
 
 
-def unpack_agreement(kind: type[Any], body: object) -> AgreementMessage:
+def unpack_agreement(kind: type[Any], body: object) -> AgreementMessage | Drained | DrainedSeen:
     """Return the message of that kind that the array holds.
 
     Raises:
@@ -161,4 +177,4 @@ def unpack_agreement(kind: type[Any], body: object) -> AgreementMessage:
     layout = _LAYOUTS[kind]
     values = array_of(body, len(layout))
     read = (part.read(value) for part, value in zip(layout, values, strict=True))
-    return cast("AgreementMessage", kind(*read))
+    return cast("AgreementMessage | Drained | DrainedSeen", kind(*read))

@@ -7,8 +7,9 @@ node are totally ordered, so members that have seen the same claims, in whatever
 believe the same; whoever stores the highest of any evidence seen can never be talked into
 a resurrection by older news.
 
-Death is final for an incarnation: by the time a member hears that it was declared dead,
-others may have started its actors again. It comes back as a new incarnation.
+Death is a belief like suspicion, only graver, and is refuted in the same way: it is the views
+that decide who is a member, and a member that a view has left out comes back as a new
+incarnation. Only a goodbye is final.
 
 References:
     Das, Gupta, Motivala. "SWIM". DSN 2002, section 4.2 (the order of claims).
@@ -32,7 +33,7 @@ class Status(enum.IntEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing but a new incarnation can follow."""
+        """Whether it is believed to be gone; the dead may refute that, who said goodbye cannot."""
         return self >= Status.DEAD
 
 
@@ -62,16 +63,9 @@ class Claim:
         return self.id, self.incarnation
 
     @property
-    def seniority(self) -> tuple[int, str]:
-        """The sort key of members, as `Member.seniority`."""
-        return self.incarnation, self.id
-
-    @property
     def precedence(self) -> tuple[int, bool, int, Status]:
         """The place of this claim in the order of all claims about its node."""
-        if self.status.is_final:
-            return self.incarnation, True, 0, self.status
-        return self.incarnation, False, self.refutation, self.status
+        return self.incarnation, self.status is Status.LEFT, self.refutation, self.status
 
     def supersedes(self, other: Claim) -> bool:
         """Return whether this claim must replace `other`, which is about the same node."""

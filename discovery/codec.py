@@ -29,23 +29,18 @@ from .fields import (
     flag_of,
     node_id_of,
     number_of,
-    pack_member,
     text_of,
-    unpack_member,
 )
-from .member import View
 from .messages import (
     Ack,
     Envelope,
     Exchange,
     Gossip,
-    Join,
     Message,
     Nack,
     Ping,
     PingRequest,
     Refused,
-    ViewNews,
 )
 from .packed import look_through
 
@@ -75,8 +70,6 @@ _KINDS: tuple[type[Message], ...] = (
     PingRequest,
     Gossip,
     Exchange,
-    Join,
-    ViewNews,
     Refused,
     *AGREEMENT_KINDS,
 )
@@ -152,10 +145,6 @@ def _pack_message(message: Message) -> list[object]:
             return []
         case Exchange(wants_reply):
             return [wants_reply]
-        case Join(member, lineage, number):
-            return [pack_member(member), lineage, number]
-        case ViewNews(view):
-            return [view.lineage, view.number, [pack_member(member) for member in view.members]]
         case Refused(cluster, protocol):
             return [cluster, protocol]
         case _:
@@ -178,12 +167,6 @@ def _unpack_message(kind: type[Message], body: object) -> Message:
         return Gossip()
     if kind is Exchange:
         return Exchange(flag_of(array_of(body, 1)[0]))
-    if kind is Join:
-        member, lineage, number = array_of(body, 3)
-        return Join(unpack_member(member), text_of(lineage), number_of(number))
-    if kind is ViewNews:
-        lineage, number, members = array_of(body, 3)
-        return ViewNews(View(text_of(lineage), number_of(number), tuple(map(unpack_member, array_of(members)))))
     if kind is Refused:
         cluster, protocol = array_of(body, 2)
         return Refused(text_of(cluster), number_of(protocol))

@@ -78,6 +78,7 @@ class Council:
         """Take part under the last of `views`; `begin` or `restore` must be called next."""
         self.me = me
         self.log = ViewLog(views)
+        profile = profile.with_lease(self.view.lease_ms / 1000)
         self.ending: str | None = None
         self.is_welcome_back = True
         self.has_departed = False
@@ -238,17 +239,20 @@ class Council:
         if decided is None:
             return effects
         before = self.view.members
-        effects += self._install(decided, now)
+        installed = self._install(decided, now)
         news = Decided(decided.lineage, self.log.recent())
         told = {member.address for member in (*before, *decided.members) if member.identity != self.me.identity}
-        return [*effects, *(Send(address, news) for address in sorted(told))]
+        # Before what is asked under the view: a newcomer could make nothing of that, and the lease would wait.
+        effects += [effect for effect in installed if not isinstance(effect, Send)]
+        effects += [Send(address, news) for address in sorted(told)]
+        return effects + [effect for effect in installed if isinstance(effect, Send)]
 
     def _on_application(self, message: Apply, sender: Claim, now: float) -> list[Effect]:
         applicant = message.member
         if applicant.identity != sender.identity:
             return []
         if message.charter != self._charter:
-            return [Send(sender.address, Unfit(f"it has {message.charter}, and the members here {self._charter}"))]
+            return [Send(sender.address, Unfit(message.charter.differs_from(self._charter)))]
         held = self.view.member(applicant.id)
         if held is not None and held.incarnation < applicant.incarnation and held.key == applicant.key:
             self._evidence.replaced(held.identity, now)

@@ -9,6 +9,7 @@ Paths are relative, with ``/`` between names; they stand for files in one folder
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Protocol
@@ -67,6 +68,18 @@ class Disk(Protocol):
         """Return the names of all files, sorted."""
         ...
 
+    def lock(self) -> None:
+        """Keep other processes from locking the folder, until `unlock` or this one's end.
+
+        Raises:
+            BlockingIOError: If another one has it.
+        """
+        ...
+
+    def unlock(self) -> None:
+        """Let others lock it."""
+        ...
+
 
 def replace_file(disk: Disk, path: str, data: bytes) -> None:
     """Make the file hold this: after a crash it holds the old or the new, and once this returns the new."""
@@ -84,6 +97,11 @@ class Folder:
         """Use a folder, which is made if it is not there."""
         self._path = Path(path)
         self._path.mkdir(parents=True, exist_ok=True)
+        self._lock: int | None = None
+
+    def __str__(self) -> str:
+        """Show where it is."""
+        return str(self._path)
 
     def read(self, path: str) -> bytes:
         """See `Disk`."""
@@ -122,3 +140,19 @@ class Folder:
     def names(self) -> list[str]:
         """See `Disk`."""
         return sorted(entry.name for entry in self._path.iterdir() if entry.is_file())
+
+    def lock(self) -> None:
+        """See `Disk`."""
+        lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(lock)
+            raise
+        self._lock = lock
+
+    def unlock(self) -> None:
+        """See `Disk`."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

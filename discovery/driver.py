@@ -10,15 +10,11 @@ import asyncio
 import contextlib
 import random
 import socket
-import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
-
-from ringcast.errors import HandshakeRefused
 
 from ..security.channels import ALPN, MEMBERSHIP
 from ..security.trust import Trust
@@ -27,50 +23,46 @@ from .admission import Admission
 from .claim import Claim
 from .codec import PROTOCOL, Codec, Rejected
 from .datagrams import Datagrams
-from .effects import Effect, InstallView, Notify, Send, SendUdp, Warn
+from .effects import (
+    Check,
+    Depart,
+    Effect,
+    Excluded,
+    InstallView,
+    LeaseUntil,
+    Notify,
+    Persist,
+    SelfFence,
+    Send,
+    SendUdp,
+    Warn,
+)
+from .gate import boot_time
+from .handoff import Open
 from .knock import Knocks, knock, knocker, token_in
 from .link import Ending, Link
 from .links import Links
-from .member import Event, Member, View
-from .messages import Envelope, Message, Refused
+from .member import Member, View
+from .messages import Envelope, Exchange, Message, Refused
 from .participant import Participant
 from .port import Port
 from .profile import Profile
+from .recorder import Recorder
 from .seal import Seal, Unopened
+from .setup import Callbacks, Setup
+from .share import Share
 from .sockets import Bound
 from .source import Announcement, Source
+from .sources import Sources
+from .strangers import Strangers
 
-__all__ = ["Callbacks", "Driver", "boot_time"]
-
-_SOURCE_LIMIT = 5.0
-"""Seconds that a source may take to begin or to end."""
+__all__ = ["Driver"]
 
 _GOODBYE_LIMIT = 1.0
 """Seconds that the goodbye may take to go out."""
 
-_TOLD_MAX = 100
-"""Strangers that are logged, once each: they must not fill the log."""
-
 _SNAPSHOT_INTERVAL = 0.25
 """Seconds between two snapshots of the counts for other threads."""
-
-
-def boot_time() -> float:
-    """Return seconds since boot, time asleep included, where the system tells them."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
-
-
-@dataclass(frozen=True, slots=True)
-class Callbacks:
-    """Whom the membership tells, always on its own thread."""
-
-    on_view: Callable[[View], None]
-    on_event: Callable[[Event], None]
-    on_connection: Callable[[socket.socket, bytes], None]
-    on_refusal: Callable[[HandshakeRefused], None]
-    on_failure: Callable[[BaseException], None]
 
 
 class Driver:
@@ -84,6 +76,7 @@ class Driver:
         profile: Profile,
         seal: Seal,
         sources: Sequence[Source],
+        setup: Setup,
         callbacks: Callbacks,
         *,
         is_loopback: bool,
@@ -96,7 +89,9 @@ class Driver:
         self._profile = profile
         self._seal = seal
         self._tags = trust.tags
-        self._sources = sources
+        self._setup = setup
+        self._gate = setup.gate
+        self._recorder = Recorder(setup.archive, self._spawn, self._on_written) if setup.archive is not None else None
         self._callbacks = callbacks
         self._is_loopback = is_loopback
         self._codec = Codec(trust.cluster)
@@ -104,26 +99,34 @@ class Driver:
         self._counts: Counter[str] = Counter()
         self._knocks = Knocks()
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they began
-        self._started_sources: list[Source] = []
-        self._explicit: set[str] = set()
-        self._told: set[str] = set()
+        self._sources = Sources(sources, self._spawn, self._log, self._on_found, self._on_gone)
+        self._strangers = Strangers(trust, self._sources.named, self._counts, self._log, callbacks.on_refusal)
         self._found_early: list[str] = []
         self._participant: Participant | None = None
         self._last_view: View | None = None
-        self._links = Links(trust, self._spawn, self._on_frame, self._on_refused, self._on_lost, self._on_stranger)
+        self._links = Links(trust, self._spawn, self._on_frame, self._on_refused, self._on_lost, self._strangers.ended)
         self._port = Port(bound.tcp, self._on_connection, admission)
         self._datagrams: Datagrams | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._snapshot: dict[str, int | float] = {}
         self._snapshot_at = 0.0
+        self._dial_at = 0.0
 
     async def open(self) -> None:
         """Start the sources, and take part from then on."""
-        for source in self._sources:
-            await self._start_source(source, self._announcement)
+        await self._sources.start(self._announcement)
         now = boot_time()
+        setup = self._setup
         self._participant = Participant(
-            self._me, self._profile, random.Random(), now, has_discovery=bool(self._sources)
+            self._me,
+            self._profile,
+            random.Random(),
+            now,
+            shares_of=setup.shares_of,
+            founding=setup.founding,
+            charter=setup.charter,
+            record=setup.record,
+            trusts_refusal=setup.trusts_refusal,
         )
         for address in self._found_early:
             self._participant.found(address, now)
@@ -133,11 +136,13 @@ class Driver:
 
     async def close(self) -> None:
         """Say goodbye, withdraw from discovery and leave nothing running."""
+        # First of all: others take the end of a connection for proof that nothing acts here any more.
+        self._gate.shut()
         if self._timer is not None:
             self._timer.cancel()
         if self._participant is not None:
             self._me, self._last_view = self._participant.me, self._participant.view
-            self._perform(self._participant.leave())
+            self._perform(self._participant.leave(boot_time()))
             self._take_snapshot()
             self._participant = None
             with contextlib.suppress(TimeoutError):
@@ -149,10 +154,7 @@ class Driver:
         self._port.close()
         if self._datagrams is not None:
             self._datagrams.close()
-        for source in self._started_sources:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SOURCE_LIMIT):
-                    await source.stop()
+        await self._sources.stop()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -176,7 +178,33 @@ class Driver:
         if self._participant is None:
             self._me = change(self._me)
         else:
-            self._perform(self._participant.change(change(self._participant.me), boot_time()))
+            self._do(lambda one, now: one.change(change(one.me), now))
+
+    @property
+    def shares(self) -> Mapping[str, Share]:
+        """What of each class may run here; may be read from any thread."""
+        return self._participant.shares if self._participant is not None else {}
+
+    def reshare(self) -> None:
+        """There are more classes: look again at what the view gives to this node."""
+        self._do(Participant.reshare)
+
+    def emptied(self) -> None:
+        """Something of a draining partition has ended."""
+        self._do(Participant.emptied)
+
+    def release(self) -> None:
+        """Give the lease up for good; `on_departed` follows."""
+        self._do(Participant.release)
+
+    def dissolve(self, why: str) -> None:
+        """Forget the lineage, whatever it may still decide."""
+        self._do(lambda one, now: one.dissolve(why, now))
+
+    def _do(self, work: Callable[[Participant, float], list[Effect]]) -> None:
+        """Have the participant do something, and carry out what follows."""
+        if self._participant is not None:
+            self._perform(work(self._participant, boot_time()))
             self._set_timer()
 
     def has_heard(self, token: bytes) -> bool:
@@ -195,8 +223,7 @@ class Driver:
         self._links.recheck()
         if self._tags != self._trust.tags:
             self._tags = self._trust.tags
-            for source in self._started_sources:
-                self._spawn(self._announce(source))
+            self._sources.announce(self._announcement)
 
     # What comes in
 
@@ -207,14 +234,30 @@ class Driver:
         if now >= self._snapshot_at:
             self._snapshot_at = now + _SNAPSHOT_INTERVAL
             self._take_snapshot()
+        if now >= self._dial_at:
+            self._dial_at = now + self._profile.lease
+            self._keep_in_touch()
         self._set_timer()
+
+    def _keep_in_touch(self) -> None:
+        """Have a connection of this node's own to each member whose death it may have to prove."""
+        assert self._participant is not None
+        for member in self._participant.watched:
+            link = self._links.watching(member.address)
+            # One that was answered by an earlier run of the member says nothing of this one.
+            if link is None or link.speaker not in (None, member.identity):
+                self._watch(member.address)
+
+    def _watch(self, address: str) -> None:
+        self._links.watch(address, self._packed(Exchange(True), ()))
 
     def _set_timer(self) -> None:
         if self._participant is None:
             return
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, self._participant.next_deadline() - boot_time())
+        now = boot_time()
+        delay = max(0.0, self._participant.next_deadline(now) - now)
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_time)
 
     def _on_datagram(self, data: bytes) -> None:
@@ -242,12 +285,18 @@ class Driver:
         if isinstance(envelope, Rejected):
             return False
         if isinstance(envelope.message, Refused):
-            self._on_refusal(link, envelope.message)
+            self._strangers.refused(link, envelope.message)
             return False
         if not self._is_vouched_for(link, envelope):
             return False
-        self._links.name(link, envelope.sender)
         now = boot_time()
+        before = link.speaker
+        self._links.name(link, envelope.sender)
+        if link.is_watch and before != link.speaker:
+            if before is not None:
+                self._perform(self._participant.ended(before, now, by_peer=False))
+            if link.dialled is not None and link.dialled == envelope.sender.address:
+                self._perform(self._participant.connected(envelope.sender.identity, link.dialled, now))
         effects = self._participant.receive(envelope, now, by_tcp=True, dialled=link.dialled)
         self._perform(effects, answering=link)
         self._set_timer()
@@ -259,9 +308,7 @@ class Driver:
         identity, sender = link.identity, envelope.sender
         is_another = link.speaker is not None and link.speaker[0] != sender.id
         if is_another or (identity is not None and not identity.speaks_for(sender.id)):
-            self._counts["impostors"] += 1
-            if self._counts["impostors"] == 1:
-                self._log.warning("a message was refused", sender=sender.id, shown_by=str(identity or link.speaker))
+            self._strangers.impostor(sender.id, str(identity or link.speaker))
             return False
         if identity is None:
             return True
@@ -276,46 +323,6 @@ class Driver:
             self._counts[envelope.name.lower()] += 1
         return envelope
 
-    def _on_refusal(self, link: Link, refusal: Refused) -> None:
-        if link.dialled is not None:
-            self._refuse(
-                link.dialled,
-                f"the node at {link.dialled} is of cluster {refusal.cluster!r} (protocol {refusal.protocol}), "
-                f"this node {self._me.id} is of cluster {self._trust.cluster!r} (protocol {PROTOCOL}); "
-                "give both the same cluster name and version, or do not name that address",
-            )
-
-    def _on_stranger(self, link: Link, ending: Ending) -> None:
-        """A connection has ended before anything was understood."""
-        address = link.dialled
-        if link.objection is None:
-            self._counts["handshakes_unfinished"] += 1
-            if address in self._explicit and ending is not Ending.CLOSED_HERE:
-                # It may be a node that is just ending, so it is no reason to give up.
-                self._tell_once(str(address), "no node answers there", address=address, reason=ending.value)
-            return
-        self._counts["handshakes_refused"] += 1
-        if address is None:
-            self._tell_once(link.host, "a connection was refused", host=link.host, reason=str(link.objection))
-            return
-        self._refuse(
-            address,
-            f"this node {self._me.id} and whoever is at {address} do not know each other: {link.objection}. "
-            f"This node signs with key {self._trust.signing} of its secret and accepts "
-            f"{', '.join(self._trust.accepted)}. Give both the same secret, or do not name that address",
-        )
-
-    def _refuse(self, address: str, reason: str) -> None:
-        """Whoever is at the address cannot be joined; that a person named it is an error."""
-        self._tell_once(address, "no member of this cluster", address=address, reason=reason)
-        if address in self._explicit:
-            self._callbacks.on_refusal(HandshakeRefused(reason))
-
-    def _tell_once(self, whom: str, what: str, **values: object) -> None:
-        if whom not in self._told and len(self._told) < _TOLD_MAX:
-            self._told.add(whom)
-            self._log.warning(what, **values)
-
     def _on_connection(self, connection: socket.socket, channel: bytes) -> None:
         if channel == MEMBERSHIP:
             self._links.adopt(connection)
@@ -327,15 +334,23 @@ class Driver:
 
     def _on_refused(self, address: str) -> None:
         self._counts["dials_refused"] += 1
-        if self._participant is not None:
-            self._perform(self._participant.refused(address, boot_time()))
-            self._set_timer()
+        self._do(lambda one, now: one.refused(address, now))
 
     def _on_lost(self, link: Link, ending: Ending) -> None:
         # What it says about that run of the node only holds for a connection that it has proved to be its own.
-        if self._participant is not None and link.speaker is not None and ending is not Ending.CLOSED_HERE:
-            self._perform(self._participant.disconnected(link.speaker, boot_time()))
-            self._set_timer()
+        speaker = link.speaker
+        if self._participant is None or speaker is None:
+            return
+        other = self._links.watching(link.dialled) if link.is_watch and link.dialled is not None else None
+        if link.is_watch and (other is None or other.speaker != speaker):
+            by_peer = ending in (Ending.FINISHED, Ending.RESET)
+            self._do(lambda one, now: one.ended(speaker, now, by_peer=by_peer))
+        if ending is not Ending.CLOSED_HERE:
+            self._do(lambda one, now: one.disconnected(speaker, now))
+
+    def _on_written(self, then: Iterable[Send]) -> None:
+        """The voter's record is on disk."""
+        self._do(lambda one, now: one.persisted(then, now))
 
     def _on_send_failed(self) -> None:
         self._counts["send_errors"] += 1
@@ -354,12 +369,32 @@ class Driver:
                     via = answering if answering is not None and answering.peer == address else None
                     self._links.send(address, self._packed(message, claims), via)
                 case InstallView(view):
+                    self._dial_at = 0.0
                     self._counts["views_installed"] += 1
                     self._log.info("view", number=view.number, members=[m.id for m in view.members])
                     self._port.members = frozenset(split_address(member.address)[0] for member in view.members)
                     self._callbacks.on_view(view)
+                case Open():
+                    self._callbacks.on_opened((effect,))
+                case LeaseUntil(until):
+                    if self._gate.grant(until):
+                        self._callbacks.on_lease()
+                case SelfFence(why, me):
+                    self._counts["fences"] += 1
+                    self._gate.shut()
+                    self._log.warning("this run of the node is over; it goes on as a new one", reason=why)
+                    self._callbacks.on_fence(why, me)
+                case Persist(record, then):
+                    assert self._recorder is not None, "only a node with a data_dir has a record"
+                    self._recorder.write(record, then)
+                case Check(address):
+                    self._watch(address)
+                case Depart():
+                    self._callbacks.on_departed()
                 case Notify(event):
                     self._callbacks.on_event(event)
+                case Excluded(why, member, address):
+                    self._strangers.excluded(why, member, address)
                 case Warn(what, member, address):
                     self._log.warning(what, member=member, address=address)
                 case _:
@@ -371,43 +406,21 @@ class Driver:
 
     # Sources and tasks
 
-    async def _start_source(self, source: Source, announcement: Announcement) -> None:
-        def found(address: str) -> None:
-            if source.is_explicit:
-                self._explicit.add(address)
-            if self._participant is None:
-                self._found_early.append(address)
-            else:
-                self._participant.found(address, boot_time())
-                self._on_time()
+    def _on_found(self, address: str) -> None:
+        if self._participant is None:
+            self._found_early.append(address)
+        else:
+            self._participant.found(address, boot_time())
+            self._on_time()
 
-        def gone(address: str) -> None:
-            # What a person has named is dialled for ever: whoever announces it as well, and withdraws
-            # that, must not be able to end it.
-            if self._participant is not None and address not in self._explicit:
-                self._participant.gone(address)
-
-        try:
-            async with asyncio.timeout(_SOURCE_LIMIT):
-                await source.start(announcement, found, gone)
-        except (OSError, TimeoutError) as error:
-            self._log.warning("discovery does not work", source=repr(source), reason=repr(error))
-        # Not one that is another node's, and said so: that node will stop it.
-        self._started_sources.append(source)
+    def _on_gone(self, address: str) -> None:
+        if self._participant is not None:
+            self._participant.gone(address)
 
     @property
     def _announcement(self) -> Announcement:
         listens_on = None if is_wildcard(self._bound.host) else self._bound.host
         return Announcement(self._tags, self._me.id, self._me.address, self._is_loopback, listens_on)
-
-    async def _announce(self, source: Source) -> None:
-        try:
-            async with asyncio.timeout(_SOURCE_LIMIT):
-                await source.announce(self._announcement)
-        except (OSError, TimeoutError) as error:
-            self._log.warning(
-                "discovery does not follow the change of the secret", source=repr(source), reason=repr(error)
-            )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .agreement_messages import Ballot, Vote
 from .claim import Claim, Status
+from .handoff import Open
 from .member import Event, Member, View
 from .messages import DatagramMessage, Message
 
@@ -15,6 +16,7 @@ __all__ = [
     "Depart",
     "Dial",
     "Effect",
+    "Excluded",
     "InstallView",
     "LeaseUntil",
     "Notify",
@@ -132,6 +134,15 @@ class Depart:
 
 
 @dataclass(frozen=True, slots=True)
+class Excluded:
+    """A member says that this node cannot join, and why."""
+
+    why: str
+    member: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Warn:
     """Something a person should know: what is wrong, with whom, and what to do."""
 
@@ -141,5 +152,18 @@ class Warn:
 
 
 Effect = (
-    SendUdp | Send | Dial | InstallView | Notify | Changed | Warn | Persist | LeaseUntil | SelfFence | Check | Depart
+    SendUdp
+    | Send
+    | Dial
+    | InstallView
+    | Open
+    | Notify
+    | Changed
+    | Warn
+    | Persist
+    | LeaseUntil
+    | SelfFence
+    | Check
+    | Depart
+    | Excluded
 )

@@ -127,6 +127,11 @@ class Handoff:
         self._repeat_at = float("inf")
 
     @property
+    def is_fenced(self) -> bool:
+        """Whether no view is followed at present."""
+        return self._view is None
+
+    @property
     def held(self) -> int:
         """The partitions of others of which something may be here, as bits."""
         held = 0

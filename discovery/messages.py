@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .agreement_messages import AgreementMessage
 from .claim import Claim
-from .member import Member, View
+from .handoff import Drained, DrainedSeen
 
 __all__ = [
     "Ack",
@@ -19,13 +19,11 @@ __all__ = [
     "Envelope",
     "Exchange",
     "Gossip",
-    "Join",
     "Message",
     "Nack",
     "Ping",
     "PingRequest",
     "Refused",
-    "ViewNews",
 ]
 
 
@@ -74,22 +72,6 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
-    """To the sequencer: my full record, and the view that I have installed (number 0: none)."""
-
-    member: Member
-    lineage: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class ViewNews:
-    """From the sequencer: the view in force."""
-
-    view: View
-
-
-@dataclass(frozen=True, slots=True)
 class Refused:
     """To a stranger: we do not fit together; this is what I am."""
 
@@ -100,7 +82,7 @@ class Refused:
 DatagramMessage = Ping | Ack | Nack | PingRequest | Gossip
 """What may come by datagram: it proves that a member speaks, and not which one."""
 
-Message = DatagramMessage | Exchange | Join | ViewNews | Refused | AgreementMessage
+Message = DatagramMessage | Exchange | Refused | AgreementMessage | Drained | DrainedSeen
 
 
 @dataclass(frozen=True, slots=True)

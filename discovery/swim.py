@@ -10,15 +10,15 @@ suspected, and helpers answer with a nack, so that a prober can tell a dead targ
 own dead link.
 
 What is decided here: what to believe, whom to probe, what to gossip. What is left to
-others: which members make a view (`views`), which addresses to dial (`contacts`), and all
-that touches a socket or a clock (`membership`).
+others: who is a member (`agreement`), which addresses to dial (`contacts`), and all that
+touches a socket or a clock (`driver`).
 
 Invariants:
     * What is stored of a node never falls in the order of claims (`claim`).
-    * Death is final for an incarnation. A member that learns of its own death goes on as a
-      new incarnation, later in seniority.
+    * A member that learns of its own suspicion or death refutes it. The dead are shown what is
+      believed of them whenever they are heard, so that two sides of a partition that meet again
+      revive each other.
     * Evidence from TCP (a refused connection) speeds up suspicion; it never kills.
-    * Two sides of a partition that meet again do not bury each other: the smaller one yields.
     * A node that slept (its tick came late) takes the lost time out of every running
       count, for it could hear no answer meanwhile.
 
@@ -95,8 +95,6 @@ class Swim:
         self.health = Health(profile.health_limit)
         self._profile = profile
         self._rng = rng
-        self._started_at = now
-        self._first_incarnation = me.incarnation
         self._peers: dict[str, _Peer] = {}
         self._order: list[str] = []
         self._seq = rng.randrange(1 << 16)
@@ -187,6 +185,11 @@ class Swim:
         """This machine could not send a datagram: no fault of the one it was for."""
         self.health.worsen()
 
+    def go_on_as(self, incarnation: int) -> None:
+        """This node is another run of itself from now on."""
+        self.me = replace(self.me, incarnation=incarnation, refutation=0)
+        self._queue.push(self.me)
+
     def leave(self) -> list[Effect]:
         """Say goodbye to everyone; from now on nothing is answered, probed or gossiped."""
         self._has_left = True
@@ -254,8 +257,7 @@ class Swim:
 
     def _learn_all(self, claims: tuple[Claim, ...], now: float) -> list[Effect]:
         effects: list[Effect] = []
-        # News of this node first: if it dies of it, it forgets what it believed before.
-        for claim in sorted(claims, key=lambda claim: claim.id != self.me.id):
+        for claim in claims:
             effects += self._learn(claim, now)
         return effects
 
@@ -286,22 +288,11 @@ class Swim:
         return [Changed(claim, was)]
 
     def _answer_for_myself(self, claim: Claim, now: float) -> list[Effect]:
-        if not claim.supersedes(self.me) or claim.status is Status.ALIVE:
+        if claim.incarnation > self.me.incarnation:
+            # Only who goes on as a still later run will be heard.
+            return [Changed(claim, None)]
+        if not claim.supersedes(self.me) or claim.status in (Status.ALIVE, Status.LEFT):
             return []
-        if claim.status.is_final or claim.incarnation > self.me.incarnation:
-            # What others were told to bury stays buried. The new incarnation is of the same
-            # kind as the first, wall-clock milliseconds, and so counts as junior.
-            age_ms = int((now - self._started_at) * 1000)
-            reborn = max(claim.incarnation + 1, self._first_incarnation + age_ms)
-            self.me = replace(self.me, incarnation=reborn, refutation=0)
-            self._queue.push(self.me)
-            # It joins like a newcomer, who has seen nobody die: whom it held dead while it was
-            # cut off may be well, and must not be buried on its word.
-            for node_id, peer in sorted(self._peers.items()):
-                if peer.claim.status is Status.DEAD:
-                    del self._peers[node_id]
-                    self._queue.drop(node_id)
-            return [Changed(self.me, claim.status)]
         self.health.worsen()
         self.refutations += 1
         self.me = replace(self.me, refutation=claim.refutation + 1)
@@ -311,30 +302,16 @@ class Swim:
     def _hear_from_the_dead(self, envelope: Envelope, now: float) -> list[Effect]:
         """React to a member that was declared dead and lives, which tells of a partition.
 
-        It is shown all that is believed here, its own death with it, and comes back anew. If
-        it holds this member dead as well, the smaller side yields, or the younger.
+        It is shown all that is believed here, its own death with it, and refutes that. It may hold this
+        member dead as well.
         """
         effects: list[Effect] = []
-        wants_reply = True
-        if isinstance(envelope.message, Exchange):
-            wants_reply = envelope.message.wants_reply
-            about_me = [claim for claim in envelope.claims if claim.id == self.me.id]
-            if about_me and self._yields_to(envelope):
-                # What the other side knows counts from here on: whom it buried of this side
-                # must come back anew as well before its word is taken.
-                effects += self._learn_all((*about_me, envelope.sender, *envelope.claims), now)
-        if wants_reply:
+        for claim in envelope.claims:
+            if claim.id == self.me.id:
+                effects += self._learn(claim, now)
+        if envelope.message != Exchange(False):
             effects.append(Send(envelope.sender.address, Exchange(False), self.claims()))
         return effects
-
-    def _yields_to(self, envelope: Envelope) -> bool:
-        sender = envelope.sender
-        theirs = [claim for claim in envelope.claims if not claim.status.is_final and claim.id != sender.id]
-        theirs.append(sender)
-        ours = [self.me, *self.alive()]
-        if len(theirs) != len(ours):
-            return len(theirs) > len(ours)
-        return min(claim.seniority for claim in theirs) < min(claim.seniority for claim in ours)
 
     def _suspect(self, peer: _Peer, now: float) -> list[Effect]:
         claim = replace(peer.claim, status=Status.SUSPECT, accuser=self.me.id)

@@ -106,6 +106,10 @@ class NodeConfig:
         dead_letters: How many of the most recent dead letters are kept to look at.
         profile: The numbers of the membership: ``"local"``, ``"lan"`` or ``"wan"``. None: local on the loopback, else
             lan. All members must have the same. Each is slower to miss a node that is silent, and to mistake one.
+        trust_refused: Whether a member is dead whose connection ended and whose address then refuses connections.
+            False where something else may refuse in its place: a firewall that answers with resets, a mapped port
+            whose container still runs, a service's address. Then a node that was killed is missed as slowly as one
+            that is silent.
         max_state_bytes: The largest state of a durable actor, as it is stored. Raised: saves write that much.
         store_timeout: How long a save whose outcome is unknown is said again before its call fails. Raising it makes
             callers wait longer for a store that has gone away.
@@ -146,6 +150,7 @@ class NodeConfig:
     bulk_window_bytes: int = 512 * 1024
     dead_letters: int = 100
     profile: str | None = None
+    trust_refused: bool = True
     root: Strategy = field(default_factory=OneForOne)
     max_state_bytes: int = 8 << 20
     store_timeout: float = 5.0
@@ -162,6 +167,8 @@ class NodeConfig:
             raise ConfigError(f"NodeConfig(root={self.root!r}): {what}")
         if self.pickle not in (True, False, None):
             raise ConfigError(f"NodeConfig(pickle={self.pickle!r}): it takes True, False or None")
+        if self.trust_refused not in (True, False):
+            raise ConfigError(f"NodeConfig(trust_refused={self.trust_refused!r}): it takes True or False")
         if self.profile is not None and self.profile not in _PROFILES:
             takes = ", ".join(map(repr, _PROFILES))
             raise ConfigError(f"NodeConfig(profile={self.profile!r}): it takes {takes} or None")

@@ -12,6 +12,7 @@ from ..actors.turn import SINK, current_turn
 from .behalf import Behalf
 from .once import Remembered
 from .supervision import child_name
+from .tenancy import check_run
 from .timers import start_timer
 from .transaction import open_transaction
 
@@ -81,10 +82,12 @@ class Door:
 
     async def spawn(self, props: Any, name: str | None, restart: Any, on: Any) -> Any:
         """Spawn a child of this actor."""
+        await self._permit()
         return await self._cell.host.lives.spawn(props, name, restart, on, self._cell)
 
     async def stop(self, ref: Any) -> None:
         """Stop an actor; this one itself, and those above it, end after the running turn."""
+        await self._permit()
         cell = self._cell
         if ref == cell.me:
             cell.retire("ended")
@@ -95,10 +98,12 @@ class Door:
 
     async def watch(self, ref: Any) -> None:
         """Have `on_terminated` called when that actor has ended."""
+        check_run(self._cell)
         await self._cell.host.watches.watch_for(self._cell, ref)
 
     def timer(self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]) -> Timer:
         """Start a timer that tells this actor one of its own messages."""
+        check_run(self._cell)
         if (transaction := open_transaction()) is not None:
             return transaction.timer(self._cell, first, every, method, args)
         return start_timer(self._cell, first, every, method, args)
@@ -121,3 +126,13 @@ class Door:
 
     def _stateless(self, what: str) -> TypeError:
         return TypeError(f"context.{what} is for actors with a state: make {self._cell.name} a DurableActor[…]")
+
+    async def _permit(self) -> None:
+        """Return when what an actor orders may leave this node.
+
+        Raises:
+            Unreachable: If its activation is over, or the node has lost its lease.
+        """
+        check_run(self._cell)
+        await self._cell.host.router.vigil.permit()
+        check_run(self._cell)

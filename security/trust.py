@@ -53,9 +53,20 @@ class Trust:
         *,
         is_encrypted: bool = True,
         is_named: bool = True,
+        unique: str | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """Read and derive everything; `clock` tells seconds since 1970; `time.time` does by default.
+        """Read and derive everything.
+
+        Args:
+            origin: What the certificate is made of.
+            cluster: The cluster's name.
+            node_id: The whole id of the node; by default it is made of the name in its credential, if there is
+                one, and of `unique`.
+            is_encrypted: Whether connections use TLS.
+            is_named: Whether somebody gave a secret.
+            unique: What no other node's id has, in hexadecimal; made up by default.
+            clock: Tells seconds since 1970; `time.time` by default.
 
         Raises:
             ConfigError: If something is there that cannot be used.
@@ -67,7 +78,8 @@ class Trust:
         self._clock = clock if clock is not None else time.time  # looked up here, so that it can be a simulated one
         self._own = OwnKey()
         name = origin.name()
-        self.node_id = node_id or (uuid.uuid4().hex[:12] if name in ("", "*") else f"{name}.{uuid.uuid4().hex[:12]}")
+        own = unique if unique is not None else uuid.uuid4().hex[:12]
+        self.node_id = node_id or (own if name in ("", "*") else f"{name}.{own}")
         self._seen = _signature(origin.files)
         self._contexts: dict[tuple[bytes, bool], ssl.SSLContext] = {}
         self._material = origin.material(cluster, self.node_id, self._own, self._clock())
@@ -82,6 +94,7 @@ class Trust:
         *,
         tls: Certificates | bool | None = None,
         node_id: str | None = None,
+        unique: str | None = None,
     ) -> Trust:
         """Return the trust that a node's options and the environment describe.
 
@@ -90,6 +103,7 @@ class Trust:
             cluster: The cluster's name.
             tls: `Certificates` of an authority of your own; False for connections without TLS.
             node_id: The node's id; made up by default.
+            unique: What is kept of the id from one start to the next, where something is.
 
         Raises:
             ConfigError: If something is there that cannot be used.
@@ -108,7 +122,7 @@ class Trust:
             origin = FromSecret(data, path)
             if isinstance(tls, Certificates):
                 origin = FromCertificates(tls, origin)
-        return cls(origin, cluster, node_id, is_encrypted=tls is not False, is_named=is_named)
+        return cls(origin, cluster, node_id, is_encrypted=tls is not False, is_named=is_named, unique=unique)
 
     def __repr__(self) -> str:
         """Show whom it is for, and no secrets."""
