@@ -545,7 +545,8 @@ class Node:
         if self._state == "stopped":
             return
         try:
-            me = self._membership.me
+            me = view.member(self.id)  # the membership's own thread may be a run further by now
+            assert me is not None, "a node is told of views that it is in"
             self._peers.incarnation, self._peers.address = me.incarnation, me.address
             self._tenancy.shares = self._membership.shares
             self._host.install(view)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from ringcast import Node
-from ringcast.discovery.gate import NEVER
+from ringcast.discovery.gate import NEVER, Gate
 
 
 def _close(node: Node) -> None:
@@ -19,12 +21,14 @@ def _close(node: Node) -> None:
 @contextmanager
 def no_lease(node: Node) -> Iterator[None]:
     """Leave the node without a lease, until the end of the block and the next renewal."""
-    driver = node._membership._driver
-    assert driver is not None
-    heard = driver._on_lease
-    driver._on_lease = lambda until: None  # type: ignore[method-assign]
-    _close(node)
-    try:
+    gate = node._gate
+    grant = Gate.grant
+    deaf = {id(gate)}
+
+    def granted(self: Gate, until: float) -> bool:
+        return False if id(self) in deaf else grant(self, until)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gate, "grant", granted)
+        _close(node)
         yield
-    finally:
-        driver._on_lease = heard  # type: ignore[method-assign]
