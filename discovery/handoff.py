@@ -157,7 +157,9 @@ class Handoff:
 
     def _take_over(self, name: str) -> None:
         """Do what `ON_VIEW` says to all partitions of a class."""
-        share = self.shares.setdefault(name, Share())
+        share = self.shares.get(name)
+        if share is None:
+            share = self.shares[name] = Share()
         mine = self._mine.get(name, 0)
         known = share.open | share.opening | share.draining
         share.draining |= share.open & ~mine

@@ -30,9 +30,10 @@ from ...actors.actor import defined_modules
 from ...discovery import profile as profiles
 from ...discovery.disk import Folder
 from ...discovery.profile import Profile
+from ...discovery.share import Share
 from ...discovery.threads import LoopThread, TickThread
 from .disk import VirtualFolder
-from .threads import VirtualLoopThread, VirtualTickThread
+from .threads import ContestedShare, VirtualLoopThread, VirtualTickThread
 
 if TYPE_CHECKING:
     from .machine import Clock, Process
@@ -141,6 +142,7 @@ class Substitutes:
             socket.getaddrinfo: getaddrinfo,
             random.Random: unpredictable,
             Folder: folder,
+            Share: partial(ContestedShare, world),
             LoopThread: partial(VirtualLoopThread, world),
             TickThread: partial(VirtualTickThread, world),
             structlog.get_logger: get_logger,
