@@ -276,6 +276,8 @@ class Participant:
                 case Dial(address):
                     outward.append(Send(address, Exchange(True), self._swim.claims()))
                 case Send(address, message) if address == self.me.address:
+                    if isinstance(message, _SWIM_ONLY):
+                        continue  # to whoever was at this node's address before it, and is not there any more
                     queue.extend(self._hear(message, self.sender, now))
                     queue.extend(self._handoff.excuse(self._agreement.excused))
                 case InstallView(view):

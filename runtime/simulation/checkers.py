@@ -35,7 +35,7 @@ class Checker:
         """Have seen nothing."""
         self.objections: list[str] = []
 
-    def viewed(self, now: float, machine: str, run: int, view: View, where: str) -> None:
+    def viewed(self, now: float, machine: str, run: int, view: View, node_id: str) -> None:
         """See `Observer`."""
 
     def activated(self, now: float, machine: str, run: int, cell: Cell) -> None:
@@ -69,14 +69,15 @@ class OneViewPerNumber(Checker):
         self._latest: dict[tuple[str, int], tuple[str, int, Identity | None]] = {}
         self._runs: dict[Identity, tuple[str, int]] = {}
 
-    def viewed(self, now: float, machine: str, run: int, view: View, where: str) -> None:
+    def viewed(self, now: float, machine: str, run: int, view: View, node_id: str) -> None:
         """Compare it with what others have under that number."""
         members = tuple(member.identity for member in view.members)
         number = (view.lineage, view.number)
         first, known = self.views.setdefault(number, (machine, members))
         if known != members:
             self.objections.append(f"{now:.6f}: view {number} is {known} on {first} and {members} on {machine}")
-        me = next((member.identity for member in view.members if member.address == where), None)
+        member = view.member(node_id)
+        me = member.identity if member is not None else None
         if me is not None and self._runs.setdefault(me, (machine, run)) != (machine, run):
             self.objections.append(f"{now:.6f}: {machine} is {me}, as {self._runs[me]} was before")
         lineage, before, was = self._latest.get((machine, run), (view.lineage, -1, None))

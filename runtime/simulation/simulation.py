@@ -82,8 +82,8 @@ class Said:
 class Observer(Protocol):
     """Who is told what happens in the nodes, at once; checkers are observers."""
 
-    def viewed(self, now: float, machine: str, run: int, view: View, where: str) -> None:
-        """The node at that address has installed a view. `run` counts the processes of its machine."""
+    def viewed(self, now: float, machine: str, run: int, view: View, node_id: str) -> None:
+        """The node of that id has installed a view. `run` counts the processes of its machine."""
         ...
 
     def activated(self, now: float, machine: str, run: int, cell: Cell) -> None:
@@ -136,7 +136,7 @@ class SimulatedNode(Node):
 
     def _install(self, view: View) -> None:
         for observer in self.sim.observers:
-            observer.viewed(self.sim.now, self.process.machine.name, self.process.run, view, self.address)
+            observer.viewed(self.sim.now, self.process.machine.name, self.process.run, view, self.id)
         super()._install(view)
 
 

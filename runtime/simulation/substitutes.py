@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from ...actors.actor import defined_modules
-from ...discovery import profile as profiles
 from ...discovery.disk import Folder
 from ...discovery.profile import Profile
 from ...discovery.share import Share
 from ...discovery.threads import LoopThread, TickThread
+from ..config import PROFILES
 from .disk import VirtualFolder
 from .threads import ContestedShare, VirtualLoopThread, VirtualTickThread
 
@@ -164,8 +164,8 @@ class Substitutes:
         for real in (time, os, uuid, secrets, socket, random, structlog):
             names = {name: table[id(value)][1] for name, value in vars(real).items() if id(value) in table}
             table[id(real)] = (real, StandIn(real, names))
-        if profile is not profiles.LOCAL:
-            table[id(profiles.LOCAL)] = (profiles.LOCAL, profile)
+        # All machines have loopback addresses.
+        table[id(PROFILES)] = (PROFILES, {**PROFILES, "local": profile})
         return table
 
     def install(self) -> None:
