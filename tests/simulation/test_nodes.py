@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from ringcast.discovery.profile import LOCAL
+from ringcast.runtime.cell import Cell
 from ringcast.runtime.simulation import Simulation
 from ringcast.runtime.simulation.checkers import OneViewPerNumber
+from ringcast.runtime.tenancy import UNCOUNTED, Tenancy
 
 from . import stories
 
@@ -94,8 +96,14 @@ def test_a_cluster_with_tls_and_the_local_profile() -> None:
     Simulation(1, tls=True, profile=LOCAL).run(story)
 
 
-def test_single_activation_objects() -> None:
-    """Joins move keys under load, and both owners run for a moment until hand-off is agreed."""
+def test_single_activation_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joins move keys under load; who does not wait for its partitions to open begins what runs elsewhere."""
+
+    def enter(tenancy: Tenancy, cell: Cell) -> bool:
+        cell.tenure = UNCOUNTED
+        return True
+
+    monkeypatch.setattr(Tenancy, "enter", enter)
 
     async def story(sim: Simulation) -> None:
         cluster = stories.Cluster(sim, is_single=True)
