@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from ringcast.discovery import gate as gate_module
 from ringcast.discovery.gate import NEVER, Gate, boot_time
 
 
@@ -50,5 +49,5 @@ def test_as_often_as_it_was_shut_it_has_to_be_passed() -> None:
 
 
 def test_where_the_system_does_not_count_sleep_the_monotonic_clock_has_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(gate_module.time, "CLOCK_BOOTTIME", raising=False)
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
     assert abs(boot_time() - time.monotonic()) < 0.1
