@@ -301,7 +301,7 @@ class Cell(Mailbox):
 
     def _make(self) -> None:
         """Make the actor, in a turn of its own; `on_start` is still to come."""
-        self.epoch = self.host.next_epoch()
+        self.epoch = self.host.next_epoch(self.epoch >> 32)
         self.number = self.turn = number = self.number + 1
         self.since = monotonic()
         self.current = current = (self.kind.hooks["on_start"], (), None, None, 0, math.inf, (), None)

@@ -209,7 +209,7 @@ class Node:
             discovery=self._options.discovery,
             profile=profile,
             gate=gate,
-            shares_of=self._shares_of,
+            shares_of=groups.shares_of,
             on_opened=lambda opened: self._from_thread(tenancy.wake),
             on_lease=lambda: self._from_thread(vigil.leased),
             on_fence=lambda why, me: self._from_thread(self._fence, me),
@@ -544,11 +544,6 @@ class Node:
         # The last word of a view: so nobody who asks for events after the start hears of the start.
         if isinstance(event, ViewChanged) and self._first_view is not None and not self._first_view.done():
             self._first_view.set_result(None)
-
-    def _shares_of(self, view: View, node_id: str) -> dict[str, int]:
-        """Say what a node owns, on the membership's thread, which opens partitions under that view next."""
-        self._host.view_in_force = view.number
-        return self._groups.shares_of(view, node_id)
 
     def _fence(self, me: Member) -> None:
         """This run of the node is over: nothing that has acted in it acts, or has effects, from now on."""

@@ -96,17 +96,27 @@ class Tenancy:
         share = kind.share
         if share is None and (share := self._share(kind)) is None:
             return False
+        number = share.number
         if kind.is_alone and owners[0] == self._node_id and share.open == _ALL:
             if not kind.is_pledged:
                 kind.is_pledged = True
                 _count(share, 1)
-            if share.open == _ALL:  # a look that comes after the pledge
-                cell.tenure = UNCOUNTED
+            if share.open == _ALL and share.number == number:  # a look that comes after the pledge
+                cell.tenure, cell.epoch = UNCOUNTED, number << 32
                 return True
         partition = partition_of(key_hash(kind.name, cell.key))
-        if not share.enter(partition):
-            return False
-        cell.tenure = _NUMBERS[partition]
+        while True:
+            number = share.number
+            if not share.enter(partition):
+                if share.draining >> partition & 1:
+                    self.emptied()  # the thread may have seen the count that was taken back
+                return False
+            if share.number == number:
+                break
+            if share.leave(partition):
+                self.emptied()
+        # By the view under which it may begin: it may begin later, when another node waits for its end.
+        cell.tenure, cell.epoch = _NUMBERS[partition], number << 32
         return True
 
     def leave(self, cell: Cell) -> None:
