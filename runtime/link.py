@@ -82,6 +82,8 @@ class Link:
         """Bytes of the largest message that both nodes take; known while the link is up."""
         self.is_up = False
         self.identity: Identity | None = None
+        self.incarnation = 0
+        """Of the peer's run at the other end of the connection, as its hello says; 0 if it was no member yet."""
         """Who the peer has proved to be when the link came up last; None without TLS."""
         self.sieve: Sieve | None = None
         """What the peer's frames have to pass, where not all are allowed; see `Guard`."""

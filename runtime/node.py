@@ -561,6 +561,8 @@ class Node:
 
     def _take(self, sock: socket.socket, channel: bytes) -> None:
         if channel == LINKS:
+            # The others may have the view that lets this node in before it has.
+            self._peers.incarnation = self._peers.incarnation or self._membership.me.incarnation
             self._host.background(self._peers.accept(sock))
         elif channel == CONTROL:
             self._host.background(self._control.serve(sock))
