@@ -43,6 +43,9 @@ UNCOUNTED: Final = -1
 FENCED: Final = "lost"
 """Why an activation goes whose run of the node is over: nothing of it may have effects any more."""
 
+SAID_SOON: Final = 0.02
+"""Seconds until it is looked again whether answers have found a connection."""
+
 _ALL: Final = (1 << PARTITIONS) - 1
 _NUMBERS: Final = tuple(range(PARTITIONS))
 """One object for each partition: an int of its own for each activation would take memory."""
@@ -71,6 +74,8 @@ class Tenancy:
         self._vigil = vigil
         self._aside: dict[Cell, None] = {}
         self._left: list[tuple[Share, int]] = []
+        self.unsaid = 0
+        """How many links have answers of turns that wait for a connection."""
 
     # ---- activations -----------------------------------------------------------------------------
 
@@ -133,6 +138,9 @@ class Tenancy:
     def _count_out(self) -> None:
         if self._vigil.is_waiting and self._vigil.hold(self):
             return  # what they have said may wait in a link
+        if self.unsaid:
+            self._vigil.loop.call_later(SAID_SOON, self._count_out)
+            return
         left, self._left = self._left, []
         is_waited_for = False
         for share, partition in left:

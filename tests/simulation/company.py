@@ -109,6 +109,11 @@ class Company:
             self._ending.add(name)
             self.going.append(asyncio.create_task(_unless_gone(self.leave(name))))
 
+    @property
+    def staying(self) -> list[str]:
+        """The machines whose nodes have joined, and do not leave."""
+        return [name for name in self.sim.nodes if name in self._clients and name not in self._ending]
+
     def is_going(self, name: str) -> bool:
         """Whether it leaves."""
         return name in self._ending

@@ -68,9 +68,8 @@ async def planned(sim: Simulation) -> None:
         failed, counted = dict(company.outcomes.failed), company.dead_letters
         until = sim.now + 35
         while sim.now < until:
-            staying = [name for name in names if name in sim.nodes and not company.is_going(name)]
-            if len(staying) > 1 and rng.random() < 0.5:
-                company.go(rng.choice(staying))
+            if len(company.staying) > 1 and rng.random() < 0.5:
+                company.go(rng.choice(company.staying))
             elif len(sim.nodes) < UP_MAX:
                 names.append(f"n{len(names)}")
                 company.come(names[-1])
