@@ -66,11 +66,12 @@ async def planned(sim: Simulation) -> None:
             await company.start(name)
         await company.settled()
         failed, counted = dict(company.outcomes.failed), company.dead_letters
-        until = sim.now + 35
+        most = rng.randint(3, UP_MAX)
+        until = sim.now + 30
         while sim.now < until:
             if len(company.staying) > 1 and rng.random() < 0.5:
                 company.go(rng.choice(company.staying))
-            elif len(sim.nodes) < UP_MAX:
+            elif len(sim.nodes) < most:
                 names.append(f"n{len(names)}")
                 company.come(names[-1])
             await asyncio.sleep(rng.choice((rng.uniform(0, 1), rng.uniform(0, 6))))
