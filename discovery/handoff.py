@@ -151,17 +151,20 @@ class Handoff:
         self._words = {who: word for who, word in self._words.items() if who in named}
         self._mine = self._shares_of(view, me[0])
         for name in sorted({*self.shares, *self._mine}):
-            self._take_over(name)
+            self._take_over(name, view.number)
         self._settle()
         return [*self._announce(now), *self._open()]
 
-    def _take_over(self, name: str) -> None:
+    def _take_over(self, name: str, number: int) -> None:
         """Do what `ON_VIEW` says to all partitions of a class."""
-        share = self.shares.setdefault(name, Share())
+        share = self.shares.get(name)
+        if share is None:
+            share = self.shares[name] = Share()
         mine = self._mine.get(name, 0)
         known = share.open | share.opening | share.draining
         share.draining |= share.open & ~mine
         share.open &= mine
+        share.number = number
         share.opening = (share.opening | (_ALL & ~known)) & mine
 
     def fence(self) -> None:

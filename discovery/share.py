@@ -46,15 +46,18 @@ class Share:
         open: Bit p stands for partition p, here and in the others.
         opening: Those that wait to be open.
         draining: Those that are given away and of which something may be left.
+        number: Of the view by which this is so. Written when what that view takes away is closed, and before what it
+            gives opens: so what is found open between two looks at the same number is open under that view.
     """
 
-    __slots__ = ("draining", "open", "opening", "running")
+    __slots__ = ("draining", "number", "open", "opening", "running")
 
     def __init__(self) -> None:
         """Start with everything elsewhere."""
         self.open = 0
         self.opening = 0
         self.draining = 0
+        self.number = 0
         self.running = [0] * PARTITIONS
 
     # On the actors' loop

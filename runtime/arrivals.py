@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 HOLD = 0.25
 """Seconds that a message waits here for the view that its sender has seen already."""
 
+HOLD_FIRST = 2.0
+"""The same on a node that has no view yet."""
+
 STRANGERS_MAX = 256
 """Nodes that are asked for answers to be sent to, and that no view has shown yet."""
 
@@ -173,7 +176,8 @@ class Arrivals:
         message = envelope[0]
         cell = kind.cells.get(key)
         try:
-            if cell is None and not is_spawned(key) and self.host.kinds.owner(kind, key, None) != self.node_id:
+            kinds = self.host.kinds
+            if cell is None and not is_spawned(key) and kinds.owner_or_none(kind, key) != self.node_id:
                 if version > self.router.routes.view_number and hops < wire.MAX_HOPS:
                     burden(envelope)
 
@@ -181,8 +185,11 @@ class Arrivals:
                         lighten(envelope)
                         self._place(link, kind, key, envelope, self.router.routes.view_number, hops, once)
 
-                    self.host.wait_for_view(HOLD).add_done_callback(again)
+                    # Who is just let in is known to the others before it knows them.
+                    seconds = HOLD if kinds.view is not None else HOLD_FIRST
+                    self.host.wait_for_view(seconds).add_done_callback(again)
                     return
+                kinds.owner(kind, key, None)  # raises if there is none
                 if link is not None:
                     link.grant(message, key, 1)
                 self.forwarded += 1

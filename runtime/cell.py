@@ -307,7 +307,7 @@ class Cell(Mailbox):
         await actor.on_stop(reason)
 
     def _next_epoch(self) -> int:
-        return self.host.next_epoch()
+        return self.host.next_epoch(self.epoch >> 32)
 
     def _furnish(self, actor: Actor) -> None:
         """Give a new actor what it has before its ``__init__`` runs, beside its context."""

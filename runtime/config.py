@@ -19,7 +19,8 @@ _DURATIONS = (
     "store_timeout",
 )
 
-_PROFILES = {"local": LOCAL, "lan": LAN, "wan": WAN}
+PROFILES = {"local": LOCAL, "lan": LAN, "wan": WAN}
+"""The membership's numbers by name."""
 
 _LEAST = {
     "max_message_bytes": 1024,
@@ -169,8 +170,8 @@ class NodeConfig:
             raise ConfigError(f"NodeConfig(pickle={self.pickle!r}): it takes True, False or None")
         if self.trust_refused not in (True, False):
             raise ConfigError(f"NodeConfig(trust_refused={self.trust_refused!r}): it takes True or False")
-        if self.profile is not None and self.profile not in _PROFILES:
-            takes = ", ".join(map(repr, _PROFILES))
+        if self.profile is not None and self.profile not in PROFILES:
+            takes = ", ".join(map(repr, PROFILES))
             raise ConfigError(f"NodeConfig(profile={self.profile!r}): it takes {takes} or None")
         for name in _DURATIONS:
             value = getattr(self, name)
@@ -196,4 +197,4 @@ class NodeConfig:
 
     def membership_profile(self, *, is_local: bool) -> Profile:
         """Return what `profile` comes to on a node that listens, or does not, on the loopback only."""
-        return _PROFILES[self.profile or ("local" if is_local else "lan")]
+        return PROFILES[self.profile or ("local" if is_local else "lan")]

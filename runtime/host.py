@@ -78,8 +78,6 @@ class Host:
         self.durability: Durability
         self.move_seconds = math.inf
         """How long a turn may run on whose actor belongs elsewhere."""
-        self.view_in_force = 0
-        """The number of the view by which partitions are open; the membership's thread is ahead of the loop."""
         self.kinds = kinds
         self.runners = Runners()
         self.inline_until = 0.0
@@ -168,10 +166,10 @@ class Host:
         self.activations += 1
         return cell
 
-    def next_epoch(self) -> int:
-        """Return the next fencing token: the view's number, then a count of this node."""
+    def next_epoch(self, number: int) -> int:
+        """Return the next fencing token: a view's number, by default the present one's; then a count of this node."""
         self._epochs += 1
-        return (max(self.view_in_force, self.router.routes.view_number) << 32) | self._epochs
+        return ((number or self.router.routes.view_number) << 32) | self._epochs
 
     def deliver(self, kind: Kind, key: Any, envelope: Envelope, once: str | None) -> None:
         """Deliver a call of this node to an actor that belongs here."""

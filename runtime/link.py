@@ -54,6 +54,9 @@ CANCELLED_KEPT = 10.0
 CANCELLED_MAX = 65_536
 """Such cancels that are remembered of one peer; the oldest gives way."""
 
+ANSWERS_KEPT = 1.0
+"""Seconds that an answer waits for a connection to who asked."""
+
 
 class Link:
     """This node's side of the traffic with one peer."""
@@ -82,6 +85,8 @@ class Link:
         """Bytes of the largest message that both nodes take; known while the link is up."""
         self.is_up = False
         self.identity: Identity | None = None
+        self.incarnation = 0
+        """Of the peer's run at the other end of the connection, as its hello says; 0 if it was no member yet."""
         """Who the peer has proved to be when the link came up last; None without TLS."""
         self.sieve: Sieve | None = None
         """What the peer's frames have to pass, where not all are allowed; see `Guard`."""
@@ -107,6 +112,8 @@ class Link:
         self._out: list[bytes] = []
         self._behind: dict[int, deque[tuple[bytes, list[memoryview], bool]]] = {}
         """By call: answers that wait for a large one of the same stream to have left."""
+        self._kept: list[tuple[int, int, bytes, list[memoryview]]] = []
+        """Answers that wait for a connection: the incarnation of who asked, the call's number, and the answer."""
         self._controls = 0
         self._inline_until = 0.0
         self._defined: dict[int, Message] = {}
@@ -148,6 +155,7 @@ class Link:
             else:
                 self.send(parcel.message, parcel.frame)
         self.router.routes.link_up(self)
+        self._send_kept()
 
     def _make_sieve(self) -> Sieve | None:
         return self.arrivals.guard.sieve(self, self.arrivals.seals)
@@ -175,7 +183,9 @@ class Link:
     @property
     def owes(self) -> bool:
         """Whether something is still to be sent."""
-        return bool(self.backlog or self._out) or (self.connection is not None and self.connection.is_sending)
+        return bool(self.backlog or self._out or self._kept) or (
+            self.connection is not None and self.connection.is_sending
+        )
 
     @property
     def is_full(self) -> bool:
@@ -275,6 +285,7 @@ class Link:
 
     def give_up(self) -> None:
         """It is not: what turns have said is left out, and who waits for it is told; the rest is written."""
+        self._drop_kept()
         connection = self.connection
         if connection is None:
             return
@@ -412,7 +423,7 @@ class Link:
         try:
             if type(value) in PLAIN or (type(value) is bytes and len(value) < OUT_OF_BAND):
                 frame = self.pack([REPLY, number, value])
-                if len(frame) < wire.PIECE_BYTES:
+                if len(frame) < wire.PIECE_BYTES and self.is_up:
                     out = self._out
                     if not out:
                         self.loop.call_soon(self.flush)
@@ -426,15 +437,40 @@ class Link:
             self.fail(number, unencodable(None, None, self.node_id, error))
 
     def _send_answer(self, number: int, frame: bytes, buffers: list[memoryview]) -> None:
-        if buffers or len(frame) >= wire.PIECE_BYTES:
+        if self.connection is None:
+            self._keep_answer(number, frame, buffers)
+        elif buffers or len(frame) >= wire.PIECE_BYTES:
             size = len(frame) + sum(buffer.nbytes for buffer in buffers)
             if (error := self.too_large(size)) is not None:
                 raise error
             self._send_parts(frame, buffers, None, effect=Answer(number))
-        elif self.connection is not None:
+        else:
             if not self._out:
                 self.loop.call_soon(self.flush)
             self._out.append(frame)
+
+    def _keep_answer(self, number: int, frame: bytes, buffers: list[memoryview]) -> None:
+        """Keep an answer to who asked through another node and is not connected yet, for `ANSWERS_KEPT` seconds."""
+        member = self.arrivals.host.kinds.members.get(self.peer)
+        if member is None:
+            return
+        if not self._kept:
+            self.loop.call_later(ANSWERS_KEPT, self._drop_kept)
+            self.arrivals.host.tenancy.unsaid += 1
+            self.connect_soon()
+        self._kept.append((member.incarnation, number, frame, buffers))
+
+    def _drop_kept(self) -> None:
+        if self._kept:
+            self._kept = []
+            self.arrivals.host.tenancy.unsaid -= 1
+
+    def _send_kept(self) -> None:
+        kept = self._kept
+        self._drop_kept()
+        for incarnation, number, frame, buffers in kept:
+            if self.incarnation in (0, incarnation):  # a later run numbers its calls anew
+                self._send_answer(number, frame, buffers)
 
     def fail(self, number: int, error: BaseException) -> None:
         """Answer a call of the peer with an error."""

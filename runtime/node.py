@@ -222,7 +222,7 @@ class Node:
             discovery=self._options.discovery,
             profile=profile,
             gate=gate,
-            shares_of=self._shares_of,
+            shares_of=groups.shares_of,
             on_opened=lambda opened: self._from_thread(tenancy.wake),
             on_lease=lambda: self._from_thread(vigil.leased),
             on_fence=lambda why, me: self._from_thread(self._fence, me),
@@ -564,11 +564,6 @@ class Node:
         if isinstance(event, ViewChanged) and self._first_view is not None and not self._first_view.done():
             self._first_view.set_result(None)
 
-    def _shares_of(self, view: View, node_id: str) -> dict[str, int]:
-        """Say what a node owns, on the membership's thread, which opens partitions under that view next."""
-        self._host.view_in_force = view.number
-        return self._groups.shares_of(view, node_id)
-
     def _fence(self, me: Member) -> None:
         """This run of the node is over: nothing that has acted in it acts, or has effects, from now on."""
         if self._state == "stopped":
@@ -585,6 +580,8 @@ class Node:
 
     def _take(self, sock: socket.socket, channel: bytes) -> None:
         if channel == LINKS:
+            # The others may have the view that lets this node in before it has.
+            self._peers.incarnation = self._peers.incarnation or self._membership.me.incarnation
             self._host.background(self._peers.accept(sock))
         elif channel == CONTROL:
             self._host.background(self._control.serve(sock))

@@ -36,6 +36,7 @@ from ringcast.errors import HandshakeRefused, Unreachable
 
 from ..discovery.member import View
 from ..discovery.preamble import preamble
+from ..discovery.sockets import fail_fast
 from ..security.channels import LINKS
 from ..security.identity import LIMITED_MAX, Identity
 from ..security.tunnel import Tunnel
@@ -131,6 +132,9 @@ class Peers:
         for member in view.members:
             link = self.links.get(member.id)
             if link is None or link.connection is None:
+                continue
+            if 0 < link.incarnation < member.incarnation:
+                link.down(link.connection, "that run of the node is over")
                 continue
             try:
                 self._check_pinned(member.id, link.identity)
@@ -277,6 +281,7 @@ class Peers:
         try:
             async with asyncio.timeout(self.config.handshake_timeout):
                 raw, _ = await loop.create_connection(lambda: protocol, hostname.strip("[]"), int(port))
+                fail_fast(raw.get_extra_info("socket"))
                 await answer
         finally:
             if connection.link is None and raw is not None:
@@ -291,7 +296,7 @@ class Peers:
         if self._stopped:
             sock.close()
             return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        fail_fast(sock)
         connection = self._connection(self._accepted, self._greeted, self._ended)
         context = self.trust.serving(LINKS)
         protocol = connection if context is None else Tunnel(context, connection, is_server=True)
@@ -461,6 +466,8 @@ class Peers:
         ours = self.config.max_message_bytes
         pickles = self._pickles_with(connection.identity) and hello.get("pickle") is True
         codec = self._codec if pickles else self._plain_codec
+        run = hello.get("incarnation")
+        link.incarnation = run if isinstance(run, int) else 0
         link.up(connection, codec, min(theirs, ours) if isinstance(theirs, int) else ours)
 
     def _pickles_with(self, identity: Identity | None) -> bool:

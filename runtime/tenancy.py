@@ -43,6 +43,9 @@ UNCOUNTED: Final = -1
 FENCED: Final = "lost"
 """Why an activation goes whose run of the node is over: nothing of it may have effects any more."""
 
+SAID_SOON: Final = 0.02
+"""Seconds until it is looked again whether answers have found a connection."""
+
 _ALL: Final = (1 << PARTITIONS) - 1
 _NUMBERS: Final = tuple(range(PARTITIONS))
 """One object for each partition: an int of its own for each activation would take memory."""
@@ -71,6 +74,8 @@ class Tenancy:
         self._vigil = vigil
         self._aside: dict[Cell, None] = {}
         self._left: list[tuple[Share, int]] = []
+        self.unsaid = 0
+        """How many links have answers of turns that wait for a connection."""
 
     # ---- activations -----------------------------------------------------------------------------
 
@@ -96,17 +101,27 @@ class Tenancy:
         share = kind.share
         if share is None and (share := self._share(kind)) is None:
             return False
+        number = share.number
         if kind.is_alone and owners[0] == self._node_id and share.open == _ALL:
             if not kind.is_pledged:
                 kind.is_pledged = True
                 _count(share, 1)
-            if share.open == _ALL:  # a look that comes after the pledge
-                cell.tenure = UNCOUNTED
+            if share.open == _ALL and share.number == number:  # a look that comes after the pledge
+                cell.tenure, cell.epoch = UNCOUNTED, number << 32
                 return True
         partition = partition_of(key_hash(kind.name, cell.key))
-        if not share.enter(partition):
-            return False
-        cell.tenure = _NUMBERS[partition]
+        while True:
+            number = share.number
+            if not share.enter(partition):
+                if share.draining >> partition & 1:
+                    self.emptied()  # the thread may have seen the count that was taken back
+                return False
+            if share.number == number:
+                break
+            if share.leave(partition):
+                self.emptied()
+        # By the view under which it may begin: it may begin later, when another node waits for its end.
+        cell.tenure, cell.epoch = _NUMBERS[partition], number << 32
         return True
 
     def leave(self, cell: Cell) -> None:
@@ -123,6 +138,9 @@ class Tenancy:
     def _count_out(self) -> None:
         if self._vigil.is_waiting and self._vigil.hold(self):
             return  # what they have said may wait in a link
+        if self.unsaid:
+            self._vigil.loop.call_later(SAID_SOON, self._count_out)
+            return
         left, self._left = self._left, []
         is_waited_for = False
         for share, partition in left:

@@ -54,6 +54,10 @@ class Clock:
     wall: float = 1_800_000_000.0
     rate: float = 1.0
 
+    def at(self, now: float) -> float:
+        """Return the monotonic time at which the world's is `now`."""
+        return self.origin + now * self.rate
+
 
 class Machine:
     """One machine of a simulation.
@@ -193,6 +197,7 @@ class Process:
         app: The application's loop.
         loops: All its loops, the application's first.
         number: Its process id.
+        run: Which of its machine's processes it is, from 1.
         is_paused: Whether it is stopped.
         has_ended: Whether it is gone.
     """
@@ -202,6 +207,7 @@ class Process:
         self.machine = machine
         self.world = machine.world
         machine.processes += 1
+        self.run = machine.processes
         self.number = 1000 + machine.processes
         self.is_paused = False
         self.has_ended = False
@@ -266,6 +272,13 @@ class Process:
         """Have one loop do nothing for so long, as if its code blocked."""
         loop.pause()
         self.world.later(seconds, lambda: None if self.is_paused else loop.resume())
+
+    def reset(self, ip: str) -> None:
+        """Break its connections with another machine, as if a middlebox had sent both ends a reset."""
+        for sock in list(self._sockets.values()):
+            if isinstance(sock, StreamSocket) and sock.end is not None and sock.end.remote[0] == ip:
+                sock.end.out.target.was_reset()
+                sock.end.was_reset()
 
     def end(self, *, closes_sockets: bool) -> None:
         """Be gone."""

@@ -29,8 +29,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol, TypeVar
 
+from ...discovery.council import Council
 from ...discovery.member import View
 from ...discovery.profile import LAN, Profile
+from ...discovery.quorum import is_quorum
+from ...discovery.share import PARTITIONS
 from ...security.secret import Key, Secret
 from ..cell import Cell
 from ..node import Node
@@ -80,8 +83,8 @@ class Said:
 class Observer(Protocol):
     """Who is told what happens in the nodes, at once; checkers are observers."""
 
-    def viewed(self, now: float, machine: str, run: int, view: View) -> None:
-        """A node has installed a view. `run` counts the processes of its machine."""
+    def viewed(self, now: float, machine: str, run: int, view: View, node_id: str) -> None:
+        """The node of that id has installed a view. `run` counts the processes of its machine."""
         ...
 
     def activated(self, now: float, machine: str, run: int, cell: Cell) -> None:
@@ -109,7 +112,7 @@ class SimulatedNode(Node):
         self.sim = sim
         self.process = process
         super().__init__(**options)
-        host, machine, run = self._host, process.machine.name, process.machine.processes
+        host, machine, run = self._host, process.machine.name, process.run
         started, removed = host.started, host._remove
 
         def on_started(cell: Cell) -> None:
@@ -134,7 +137,7 @@ class SimulatedNode(Node):
 
     def _install(self, view: View) -> None:
         for observer in self.sim.observers:
-            observer.viewed(self.sim.now, self.process.machine.name, self.process.machine.processes, view)
+            observer.viewed(self.sim.now, self.process.machine.name, self.process.run, view, self.id)
         super()._install(view)
 
 
@@ -453,7 +456,73 @@ class Simulation:
         self.network.heal()
         self.ether.show_all()
 
+    def reset(self, one: str, other: str) -> None:
+        """Break all connections between two machines; both ends take it for the other's doing."""
+        machine = self.machine(one)
+        if machine.process is not None:
+            machine.process.reset(self.machine(other).ip)
+
     # ---- looking -----------------------------------------------------------------------------------
+
+    def lineage_of(self, name: str) -> str:
+        """Return the lineage by which partitions are open on a machine; its loop may not know it yet."""
+        return self._nodes[name]._membership.view.lineage
+
+    def council_of(self, name: str) -> Council | None:
+        """Return a node's part in its lineage, to look at; None while it belongs to none."""
+        driver = self._nodes[name]._membership._driver
+        participant = driver._participant if driver is not None else None
+        return participant._agreement.council if participant is not None else None
+
+    def hopeless(self) -> list[str]:
+        """Return the nodes whose lineage has lost its quorum for good, as nobody inside can know.
+
+        What could have proved the death of the missing voters is gone, too. An operator has to dissolve it.
+        """
+        councils = {name: council for name in self.nodes if (council := self.council_of(name)) is not None}
+        lost: list[str] = []
+        for name, council in councils.items():
+            view = council.view
+            kin = {other: one for other, one in councils.items() if one.view.lineage == view.lineage}
+            answering = [
+                (node.id, node._membership.me.incarnation) for other, node in self.nodes.items() if other in kin
+            ]
+            is_behind = any(one.view.number > view.number for one in kin.values())
+            if not is_behind and not is_quorum(view, answering, council.polls._evidence.proven):
+                lost.append(name)
+        return lost
+
+    def lease_left(self, name: str) -> float:
+        """Return for how many seconds of its own clock a machine's node may act; 0 if it may not."""
+        node = self._nodes.get(name)
+        if node is None:
+            return 0.0
+        return max(0.0, node._gate.until - self.machine(name).clock.at(self.now))
+
+    def serves(self) -> str:
+        """Return what keeps the nodes that run from being one cluster that serves everything; empty if nothing."""
+        members = sorted((node._membership.me.id, node._membership.me.incarnation) for node in self.nodes.values())
+        opened: dict[str, int] = {}
+        for name, node in self.nodes.items():
+            view = node._host.kinds.view
+            if view is None or sorted(member.identity for member in view.members) != members:
+                return f"{name} does not have the view of all: {self.views()}"
+            if not self.lease_left(name):
+                return f"{name} has no lease under {view.number}"
+            council = self.council_of(name)
+            if council is None or council.polls.is_pressing:
+                return f"{name} is sealed or frozen"
+            for group, share in list(node._membership.shares.items()):
+                if share.draining:
+                    return f"{name} still drains {share.draining.bit_count()} partitions of {group}"
+                if opened.get(group, 0) & share.open:
+                    return f"{name} has partitions of {group} open that another has, too"
+                opened[group] = opened.get(group, 0) | share.open
+        for group, bits in opened.items():
+            hosted = any(group in node._membership.me.hosts for node in self.nodes.values())
+            if hosted and bits.bit_count() != PARTITIONS:
+                return f"{PARTITIONS - bits.bit_count()} partitions of {group} are open nowhere"
+        return ""
 
     async def until(self, condition: Callable[[], bool], within: float, what: str, every: float = 0.05) -> float:
         """Wait until something is so; return how long that took.

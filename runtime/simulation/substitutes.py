@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from ...actors.actor import defined_modules
-from ...discovery import profile as profiles
 from ...discovery.disk import Folder
 from ...discovery.profile import Profile
+from ...discovery.share import Share
 from ...discovery.threads import LoopThread, TickThread
+from ..config import PROFILES
 from .disk import VirtualFolder
-from .threads import VirtualLoopThread, VirtualTickThread
+from .threads import ContestedShare, VirtualLoopThread, VirtualTickThread
 
 if TYPE_CHECKING:
     from .machine import Clock, Process
@@ -141,6 +142,7 @@ class Substitutes:
             socket.getaddrinfo: getaddrinfo,
             random.Random: unpredictable,
             Folder: folder,
+            Share: partial(ContestedShare, world),
             LoopThread: partial(VirtualLoopThread, world),
             TickThread: partial(VirtualTickThread, world),
             structlog.get_logger: get_logger,
@@ -162,8 +164,8 @@ class Substitutes:
         for real in (time, os, uuid, secrets, socket, random, structlog):
             names = {name: table[id(value)][1] for name, value in vars(real).items() if id(value) in table}
             table[id(real)] = (real, StandIn(real, names))
-        if profile is not profiles.LOCAL:
-            table[id(profiles.LOCAL)] = (profiles.LOCAL, profile)
+        # All machines have loopback addresses.
+        table[id(PROFILES)] = (PROFILES, {**PROFILES, "local": profile})
         return table
 
     def install(self) -> None:

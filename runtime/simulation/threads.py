@@ -1,14 +1,17 @@
 """The threads of a simulated node: a loop more in its process, and ticks that are timers.
 
-They stand in for `LoopThread` and `TickThread` of the real one.
+They stand in for `LoopThread` and `TickThread` of the real one. Callbacks of different loops take turns; within
+one of them nothing else runs. The table that two threads share without a lock (`discovery.share`) is where that is
+not enough: there another thread may run between any two steps (`ContestedShare`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from ...discovery.share import PARTITIONS, Share
 from .loop import VirtualLoop
 from .world import World
 
@@ -79,3 +82,33 @@ class VirtualTickThread:
     def _due(self) -> None:
         if not self._is_stopped and self._tick():
             self._wait()
+
+
+class ContestedShare(Share):
+    """`Share` in a simulation: whoever reads or writes how much runs may be preempted there by the other thread."""
+
+    __slots__ = ()
+
+    def __init__(self, world: World) -> None:
+        """See `Share`."""
+        super().__init__()
+        self.running = _Contested(world)
+
+
+class _Contested(list[int]):
+    """Counts that are read and written in steps of their own."""
+
+    __slots__ = ("_preempt",)
+
+    def __init__(self, world: World) -> None:
+        super().__init__([0] * PARTITIONS)
+        self._preempt = world.preempt
+
+    def __iter__(self) -> Iterator[int]:
+        self._preempt()
+        return super().__iter__()
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._preempt()
+        super().__setitem__(index, value)
+        self._preempt()

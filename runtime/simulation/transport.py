@@ -94,6 +94,9 @@ class Transport(asyncio.Transport):
             raise RuntimeError("Cannot call write() after write_eof()")
         if not data or self._is_lost or (self._is_closing and not self._unsent):
             return
+        on_write = self._loop.world.on_write
+        if on_write is not None:
+            on_write(self._loop, bytes(data))
         sent = 0
         if not self._unsent:
             try:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MOMENT = 1e-6
 """Seconds that a callback takes: a loop that is never idle does not stop time for the others."""
 
+PREEMPTED = 0.7
+"""The chance of each callback of another thread to run where a thread may be preempted."""
+
 CANCELLED_MAX = 1000
 """Cancelled timers that may lie in the heap before it is cleared of them, if they are half of it."""
 
@@ -42,6 +45,7 @@ class World:
         seed: Everything that is drawn comes from it.
         current: The loop whose callback runs.
         trace: What has happened.
+        on_write: Is told what a loop writes to a connection, at the instant at which it does.
     """
 
     def __init__(self, seed: int | str, *, keeps_trace: bool = False) -> None:
@@ -50,6 +54,7 @@ class World:
         self.seed = seed
         self.current: VirtualLoop | None = None
         self.trace = Trace(keeps_trace)
+        self.on_write: Callable[[VirtualLoop, bytes], None] | None = None
         self.callbacks = 0
         self._draw = self.random("order").random
         self._due: list[tuple[float, int, VirtualLoop | None, Any]] = []
@@ -147,6 +152,36 @@ class World:
         finally:
             self.enter(None)
             sys.set_asyncgen_hooks(*hooks)
+
+    def preempt(self) -> None:
+        """Let other threads of the running process run here, as they may between any two steps of real ones.
+
+        Callbacks are what the simulation schedules. Where the order of steps inside of one matters to another
+        thread, this is called between them.
+        """
+        running = self.current
+        if running is None:
+            return
+        for loop in running.process.loops:
+            while loop is not running and loop.is_listed and not loop.lead and self._draw() < PREEMPTED:
+                self._step(loop)
+        if self.current is not running:
+            self.enter(running)
+
+    def _step(self, loop: VirtualLoop) -> None:
+        """Run one callback of a loop inside of another's."""
+        handle = loop.queue.popleft()
+        if not loop.queue:
+            loop.is_listed = False
+            self._ready.remove(loop)
+        if handle._cancelled:
+            return
+        self.enter(loop)
+        self.trace.called(self.now, loop.name, handle)
+        self.callbacks += 1
+        handle._run()
+        if loop.lead:
+            loop.rest()
 
     def forget(self) -> None:
         """Drop everything that was still to happen."""
