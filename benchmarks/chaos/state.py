@@ -24,13 +24,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ringcast import CallError, DurableActor, Node, Seeds, StoreError, using
+from ringcast import CallError, DurableActor, Node, Seeds, StoreError, run, using
 
 from .figures import Figure
 
 __all__ = ["durable"]
 
-PROCESSES, ACTORS, HANDS = 5, 200, 8
+PROCESSES, ACTORS, HANDS = 5, 200, 24
 TARGET = 50_000
 """Acknowledged operations, in two minutes."""
 
@@ -196,4 +196,4 @@ async def _processes(store: str) -> AsyncIterator[list[_Process]]:
 
 if __name__ == "__main__":
     where, cluster, ports, number, name = sys.argv[1:]
-    asyncio.run(child(where, cluster, [int(port) for port in ports.split(",")], int(number), name))
+    run(child(where, cluster, [int(port) for port in ports.split(",")], int(number), name))
