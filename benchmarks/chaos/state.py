@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +138,7 @@ async def _judge(store: str, said: list[tuple[int, str, int]]) -> tuple[int, int
     return lost, twice, wrong, claims
 
 
-async def durable(seconds: int) -> AsyncIterator[Figure]:
+async def durable(seconds: int) -> AsyncGenerator[Figure, None]:
     """Kill and stop processes for so long, on SQLite and, where there is one, on PostgreSQL."""
     with tempfile.TemporaryDirectory() as folder:
         async for figure in _on(f"sqlite:///{folder}/state.db", "SQLite", seconds):
@@ -150,7 +150,7 @@ async def durable(seconds: int) -> AsyncIterator[Figure]:
         yield Figure("durable actors on PostgreSQL", "not here: name an empty database by CHAOS_POSTGRESQL", "", None)
 
 
-async def _on(store: str, name: str, seconds: int) -> AsyncIterator[Figure]:
+async def _on(store: str, name: str, seconds: int) -> AsyncGenerator[Figure, None]:
     chance = random.Random(1)
     async with _processes(store) as processes:
         end = time.monotonic() + seconds
