@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from benchmarks.namespaces import lan
@@ -18,7 +18,7 @@ __all__ = ["kills", "silences"]
 KEYS = range(100)
 
 
-async def kills(rounds: int) -> AsyncIterator[Figure]:
+async def kills(rounds: int) -> AsyncGenerator[Figure, None]:
     """Kill owners by SIGKILL."""
     fast, slow = "p50 <= 0.6 s, p99 <= 1.5 s", "p99 <= 4 s"
     times = await killed(5, rounds)
@@ -29,7 +29,7 @@ async def kills(rounds: int) -> AsyncIterator[Figure]:
     yield _figure(f"  one of two, {rounds} times", times, fast, _is_fast(times))
 
 
-async def silences(rounds: int) -> AsyncIterator[Figure]:
+async def silences(rounds: int) -> AsyncGenerator[Figure, None]:
     """Drop all packets of an owner's machine."""
     what, target = f"a machine falls silent, {rounds} times", "p99 <= 6 s"
     if (reason := why_not()) is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +88,7 @@ class Moved:
         return f": {self.failed[0].error}"[:200] if self.failed else ""
 
 
-async def restarts(rounds: int) -> AsyncIterator[Figure]:
+async def restarts(rounds: int) -> AsyncGenerator[Figure, None]:
     """Restart all five nodes by SIGTERM, one after the other, so many times."""
     moved = await restarted(rounds)
     what = f"rolling restart of five nodes, {rounds} times, {RATE:.0f} asks/s: failed asks"
@@ -98,7 +98,7 @@ async def restarts(rounds: int) -> AsyncIterator[Figure]:
     yield _pauses(moved)
 
 
-async def joins(rounds: int) -> AsyncIterator[Figure]:
+async def joins(rounds: int) -> AsyncGenerator[Figure, None]:
     """Have a sixth node join, and leave again, so many times."""
     moved = await joined(rounds)
     least, most = min(moved.shares), max(moved.shares)

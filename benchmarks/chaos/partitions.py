@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,7 @@ class Split:
     healed: list[float] = field(default_factory=list[float])
 
 
-async def partitions(rounds: int) -> AsyncIterator[Figure]:
+async def partitions(rounds: int) -> AsyncGenerator[Figure, None]:
     """Cut two of five off from the others, so many times."""
     what = f"partition 3/2 for {LASTS:.0f} s, {rounds} times"
     if (reason := why_not()) is not None:

@@ -19,18 +19,18 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ringcast import CallError, DurableActor, Node, Seeds, StoreError, using
+from ringcast import CallError, DurableActor, Node, Seeds, StoreError, run, using
 
 from .figures import Figure
 
 __all__ = ["durable"]
 
-PROCESSES, ACTORS, HANDS = 5, 200, 8
+PROCESSES, ACTORS, HANDS = 5, 200, 24
 TARGET = 50_000
 """Acknowledged operations, in two minutes."""
 
@@ -138,7 +138,7 @@ async def _judge(store: str, said: list[tuple[int, str, int]]) -> tuple[int, int
     return lost, twice, wrong, claims
 
 
-async def durable(seconds: int) -> AsyncIterator[Figure]:
+async def durable(seconds: int) -> AsyncGenerator[Figure, None]:
     """Kill and stop processes for so long, on SQLite and, where there is one, on PostgreSQL."""
     with tempfile.TemporaryDirectory() as folder:
         async for figure in _on(f"sqlite:///{folder}/state.db", "SQLite", seconds):
@@ -150,7 +150,7 @@ async def durable(seconds: int) -> AsyncIterator[Figure]:
         yield Figure("durable actors on PostgreSQL", "not here: name an empty database by CHAOS_POSTGRESQL", "", None)
 
 
-async def _on(store: str, name: str, seconds: int) -> AsyncIterator[Figure]:
+async def _on(store: str, name: str, seconds: int) -> AsyncGenerator[Figure, None]:
     chance = random.Random(1)
     async with _processes(store) as processes:
         end = time.monotonic() + seconds
@@ -196,4 +196,4 @@ async def _processes(store: str) -> AsyncIterator[list[_Process]]:
 
 if __name__ == "__main__":
     where, cluster, ports, number, name = sys.argv[1:]
-    asyncio.run(child(where, cluster, [int(port) for port in ports.split(",")], int(number), name))
+    run(child(where, cluster, [int(port) for port in ports.split(",")], int(number), name))

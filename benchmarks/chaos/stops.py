@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +75,7 @@ class Stood:
         return f"one cluster {max(self.rejoined):.1f} s later at most"
 
 
-async def stops(rounds: int) -> AsyncIterator[Figure]:
+async def stops(rounds: int) -> AsyncGenerator[Figure, None]:
     """Stop processes; in fewer rounds, block loops and hold the lock."""
     short, few = max(1, rounds * 2 // 5), max(1, rounds // 10)
     changed = await stopped_briefly(short)

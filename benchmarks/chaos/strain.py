@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from benchmarks.namespaces import Host, lan
@@ -26,7 +26,7 @@ UDP_WARNING = "answers over TCP only"
 BUSY = "while True: pass"
 
 
-async def strain(lasts: float) -> AsyncIterator[Figure]:
+async def strain(lasts: float) -> AsyncGenerator[Figure, None]:
     """Saturate the processors, lose datagrams, block them, each for so many seconds."""
     async with cluster(5) as found, busy(os.cpu_count() or 1):
         yield _kept(f"all processors busy for {lasts:.0f} s", *await evicted(found, lasts))
@@ -90,7 +90,7 @@ async def busy(count: int) -> AsyncIterator[None]:
             await process.wait()
 
 
-async def idle(lasts: float) -> AsyncIterator[Figure]:
+async def idle(lasts: float) -> AsyncGenerator[Figure, None]:
     """Do nothing on five nodes, and see what that costs each, for so many seconds."""
     what, reason = f"five idle nodes for {lasts:.0f} s, each: processor", why_not()
     if reason is not None:

@@ -21,7 +21,7 @@ from tests.integration.durable_worker import ACTORS, Log
 from tests.servers import postgresql_server, redis_server
 
 PROCESSES = 3
-ROUNDS = 12
+ROUNDS = 8
 WORKER = Path(__file__).with_name("durable_worker.py")
 
 

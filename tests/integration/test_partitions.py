@@ -32,9 +32,9 @@ def _needs_root_and_nft() -> None:  # pyright: ignore[reportUnusedFunction]
 
 
 @asynccontextmanager
-async def three_hosts(profile: str) -> AsyncIterator[tuple[Cluster, Sequence[Host]]]:
-    with lan(3) as hosts:
-        async with cluster(3, hosts, profile=profile) as found:
+async def a_cluster_on(count: int, profile: str) -> AsyncIterator[tuple[Cluster, Sequence[Host]]]:
+    with lan(count) as hosts:
+        async with cluster(count, hosts, profile=profile) as found:
             yield found, hosts
 
 
@@ -77,7 +77,7 @@ def _unplugged(victim: Host, others: Sequence[Host]) -> Callable[[], None]:
 async def test_a_node_that_is_not_reached_both_ways_is_replaced_and_comes_back(
     lose: Callable[[Host, Sequence[Host]], Callable[[], None]],
 ) -> None:
-    async with three_hosts("local") as (found, _):
+    async with a_cluster_on(3, "local") as (found, _):
         victim, *others = found.processes
         keys = (await found.owners(KEYS, others[0]))[victim.node_id]
         await asked(others, keys)
@@ -93,7 +93,7 @@ async def test_a_node_that_is_not_reached_both_ways_is_replaced_and_comes_back(
 
 
 async def test_a_fifth_of_the_datagrams_may_be_lost() -> None:
-    async with three_hosts("lan") as (found, hosts):
+    async with a_cluster_on(3, "lan") as (found, hosts):
         for host in hosts:
             network.lossy(host, 20)
         assert await evicted(found, 5.0) == (0, 0)
@@ -101,7 +101,7 @@ async def test_a_fifth_of_the_datagrams_may_be_lost() -> None:
 
 
 async def test_a_cluster_without_datagrams_goes_on_and_says_so_once_for_each_peer() -> None:
-    async with three_hosts("lan") as (found, hosts):
+    async with a_cluster_on(2, "lan") as (found, hosts):
         for host in hosts:
             network.without_udp(host)
         for _ in range(WARNED):

@@ -25,7 +25,7 @@ from ringcast import (
     using,
 )
 from ringcast.runtime.stores import Claim
-from tests.unit.runtime.ledgers import Book, Ledger, OfDict, OfInt, OfModel, OfStrict, OfStruct, Witness, books
+from tests.unit.runtime.ledgers import Book, Ledger, OfDict, OfInt, OfModel, OfStrict, OfStruct, books
 from tests.unit.runtime.places import LOCAL, REMOTE, Place, eventually, gates
 from tests.unit.runtime.troubles import Trouble, TroubledStore
 
@@ -421,7 +421,3 @@ def test_what_is_no_store(value: Any) -> None:
 def test_settings_that_are_none(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         NodeConfig(**setting)
-
-
-async def test_a_witness_is_no_durable_actor(place: Place) -> None:
-    assert isinstance(place.node.ref(Witness, "w"), object)

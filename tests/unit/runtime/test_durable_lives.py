@@ -28,7 +28,7 @@ from ringcast import (
     using,
 )
 from ringcast.runtime.options import store_option
-from ringcast.runtime.stores import MemoryStore, Store
+from ringcast.runtime.stores import MemoryStore
 from ringcast.runtime.stores.sqlite import SQLiteStore
 from tests.unit.runtime.ledgers import Book, Clock, books
 from tests.unit.runtime.places import LOCAL, REMOTE, Place, eventually, gates, new_cluster
@@ -332,8 +332,3 @@ async def _waiting(place: Place) -> None:
     """Return when a second message waits in the book's mailbox."""
     cells = place.owner._host.kinds.named("test.Book").cells
     await eventually(lambda: bool(cells["b"].queue))
-
-
-def test_stores_are_ports() -> None:
-    made: Store = MemoryStore()
-    assert made.name == "memory:"

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, StoreError, VersionConflict
-from ringcast.runtime.stores import Claim, Outcome, Store, Write, commit, store_at
+from ringcast.runtime.stores import Claim, Outcome, Store, Write, Written, commit, store_at
 from tests.servers import Server
 from tests.unit.stores.conftest import empty
 from tests.unit.stores.proxy import Cut, Proxy, proxy_before
@@ -80,13 +80,9 @@ async def test_an_unknown_write_that_others_may_have_written_over_stays_unknown(
         name = store.name
         calls = 0
 
-        async def write(self, write: Write) -> object:
+        async def write(self, write: Write) -> Written:
             self.calls += 1
-            return (
-                await store.write(write)
-                if self.calls > 1
-                else type("W", (), {"outcome": Outcome.UNKNOWN, "why": "cut"})
-            )
+            return await store.write(write) if self.calls > 1 else Written(Outcome.UNKNOWN, "cut")
 
     with pytest.raises(VersionConflict) as caught:
         await commit(Unknown(), one, 5.0)  # type: ignore[arg-type]
