@@ -1,0 +1,175 @@
+"""Schedules by hand for real nodes, each for a mistake that chance finds only once in many stories.
+
+Each is a story that ends well, and does not if the mistake of that name is planted (`planted_nodes`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ringcast import using
+from ringcast.actors.ref import require_ref
+from ringcast.runtime.node import Node
+from ringcast.runtime.simulation import Simulation
+
+from .company import KEYS, LIMIT, Company
+from .ledger import Counter
+
+EVICTED = 6.0
+"""Seconds after which a node that nobody reaches is left out, and its keys are served elsewhere."""
+
+KEY = "key-0"
+
+
+@asynccontextmanager
+async def _company(sim: Simulation, count: int) -> AsyncIterator[Company]:
+    """Start so many nodes; at the end all is one cluster that serves."""
+    with Company(sim) as company:
+        for number in range(count):
+            company.come(f"n{number}")
+        await asyncio.gather(*company.coming)
+        await company.settled()
+        yield company
+        sim.heal()
+        await asyncio.gather(*company.going)
+        await company.settled()
+        await company.finish()
+
+
+def _owner(sim: Simulation, key: str = KEY) -> str:
+    """Return the machine of a counter, by the view of the first."""
+    kinds = next(iter(sim.nodes.values()))._host.kinds
+    return sim.name_of(kinds.owner(kinds.named(require_ref(kinds.ref(Counter, key), "owner")._type_name), key, None))
+
+
+def _other(sim: Simulation, *names: str) -> str:
+    return next(name for name in sim.nodes if name not in names)
+
+
+async def _answered(company: Company, name: str, key: str = KEY) -> None:
+    """Call a counter until it answers."""
+    for _ in range(100):
+        if await company.add(name, key):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{key} does not answer {name}: {company.outcomes.latest}")
+
+
+async def no_lease_check(sim: Simulation) -> None:
+    """Who is cut off calls its own actor, which another node has by then."""
+    async with _company(sim, 3) as company:
+        owner = _owner(sim)
+        sim.partition([owner], [name for name in sim.nodes if name != owner])
+        await asyncio.sleep(EVICTED)
+        await _answered(company, _other(sim, owner))
+        await company.add(owner, KEY)
+
+
+async def no_drain_barrier(sim: Simulation) -> None:
+    """A third node joins while turns of actors run that move to it."""
+    async with _company(sim, 2) as company:
+        slow = [asyncio.create_task(company.add("n0", f"key-{number}", 1.5)) for number in range(KEYS)]
+        await asyncio.sleep(0.1)
+        company.come("n2")
+        await sim.until(lambda: "n2" in company.staying, 10, "the third has joined")
+        await asyncio.gather(*(_answered(company, "n1", f"key-{number}") for number in range(KEYS)))
+        assert all(await asyncio.gather(*slow))
+
+
+async def stale_forward(sim: Simulation) -> None:
+    """A node leaves, and those to whom it sends its messages on hear of it a moment later."""
+    async with _company(sim, 3) as company:
+        failed = dict(company.outcomes.failed)
+        company.go("n2")
+        while len([member for member in sim.node("n2").members if not member.leaving]) == 3:
+            for name in ("n0", "n1"):
+                sim.stall(name, 0.02, thread="membership")
+            await asyncio.gather(*(company.add("n0", f"key-{number}") for number in range(KEYS)))
+        for name in ("n0", "n1"):
+            sim.stall(name, 0.15, thread="membership")
+        await asyncio.gather(*(company.add(name, f"key-{n}") for n in range(KEYS) for name in ("n0", "n1")))
+        assert company.outcomes.failed == failed, company.outcomes.latest
+
+
+async def unlocked_partition(sim: Simulation) -> None:
+    """Actors begin at the very moment at which their node learns that they belong to another one."""
+    async with _company(sim, 3) as company:
+        sim.stall("n0", 3.0, thread="membership")
+        company.come("n3")
+        # The others have decided; their word waits for the membership's thread.
+        await sim.until(lambda: len(sim.node("n1").members) == 4, 2.5, "a view of four")
+        calling = [asyncio.create_task(_begin_many(company, "n0", number)) for number in range(4)]
+        for loop in sim.process("n0").loops:
+            loop.resume()
+        await asyncio.gather(*calling)
+        await asyncio.gather(*(company.add("n3", f"new-{number}") for number in range(200)))
+
+
+async def _begin_many(company: Company, name: str, part: int) -> None:
+    """Have a node call fifty actors that nobody has called before."""
+
+    async def call(node: Node) -> None:
+        keys = [f"new-{number}" for number in range(50 * part, 50 * part + 50)]
+        calls = [asyncio.ensure_future(using(node.ref(Counter, key), timeout=LIMIT).add()) for key in keys]
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    await company.sim.ask(name, call)
+
+
+async def gate_before_batching(sim: Simulation) -> None:
+    """Turns have ended, and what they have said waits behind a neighbour that keeps the loop; then it is too late."""
+    await _speak_late(sim, blocked=9.0, heals=False)
+
+
+async def no_fence_acknowledgement(sim: Simulation) -> None:
+    """The same, and by then the node has joined again, and has a lease as its next run."""
+    await _speak_late(sim, blocked=14.0, heals=True)
+
+
+async def _speak_late(sim: Simulation, *, blocked: float, heals: bool) -> None:
+    async with _company(sim, 3) as company:
+        owner = _owner(sim)
+        caller = _other(sim, owner)
+        mine = [f"key-{number}" for number in range(KEYS) if _owner(sim, f"key-{number}") == owner]
+        loop = asyncio.get_running_loop()
+
+        async def burst(node: Node) -> None:
+            counters = [using(node.ref(Counter, key), timeout=LIMIT) for key in mine]
+            calls = [asyncio.ensure_future(counter.add()) for counter in counters]
+            calls.append(asyncio.ensure_future(counters[-1].block(blocked)))  # type: ignore[arg-type]
+            await asyncio.gather(*calls, return_exceptions=True)
+
+        late = asyncio.create_task(sim.ask(caller, burst))
+        await sim.until(lambda: sim.process(owner).app.is_paused, 1, "the handler blocks", every=0.0002)
+        sim.partition([owner], [name for name in sim.nodes if name != owner])
+        begun = loop.time()
+        await asyncio.sleep(EVICTED)
+        await asyncio.gather(*(_answered(company, caller, key) for key in mine))
+        if heals:
+            sim.heal()
+        await late
+        await asyncio.sleep(max(0.0, begun + blocked + 1 - loop.time()))
+
+
+async def listener_closed_before_the_turns_ended(sim: Simulation) -> None:
+    """A node's membership fails, and its application still calls its actors, which the others have by then."""
+    async with _company(sim, 3) as company:
+        owner = _owner(sim)
+        sim.nodes[owner]._membership.give_up("the story has it fail")
+        await _answered(company, _other(sim, owner))
+        await company.add(owner, KEY)
+        company.go(owner)
+
+
+SCHEDULES: dict[str, Callable[[Simulation], Coroutine[Any, Any, None]]] = {
+    "2 no lease check": no_lease_check,
+    "6 no drain barrier": no_drain_barrier,
+    "11 forward by a stale view": stale_forward,
+    "13 unlocked partition": unlocked_partition,
+    "14 gate before batching": gate_before_batching,
+    "listener closed before the turns ended": listener_closed_before_the_turns_ended,
+    "no fence acknowledgement": no_fence_acknowledgement,
+}
