@@ -39,10 +39,15 @@ async def _company(sim: Simulation, count: int) -> AsyncIterator[Company]:
         await company.finish()
 
 
+def _owner_by(node: Node, key: str) -> str:
+    """Return the id of a counter's owner, by a node's view."""
+    kinds = node._host.kinds
+    return kinds.owner(kinds.named(require_ref(kinds.ref(Counter, key), "owner")._type_name), key, None)
+
+
 def _owner(sim: Simulation, key: str = KEY) -> str:
     """Return the machine of a counter, by the view of the first."""
-    kinds = next(iter(sim.nodes.values()))._host.kinds
-    return sim.name_of(kinds.owner(kinds.named(require_ref(kinds.ref(Counter, key), "owner")._type_name), key, None))
+    return sim.name_of(_owner_by(next(iter(sim.nodes.values())), key))
 
 
 def _other(sim: Simulation, *names: str) -> str:
@@ -95,28 +100,25 @@ async def stale_forward(sim: Simulation) -> None:
 
 
 async def unlocked_partition(sim: Simulation) -> None:
-    """Actors begin at the very moment at which their node learns that they belong to another one."""
+    """An actor begins while its node learns that it belongs to another one, and its thread gets no processor then."""
     async with _company(sim, 3) as company:
         sim.stall("n0", 3.0, thread="membership")
         company.come("n3")
         # The others have decided; their word waits for the membership's thread.
         await sim.until(lambda: len(sim.node("n1").members) == 4, 2.5, "a view of four")
-        calling = [asyncio.create_task(_begin_many(company, "n0", number)) for number in range(4)]
-        for loop in sim.process("n0").loops:
+        before, after = sim.node("n0"), sim.node("n1")
+        key = next(
+            f"new-{n}" for n in range(1000) if _owner_by(before, f"new-{n}") == before.id != _owner_by(after, f"new-{n}")
+        )
+        sim.world.preempted_for["n0/app"] = 1.5
+        # Without a limit of its own, so that its turn begins at once, in the middle of the call.
+        begun = asyncio.create_task(sim.ask("n0", lambda node: node.ref(Counter, key).add(1.0)))
+        await sim.until(lambda: sim.process("n0").app.is_paused, 1, "the actor begins", every=0.0002)
+        for loop in sim.process("n0").loops[1:]:
             loop.resume()
-        await asyncio.gather(*calling)
-        await asyncio.gather(*(company.add("n3", f"new-{number}") for number in range(200)))
-
-
-async def _begin_many(company: Company, name: str, part: int) -> None:
-    """Have a node call fifty actors that nobody has called before."""
-
-    async def call(node: Node) -> None:
-        keys = [f"new-{number}" for number in range(50 * part, 50 * part + 50)]
-        calls = [asyncio.ensure_future(using(node.ref(Counter, key), timeout=LIMIT).add()) for key in keys]
-        await asyncio.gather(*calls, return_exceptions=True)
-
-    await company.sim.ask(name, call)
+        await asyncio.sleep(1.6)
+        await company.add("n1", key)
+        await begun
 
 
 async def gate_before_batching(sim: Simulation) -> None:
