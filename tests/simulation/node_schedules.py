@@ -85,17 +85,14 @@ async def no_drain_barrier(sim: Simulation) -> None:
 
 
 async def stale_forward(sim: Simulation) -> None:
-    """A node leaves, and those to whom it sends its messages on hear of it a moment later."""
-    async with _company(sim, 3) as company:
+    """A node leaves, and sends messages on to one that hears of it a moment later."""
+    async with _company(sim, 4) as company:
         failed = dict(company.outcomes.failed)
         company.go("n2")
-        while len([member for member in sim.node("n2").members if not member.leaving]) == 3:
-            for name in ("n0", "n1"):
-                sim.stall(name, 0.02, thread="membership")
-            await asyncio.gather(*(company.add("n0", f"key-{number}") for number in range(KEYS)))
-        for name in ("n0", "n1"):
-            sim.stall(name, 0.15, thread="membership")
-        await asyncio.gather(*(company.add(name, f"key-{n}") for n in range(KEYS) for name in ("n0", "n1")))
+        await sim.until(lambda: sim.node("n2")._state == "leaving", 2, "it is told to leave", every=0.0001)
+        sim.stall("n0", 0.2, thread="membership")
+        await sim.until(lambda: any(m.leaving for m in sim.node("n2").members), 1, "it is leaving", every=0.001)
+        await asyncio.gather(*(company.add("n0", f"key-{number}") for number in range(KEYS)))
         assert company.outcomes.failed == failed, company.outcomes.latest
 
 
