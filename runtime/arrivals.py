@@ -95,7 +95,7 @@ class Arrivals:
             check_key(key)
         if message.function is None and (known := kind.message(message.name)) is not None:
             message = known
-        sink = self._sink(link, origin) if code in (wire.REQUEST, wire.REQUEST_X) else None
+        sink = self._sink(link, origin, number) if code in (wire.REQUEST, wire.REQUEST_X) else None
         deadline = math.inf if ttl is None else monotonic() + ttl * 0.001
         if message.streams and ttl is not None:
             deadline = StreamDeadline(ttl * 0.001)
@@ -125,11 +125,16 @@ class Arrivals:
             # One may be a member of a view that is not here yet; many are made up.
             raise CodecError(f"a message of node {origin!r:.100}, which is none of the members")
 
-    def _sink(self, link: Link | None, origin: str | None) -> ErrorSink:
+    def _sink(self, link: Link | None, origin: str | None, number: int) -> ErrorSink:
         """Return where the answer goes to a message that came over a link, or from here; `origin` if it was sent on."""
         if origin not in (None, self.node_id):
             return self.peers.link(origin)
-        return self.router.sink if link is None or origin == self.node_id else link
+        if link is not None and origin is None:
+            return link
+        call = self.router.calls.get(number)
+        if call is not None:
+            call.link = None  # it has come back: its answer does not depend on who has sent it on
+        return self.router.sink
 
     def for_client(self, link: Link | None, frame: list[Any]) -> None:
         """Take in a call that a gateway makes for a client; without a link, this node is the gateway."""
@@ -141,7 +146,7 @@ class Arrivals:
             check_key(key)
         kind = self.host.kinds.named(class_name)
         message = kind.message(method) or named_message(class_name, method)
-        sink = Behalf(self._sink(link, origin), packed, is_told, self.seals)
+        sink = Behalf(self._sink(link, origin, number), packed, is_told, self.seals)
         deadline = math.inf if ttl is None else monotonic() + ttl * 0.001
         if message.streams and ttl is not None:
             deadline = StreamDeadline(ttl * 0.001)
@@ -266,7 +271,7 @@ class Arrivals:
         if frame[0] == wire.FOR_CLIENT:
             name = display(frame[2], frame[4])
             error = Unreachable(f"{name}: {reason}", certainty=NOT_SENT, actor=name, method=frame[3])
-            self._sink(None, frame[7][4]).refuse(frame[1], self.seals.error(error))
+            self._sink(None, frame[7][4], frame[1]).refuse(frame[1], self.seals.error(error))
             return
         key = frame[3] if frame[0] == wire.REQUEST_X else frame[2]
         if frame[0] == wire.REQUEST_X:

@@ -45,6 +45,8 @@ class World:
         seed: Everything that is drawn comes from it.
         current: The loop whose callback runs.
         trace: What has happened.
+        preempted_for: By a loop's name, for how many seconds its thread gets no processor when it comes to such a place
+            next (see `preempt`). Its process must not end meanwhile.
         on_write: Is told what a loop writes to a connection, at the instant at which it does.
     """
 
@@ -54,6 +56,7 @@ class World:
         self.seed = seed
         self.current: VirtualLoop | None = None
         self.trace = Trace(keeps_trace)
+        self.preempted_for: dict[str, float] = {}
         self.on_write: Callable[[VirtualLoop, bytes], None] | None = None
         self.callbacks = 0
         self._draw = self.random("order").random
@@ -62,6 +65,7 @@ class World:
         self._ready: list[VirtualLoop] = []
         self._cancelled = 0
         self._is_stopped = False
+        self._is_preempted = False
 
     def random(self, purpose: str) -> random.Random:
         """Return the draws for one purpose: what is drawn for another does not change them."""
@@ -139,7 +143,7 @@ class World:
                     called(now, loop.name, handle)
                     self.callbacks += 1
                     handle._run()
-                    self.now = now + MOMENT
+                    self.now += MOMENT
                     if loop.lead:
                         loop.rest()
                 elif due:
@@ -160,13 +164,43 @@ class World:
         thread, this is called between them.
         """
         running = self.current
-        if running is None:
-            return
+        seconds = 0.0 if running is None else self.preempted_for.pop(running.name, 0.0)
+        if running is not None and seconds and not self._is_preempted:
+            self._go_on_without(running, seconds)
+        if running is None or self._is_preempted:
+            return  # who runs inside of another's callback must not run that other's next one
+        self._is_preempted = True
         for loop in running.process.loops:
             while loop is not running and loop.is_listed and not loop.lead and self._draw() < PREEMPTED:
                 self._step(loop)
+        self._is_preempted = False
         if self.current is not running:
             self.enter(running)
+
+    def _go_on_without(self, running: VirtualLoop, seconds: float) -> None:
+        """Let everything else happen for so long, in the midst of a callback: its thread gets no processor."""
+        self._is_preempted = True
+        running.pause()
+        until = self.now + seconds
+        while self.now < until and not self._is_stopped:
+            while self._due and self._due[0][0] <= self.now:
+                _, _, loop, work = heappop(self._due)
+                if loop is None:
+                    work()
+                elif work._cancelled:
+                    self._cancelled -= 1
+                else:
+                    work._scheduled = False
+                    loop.enqueue(work)
+            if self._ready:
+                self._step(self._ready[int(self._draw() * len(self._ready))])
+                self.now += MOMENT
+            else:
+                self.now = min(until, self._due[0][0]) if self._due else until
+        self._is_preempted = False
+        self.enter(running)
+        if not running.process.is_paused:
+            running.resume()
 
     def _step(self, loop: VirtualLoop) -> None:
         """Run one callback of a loop inside of another's."""
