@@ -183,7 +183,9 @@ class Link:
     @property
     def owes(self) -> bool:
         """Whether something is still to be sent."""
-        return bool(self.backlog or self._out or self._kept) or (self.connection is not None and self.connection.is_sending)
+        return bool(self.backlog or self._out or self._kept) or (
+            self.connection is not None and self.connection.is_sending
+        )
 
     @property
     def is_full(self) -> bool:

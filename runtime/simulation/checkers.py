@@ -14,7 +14,7 @@ activations of a key act at a time is in `epochs`.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ringcast.errors import RingcastError
 
@@ -80,7 +80,9 @@ class OneViewPerNumber(Checker):
         if me is not None and self._runs.setdefault(me, (machine, run)) != (machine, run):
             self.objections.append(f"{now:.6f}: {machine} is {me}, as {self._runs[me]} was before")
         lineage, before, was = self._latest.get((machine, run), (view.lineage, -1, None))
-        if lineage == view.lineage and (view.number <= before or (was == me and before >= 0 and view.number > before + 1)):
+        if lineage == view.lineage and (
+            view.number <= before or (was == me and before >= 0 and view.number > before + 1)
+        ):
             self.objections.append(f"{now:.6f}: {machine} has installed view {number} after {before}")
         self._latest[machine, run] = (*number, me)
 

@@ -489,9 +489,7 @@ class Simulation:
             view = council.view
             kin = {other: one for other, one in councils.items() if one.view.lineage == view.lineage}
             answering = [
-                (node.id, node._membership.me.incarnation)
-                for other, node in self.nodes.items()
-                if other in kin
+                (node.id, node._membership.me.incarnation) for other, node in self.nodes.items() if other in kin
             ]
             is_behind = any(one.view.number > view.number for one in kin.values())
             if not is_behind and not is_quorum(view, answering, council.polls._evidence.proven):

@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=100, help="how many seeds")
-    parser.add_argument("--story", choices=["usual", *STORIES], default="usual", help="what is told; usual: by the seed")
+    parser.add_argument(
+        "--story", choices=["usual", *STORIES], default="usual", help="what is told; usual: by the seed"
+    )
     parser.add_argument("--cores", action="store_true", help="stories of the cores alone (core_stories)")
     parser.add_argument("--log", type=Path, help="a file to which each seed adds a line")
     parser.add_argument("--step", type=int, default=1, help="take each so-many-th seed, for several processes")

@@ -27,7 +27,9 @@ def test_what_was_accepted_is_handled_or_a_dead_letter() -> None:
     told.none_is_lost(dead=2)
     told.check(0.0)
     told.none_is_lost(dead=1)
-    with pytest.raises(AssertionError, match=r"2 of 3 told messages were not handled, and 1 are dead letters: \[2, 3\]"):
+    with pytest.raises(
+        AssertionError, match=r"2 of 3 told messages were not handled, and 1 are dead letters: \[2, 3\]"
+    ):
         told.check(0.0)
 
 
