@@ -369,7 +369,8 @@ class Driver:
                     via = answering if answering is not None and answering.peer == address else None
                     self._links.send(address, self._packed(message, claims), via)
                 case InstallView(view):
-                    self._dial_at = 0.0
+                    # At once: of whom there is no connection when it is killed, the death cannot be proved.
+                    self._keep_in_touch()
                     self._counts["views_installed"] += 1
                     self._log.info("view", number=view.number, members=[m.id for m in view.members])
                     self._port.members = frozenset(split_address(member.address)[0] for member in view.members)

@@ -58,7 +58,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SETTLED = 90.0
-"""Virtual seconds within which a cluster must have one view again; members of before are dialled each 30 s."""
+"""Virtual seconds within which a cluster must have one view again; seeds and old members are dialled each 30 s."""
+
+WATCHFUL = 1.0
+"""Virtual seconds that `Cluster.settled` waits for connections between members that cannot be there."""
 
 _running: list[Simulation] = []
 
@@ -85,6 +88,11 @@ class ClusterNode:
     def is_paused(self) -> bool:
         """Whether its process is stopped for now."""
         return self.is_running and self._sim.process(self.name).is_paused
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether it may act: it is in touch with a majority of its cluster. `Node.ready` says so to its own process."""
+        return self._sim.lease_left(self.name) > 0
 
     @property
     def node(self) -> Node:
@@ -228,7 +236,9 @@ class Cluster:
         return await self.sim.until(condition, within, what)
 
     async def settled(self, within: float = SETTLED) -> float:
-        """Wait until all running nodes have one view that holds them and nobody else; return the seconds it took.
+        """Wait until all running nodes have one view that holds them and nobody else, and leases under it.
+
+        Return the virtual seconds it took. What has no quorum never settles: of two nodes one that is silent.
 
         Raises:
             AssertionError: If it takes longer than `within` virtual seconds.
@@ -238,13 +248,19 @@ class Cluster:
             running = self.running
             ids = sorted(node.id for node in running)
             views = [node.node.view for node in running]
-            return all(
+            return all(self.sim.lease_left(node.name) for node in running) and all(
                 (view.lineage, view.number) == (views[0].lineage, views[0].number)
                 and sorted(member.id for member in view.members) == ids
                 for view in views
             )
 
-        return await self.sim.until(is_settled, within, "one view of all running nodes")
+        def is_watchful() -> bool:
+            return all(self.sim.watches_all(node.name) for node in self.running) or self.sim.now > until
+
+        took = await self.sim.until(is_settled, within, "one view of all running nodes")
+        # Who is killed in the very milliseconds in which it joins is missed as slowly as one that is silent.
+        until = self.sim.now + WATCHFUL
+        return took + await self.sim.until(is_watchful, within, "connections that prove a death")
 
     def _any(self) -> ClusterNode:
         if not self.running:

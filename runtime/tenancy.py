@@ -74,10 +74,10 @@ class Tenancy:
         self._vigil = vigil
         self._aside: dict[Cell, None] = {}
         self._left: list[tuple[Share, int]] = []
-        self.unsaid = 0
-        """How many links have answers of turns that wait for a connection."""
         self._ended: list[Share] = []
         """Where pledges are taken back as soon as all is written."""
+        self.unsaid = 0
+        """How many links have answers of turns that wait for a connection."""
 
     # ---- activations -----------------------------------------------------------------------------
 
@@ -97,23 +97,18 @@ class Tenancy:
         """Count the activation of a keyed actor in, if it may begin here now."""
         kind = cell.kind
         share = kind.share
-        if kind.is_pledged and share is not None:
-            number = share.number
-            if share.open == _ALL and share.number == number:
-                cell.tenure, cell.epoch = UNCOUNTED, number << 32
-                return True
+        if kind.is_pledged and share is not None and self._enter_all(cell, share):
+            return True
         owners = self._kinds.owners(kind)
         if kind.group is None and owners:
             cell.tenure = UNCOUNTED
             return True
         if share is None and (share := self._share(kind)) is None:
             return False
-        number = share.number
         if not kind.is_pledged and kind.is_alone and owners[0] == self._node_id and share.open == _ALL:
             kind.is_pledged = True
             _count(share, 1)
-            if share.open == _ALL and share.number == number:  # a look that comes after the pledge
-                cell.tenure, cell.epoch = UNCOUNTED, number << 32
+            if self._enter_all(cell, share):  # a look that comes after the pledge
                 return True
         partition = partition_of(key_hash(kind.name, cell.key))
         while True:
@@ -128,6 +123,14 @@ class Tenancy:
                 self.emptied()
         # By the view under which it may begin: it may begin later, when another node waits for its end.
         cell.tenure, cell.epoch = _NUMBERS[partition], number << 32
+        return True
+
+    def _enter_all(self, cell: Cell, share: Share) -> bool:
+        """Return whether an activation for which the pledge stands may begin now."""
+        number = share.number
+        if share.open != _ALL or share.number != number:
+            return False
+        cell.tenure, cell.epoch = UNCOUNTED, number << 32
         return True
 
     def leave(self, cell: Cell) -> None:

@@ -1,11 +1,10 @@
 """What must hold whatever happens: checkers, which know nothing of the story that is told.
 
 Each is an observer of a `Simulation`, or is told by a story what its clients have seen. They note what
-they object to and raise at the end, for an exception in the middle would be the node's to handle.
+they object to and raise at the end, for an exception in the middle would be the node's to handle. That no two
+activations of a key act at a time is in `epochs`.
 
     OneViewPerNumber    one view for each number of a lineage, everywhere, and none is skipped
-    SingleActivation    no key has two activations at a time; not to be asked of partitions and pauses, for what
-                        has lost its lease may still be there (`epochs.Epochs` knows leases)
     Outcomes            every call has an outcome, in time
     Turns               no turn of an activation is answered twice
     Told                no told message is handled twice, and none is lost where nothing fails
@@ -15,7 +14,7 @@ they object to and raise at the end, for an exception in the middle would be the
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ringcast.errors import RingcastError
 
@@ -86,38 +85,6 @@ class OneViewPerNumber(Checker):
         ):
             self.objections.append(f"{now:.6f}: {machine} has installed view {number} after {before}")
         self._latest[machine, run] = (*number, me)
-
-
-class SingleActivation(Checker):
-    """No keyed actor is active in two processes at a time."""
-
-    def __init__(self) -> None:
-        """Have seen no actor."""
-        super().__init__()
-        self.active: dict[tuple[str, Any], dict[tuple[str, int], float]] = {}
-        self.count = 0
-
-    def activated(self, now: float, machine: str, run: int, cell: Cell) -> None:
-        """See that nobody else has it."""
-        if cell.life is not None:
-            return  # a spawned actor has its place in its name
-        self.count += 1
-        others = self.active.setdefault((cell.kind.name, cell.key), {})
-        for (other, _), since in others.items():
-            if other != machine:
-                self.objections.append(
-                    f"{now:.6f}: {cell.name} begins on {machine}, and is on {other} since {since:.6f}"
-                )
-        others[machine, run] = now
-
-    def deactivated(self, now: float, machine: str, run: int, cell: Cell) -> None:
-        """It is not there any more."""
-        self.active.get((cell.kind.name, cell.key), {}).pop((machine, run), None)
-
-    def ended(self, now: float, machine: str, run: int) -> None:
-        """Nothing of a process that has ended is there any more."""
-        for places in self.active.values():
-            places.pop((machine, run), None)
 
 
 class Outcomes(Checker):

@@ -468,6 +468,14 @@ class Simulation:
         """Return the lineage by which partitions are open on a machine; its loop may not know it yet."""
         return self._nodes[name]._membership.view.lineage
 
+    def watches_all(self, name: str) -> bool:
+        """Whether a node has the connections whose end would prove another one's death."""
+        driver = self._nodes[name]._membership._driver
+        participant = driver._participant if driver is not None else None
+        return participant is not None and all(
+            participant._agreement.evidence.is_connected(member.identity) for member in participant.watched
+        )
+
     def council_of(self, name: str) -> Council | None:
         """Return a node's part in its lineage, to look at; None while it belongs to none."""
         driver = self._nodes[name]._membership._driver

@@ -171,6 +171,7 @@ class Company:
 
     async def block(self, name: str, key: str, seconds: float) -> None:
         """Have an actor's node stand still, behind a few calls that arrive with it."""
+
         async def call(node: Node) -> None:
             counter = using(node.ref(Counter, key), timeout=LIMIT)
             others = [using(node.ref(Counter, f"key-{number}"), timeout=LIMIT) for number in range(KEYS)]

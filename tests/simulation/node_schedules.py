@@ -105,7 +105,9 @@ async def unlocked_partition(sim: Simulation) -> None:
         await sim.until(lambda: len(sim.node("n1").members) == 4, 2.5, "a view of four")
         before, after = sim.node("n0"), sim.node("n1")
         key = next(
-            f"new-{n}" for n in range(1000) if _owner_by(before, f"new-{n}") == before.id != _owner_by(after, f"new-{n}")
+            f"new-{n}"
+            for n in range(1000)
+            if _owner_by(before, f"new-{n}") == before.id != _owner_by(after, f"new-{n}")
         )
         sim.world.preempted_for["n0/app"] = 1.5
         # Without a limit of its own, so that its turn begins at once, in the middle of the call.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ringcast.runtime.simulation import Quality, Simulation
 from ringcast import NodeConfig
+from ringcast.runtime.simulation import Quality, Simulation
 
 from .company import Company
 from .faults import UP_MAX, Fate

@@ -9,54 +9,58 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from ringcast import ConfigError
 from ringcast.discovery.profile import LOCAL
-from ringcast.runtime.cell import Cell
-from ringcast.runtime.node import Node
 from ringcast.runtime.simulation import Simulation
 from ringcast.runtime.simulation.checkers import OneViewPerNumber
-from ringcast.runtime.tenancy import UNCOUNTED, Tenancy
 
-from . import stories
+from .company import Company
+from .node_schedules import SCHEDULES
+from .planted_nodes import PLANTED, planted
+from .run import tell
+from .stories import STORIES, story_of
 
 FIRST = int(os.environ.get("SEED", "0"))
-COUNT = int(os.environ.get("SEEDS", "5"))
-
-Story = Callable[[Simulation], Coroutine[Any, Any, None]]
-
-STORIES: dict[str, Story] = {
-    "quiet": stories.quiet,
-    "crashes": stories.crashes,
-    "chaos": stories.chaos,
-    "minute": stories.minute,
-}
+COUNT = int(os.environ.get("SEEDS", "10"))
+STORY = os.environ.get("STORY", "usual")
 
 FOUND = [
+    # SWIM's words to a node that was at this node's own address before it ended the membership.
+    ("brief", 6),
+    # A connection to a run of a node that is over, and that nobody has closed, took a call.
+    ("brief", 45),
+    # A link waited for TCP to try again, long after the network was whole.
+    ("minute", 13),
+    ("minute", 44),
+    # An activation had the epoch of a view that its loop did not follow yet.
+    ("minute", 40),
+    # A node that was just let in knew no view, and refused what came by it.
+    ("planned", 1028),
+    # An answer to who had asked through another node was dropped, for there was no connection yet.
+    ("planned", 1038),
+    ("planned", 1078),
     # A dial that was given up while its connection came up left a future whose error nobody took.
     ("crashes", 1275),
 ]
 
+FOUND_BY = {"8 forgotten fsync": ("brief", 2), "9 incarnation reset": ("brief", 4)}
+"""A story whose seed finds the mistake."""
 
-def tell(story: str, seed: int) -> Simulation:
-    """Tell a story; return the simulation once it is over."""
-    sim = Simulation(seed)
-    try:
-        sim.run(STORIES[story])
-    except BaseException as error:
-        error.add_note(f"replay it with: make simulate SEED={seed} SEEDS=1 ARGS='-k {story}'")
-        raise
-    return sim
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
+def test_nodes(seed: int) -> None:
+    tell(story_of(seed) if STORY == "usual" else STORY, seed)
+
+
 @pytest.mark.parametrize("story", STORIES)
-def test_nodes(story: str, seed: int) -> None:
-    tell(story, seed)
+def test_each_story(story: str) -> None:
+    tell(story, 1)
 
 
 @pytest.mark.parametrize(("story", "seed"), FOUND)
@@ -64,17 +68,35 @@ def test_what_was_found_once(story: str, seed: int) -> None:
     tell(story, seed)
 
 
+def test_every_planted_mistake_is_looked_for() -> None:
+    assert FOUND_BY.keys() | SCHEDULES.keys() == PLANTED.keys()
+
+
+@pytest.mark.parametrize("name", FOUND_BY)
+def test_a_planted_mistake_is_found_by_a_story(name: str) -> None:
+    with planted(name), pytest.raises((AssertionError, ConfigError)):  # a torn record is refused
+        tell(*FOUND_BY[name])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_planted_mistake_is_found_by_its_schedule(name: str) -> None:
+    with planted(name), pytest.raises(AssertionError):
+        Simulation(0).run(SCHEDULES[name])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_ends_well_without_the_mistake(name: str) -> None:
+    Simulation(0).run(SCHEDULES[name])
+
+
 def test_equal_seeds_are_equal_in_every_process() -> None:
     """In processes that have imported the same: messages are numbered as their classes are defined."""
-    program = (
-        "from tests.simulation.test_nodes import tell; print(*(tell('chaos', seed).digest() for seed in range(3)))"
-    )
-    root = Path(__file__).resolve().parents[2]
+    program = "from tests.simulation.run import tell; print(*(tell('brief', seed).digest() for seed in range(3)))"
     told: list[list[str]] = []
     for hash_seed in ("1", "2", "3"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "SEEDS": "0"}
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
         told.append(done.stdout.split())
@@ -84,45 +106,20 @@ def test_equal_seeds_are_equal_in_every_process() -> None:
 
 def test_a_cluster_with_tls_and_the_local_profile() -> None:
     async def story(sim: Simulation) -> None:
-        cluster = stories.Cluster(sim, is_single=True)
-        await cluster.start("a", "b", "c")
-        await cluster.settled(3)
-        assert len({member.key for member in sim.node("a").members}) == 3
-        sim.kill("b")
-        await cluster.settled(2)
-        await sim.stop("c")
-        await cluster.settled(1)
-        await cluster.finish()
+        with Company(sim) as company:
+            for name in ("a", "b", "c"):
+                company.come(name)
+            await asyncio.gather(*company.coming)
+            await company.settled()
+            assert len({member.key for member in sim.node("a").members}) == 3
+            sim.kill("b")
+            await company.settled()
+            company.go("c")
+            await asyncio.gather(*company.going)
+            await company.settled()
+            await company.finish()
 
     Simulation(1, tls=True, profile=LOCAL).run(story)
-
-
-def test_single_activation_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A join moves keys whose turns run; who does not wait for its partitions to open begins what runs elsewhere."""
-
-    def enter(tenancy: Tenancy, cell: Cell) -> bool:
-        cell.tenure = UNCOUNTED
-        return True
-
-    monkeypatch.setattr(Tenancy, "enter", enter)
-
-    async def story(sim: Simulation) -> None:
-        cluster = stories.Cluster(sim, is_single=True)
-        await cluster.start("a")
-
-        async def add(node: Node) -> None:
-            await asyncio.gather(*[node.ref(stories.Counter, f"key-{n}").add(1.5) for n in range(stories.KEYS)])
-
-        slow = asyncio.ensure_future(sim.ask("a", add))
-        await cluster.start("b")
-        await sim.ask("b", add)
-        await slow
-        await cluster.finish()
-
-    with pytest.raises(AssertionError, match="SingleActivation"):
-        Simulation(1).run(story)
-    monkeypatch.undo()
-    Simulation(1).run(story)
 
 
 def test_one_view_per_number_objects() -> None:
@@ -132,8 +129,11 @@ def test_one_view_per_number_objects() -> None:
         await sim.start("a")
         await sim.start("b")
         await sim.until(lambda: sim.agree(2), 10, "one view of two")
-        view = sim.node("a").view
-        checker.viewed(sim.now, "c", 1, type(view)(view.lineage, view.number, view.members[:1]))
+        node = sim.node("a")
+        view = node.view
+        checker.viewed(sim.now, "c", 1, type(view)(view.lineage, view.number, view.members[:1]), node.id)
+        await sim.stop("b")
+        await sim.stop("a")
 
     with pytest.raises(AssertionError, match="OneViewPerNumber"):
         Simulation(1, observers=[checker]).run(story)

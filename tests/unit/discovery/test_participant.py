@@ -353,3 +353,12 @@ def test_leases_are_asked_for_at_all_voters() -> None:
     bench = member(B, C)
     asked = {send.address for send in words(bench.run(LOCAL.renewal), Renew)}
     assert asked == {"b:1", "c:1"}
+
+
+def test_an_earlier_node_at_this_address_is_not_spoken_to() -> None:
+    bench = member(B)
+    earlier = Member("z", ME.address, {}, 1)
+    bench.hear(B, Gossip(), claim(earlier))
+    effects = bench.run(10 * LOCAL.probe_interval)
+    assert any(send.recipient[0] == "z" for send in of(SendUdp, effects)), "SWIM probes it"
+    assert all(send.address != ME.address for send in of(Send, effects))
