@@ -22,7 +22,7 @@ from ringcast.errors import NOT_SENT, ConfigError, StoreError
 from ..actors.actor import ActorType, imported_types
 from ..actors.durable import DurableActor
 from ..actors.ref import is_spawned
-from .rows import actor_of_row, row_id
+from .rownames import actor_of_row, row_id
 from .stateform import StateForm
 from .stores import Claim, Claimed, Store, Write, commit
 

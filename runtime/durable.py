@@ -38,7 +38,7 @@ from .durability import KEEP_ROUND, Durability
 from .envelope import Envelope
 from .once import KEEP, REMEMBERED_MAX, Remembered
 from .reminder import Reminder
-from .rows import reply_key
+from .rownames import reply_key
 from .stores import Claimed, Reply, Write
 from .transaction import Transaction, open_transaction
 

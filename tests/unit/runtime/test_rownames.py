@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringcast.runtime.rows import ROW_BYTES_MAX, actor_of_row, reply_key, row_id
+from ringcast.runtime.rownames import ROW_BYTES_MAX, actor_of_row, reply_key, row_id
 
 keys: st.SearchStrategy[Any] = st.recursive(
     st.text() | st.integers() | st.binary() | st.uuids(), lambda parts: st.lists(parts, max_size=3).map(tuple)
