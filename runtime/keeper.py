@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 
 from ..actors.supervision import TEMPORARY
 from ..discovery.member import Identity, View
-from .copies import BATCH, Copies, CopyEffect, IsKept, Send, Settled
+from .copies import BATCH, NEVER, Copies, CopyEffect, IsKept, Send, Settled
 from .rows import Row, RowId, Version, partition_of_path
 from .words import Word
 

@@ -13,22 +13,6 @@ from typing import Any
 
 from .rows import Row, RowId, Version, row_from_wire
 
-__all__ = [
-    "Digests",
-    "Fetch",
-    "Forget",
-    "Heard",
-    "Kept",
-    "Offer",
-    "Put",
-    "Rows",
-    "Safe",
-    "Same",
-    "Word",
-    "from_wire",
-    "to_wire",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Offer:
