@@ -43,7 +43,7 @@ from .agreement_messages import (
 from .applicant import Applicant, Founding
 from .claim import Claim
 from .council import Council
-from .effects import Depart, Effect, InstallView, LeaseUntil, Notify, Persist, Record, SelfFence, Send, Warn
+from .effects import Depart, Effect, Excluded, InstallView, LeaseUntil, Notify, Persist, Record, SelfFence, Send
 from .evidence import Evidence
 from .member import Event, Identity, Member, MemberJoined, MemberLeft, MemberLost, View, ViewChanged
 from .profile import Profile
@@ -84,7 +84,7 @@ class Agreement:
             rng: Where chance comes from.
             now: Seconds.
             founding: Whether this node may found a lineage, and when; None: after one window.
-            charter: What all members must have in common; its lease is taken from `profile`.
+            charter: What all members must have in common; its bound of the clocks' drift is taken from `profile`.
             record: What was found on disk; None if there is nothing.
             trusts_refusal: Whether refused connections prove a death.
         """
@@ -97,7 +97,6 @@ class Agreement:
         self._founding = founding if founding is not None else Founding()
         self._charter = replace(
             charter if charter is not None else Charter(),
-            lease_ms=round(profile.lease * 1000),
             drift_ppm=round(profile.clock_drift * 1_000_000),
         )
         self._started_at = now
@@ -213,7 +212,7 @@ class Agreement:
             case Meet():
                 return self._conclude(self._on_meet(message, sender, now), now)
             case Unfit(why):
-                return [Warn(f"refused to let this node join: {why}", sender.id, sender.address)]
+                return [Excluded(why, sender.id, sender.address)]
             case _ if self._council is not None and message.lineage == self._council.view.lineage:
                 return self._conclude(self._council.receive(message, sender, now), now)
             case Decided(lineage, views) if self._applicant is not None and lineage == self._applicant.lineage:
@@ -261,7 +260,8 @@ class Agreement:
 
     def _found(self, now: float) -> list[Effect]:
         born_ms = self._first_incarnation + int((now - self._started_at) * 1000)
-        return self._enter((View(new_lineage(born_ms, self._rng), 1, (self.me,)),), now)
+        lineage = new_lineage(born_ms, self._rng)
+        return self._enter((View(lineage, 1, (self.me,), round(self._profile.lease * 1000)),), now)
 
     def _on_decided(self, views: tuple[View, ...], now: float) -> list[Effect]:
         """Enter, if the latest view holds this very run."""

@@ -76,12 +76,13 @@ def _read_identity(value: object) -> Identity:
 
 
 def _write_view(view: View) -> object:
-    return [view.lineage, view.number, [pack_member(member) for member in view.members]]
+    return [view.lineage, view.number, [pack_member(member) for member in view.members], view.lease_ms]
 
 
 def _read_view(value: object) -> View:
-    lineage, view_number, members = array_of(value, 3)
-    return View(text_of(lineage), number_of(view_number), tuple(map(unpack_member, array_of(members))))
+    lineage, view_number, members, lease_ms = array_of(value, 4)
+    found = tuple(map(unpack_member, array_of(members)))
+    return View(text_of(lineage), number_of(view_number), found, number_of(lease_ms))
 
 
 def _write_ballot(ballot: Ballot) -> object:
@@ -103,12 +104,12 @@ def _read_vote(value: object) -> Vote:
 
 
 def _read_charter(value: object) -> Charter:
-    config, store, lease_ms, drift_ppm = array_of(value, 4)
-    return Charter(text_of(config), text_of(store), number_of(lease_ms), number_of(drift_ppm))
+    config, store, drift_ppm = array_of(value, 3)
+    return Charter(text_of(config), text_of(store), number_of(drift_ppm))
 
 
 def _write_charter(charter: Charter) -> object:
-    return [charter.config, charter.store, charter.lease_ms, charter.drift_ppm]
+    return [charter.config, charter.store, charter.drift_ppm]
 
 
 def _write_bits(bits: int) -> bytes:

@@ -78,6 +78,7 @@ class Council:
         """Take part under the last of `views`; `begin` or `restore` must be called next."""
         self.me = me
         self.log = ViewLog(views)
+        profile = profile.with_lease(self.view.lease_ms / 1000)
         self.ending: str | None = None
         self.is_welcome_back = True
         self.has_departed = False
@@ -248,7 +249,7 @@ class Council:
         if applicant.identity != sender.identity:
             return []
         if message.charter != self._charter:
-            return [Send(sender.address, Unfit(f"it has {message.charter}, and the members here {self._charter}"))]
+            return [Send(sender.address, Unfit(message.charter.differs_from(self._charter)))]
         held = self.view.member(applicant.id)
         if held is not None and held.incarnation < applicant.incarnation and held.key == applicant.key:
             self._evidence.replaced(held.identity, now)

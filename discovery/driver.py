@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from ringcast.errors import HandshakeRefused
+from ringcast.errors import ConfigError, HandshakeRefused
 
 from ..security.channels import ALPN, MEMBERSHIP
 from ..security.trust import Trust
@@ -33,6 +33,7 @@ from .effects import (
     Check,
     Depart,
     Effect,
+    Excluded,
     InstallView,
     LeaseUntil,
     Notify,
@@ -85,7 +86,7 @@ class Callbacks:
     on_fence: Callable[[str, Member], None]
     on_departed: Callable[[], None]
     on_connection: Callable[[socket.socket, bytes], None]
-    on_refusal: Callable[[HandshakeRefused], None]
+    on_refusal: Callable[[HandshakeRefused | ConfigError], None]
     on_failure: Callable[[BaseException], None]
 
 
@@ -297,11 +298,13 @@ class Driver:
         """Have a connection of this node's own to each member whose death it may have to prove."""
         assert self._participant is not None
         for member in self._participant.watched:
-            if self._links.dialled(member.address) is None:
-                self._dial(member.address)
+            link = self._links.watching(member.address)
+            # One that was answered by an earlier run of the member says nothing of this one.
+            if link is None or link.speaker not in (None, member.identity):
+                self._watch(member.address)
 
-    def _dial(self, address: str) -> None:
-        self._links.dial(address, self._packed(Exchange(True), ()))
+    def _watch(self, address: str) -> None:
+        self._links.watch(address, self._packed(Exchange(True), ()))
 
     def _set_timer(self) -> None:
         if self._participant is None:
@@ -344,10 +347,10 @@ class Driver:
         now = boot_time()
         before = link.speaker
         self._links.name(link, envelope.sender)
-        if link.dialled is not None and before != link.speaker:
+        if link.is_watch and before != link.speaker:
             if before is not None:
                 self._perform(self._participant.ended(before, now, by_peer=False))
-            if link.dialled == envelope.sender.address:
+            if link.dialled is not None and link.dialled == envelope.sender.address:
                 self._perform(self._participant.connected(envelope.sender.identity, link.dialled, now))
         effects = self._participant.receive(envelope, now, by_tcp=True, dialled=link.dialled)
         self._perform(effects, answering=link)
@@ -437,8 +440,8 @@ class Driver:
         speaker = link.speaker
         if self._participant is None or speaker is None:
             return
-        other = self._links.dialled(link.dialled) if link.dialled is not None else None
-        if link.dialled is not None and (other is None or other.speaker != speaker):
+        other = self._links.watching(link.dialled) if link.is_watch and link.dialled is not None else None
+        if link.is_watch and (other is None or other.speaker != speaker):
             by_peer = ending in (Ending.FINISHED, Ending.RESET)
             self._do(lambda one, now: one.ended(speaker, now, by_peer=by_peer))
         if ending is not Ending.CLOSED_HERE:
@@ -483,11 +486,15 @@ class Driver:
                     assert self._recorder is not None, "only a node with a data_dir has a record"
                     self._recorder.write(record, then)
                 case Check(address):
-                    self._dial(address)
+                    self._watch(address)
                 case Depart():
                     self._callbacks.on_departed()
                 case Notify(event):
                     self._callbacks.on_event(event)
+                case Excluded(why, member, address):
+                    what = f"member {member} at {address} does not let this node {self._me.id} join: {why}"
+                    self._tell_once(f"excluded by {address}", what)
+                    self._callbacks.on_refusal(ConfigError(what))
                 case Warn(what, member, address):
                     self._log.warning(what, member=member, address=address)
                 case _:

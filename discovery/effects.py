@@ -16,6 +16,7 @@ __all__ = [
     "Depart",
     "Dial",
     "Effect",
+    "Excluded",
     "InstallView",
     "LeaseUntil",
     "Notify",
@@ -133,6 +134,15 @@ class Depart:
 
 
 @dataclass(frozen=True, slots=True)
+class Excluded:
+    """A member says that this node cannot join, and why."""
+
+    why: str
+    member: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Warn:
     """Something a person should know: what is wrong, with whom, and what to do."""
 
@@ -155,4 +165,5 @@ Effect = (
     | SelfFence
     | Check
     | Depart
+    | Excluded
 )

@@ -31,7 +31,7 @@ from ..security.trust import explained
 from ..security.tunnel import Tunnel
 from .frames import Frames, framed
 from .preamble import preamble
-from .sockets import connected, fail_fast
+from .sockets import connected, fail_fast, stay
 
 if TYPE_CHECKING:
     from .links import Links
@@ -80,15 +80,17 @@ class Link(asyncio.Protocol):
 
     Attributes:
         dialled: The address that this node dialled, or None when it was dialled.
+        is_watch: Whether it is kept for what its end will prove, and outlasts silence.
         peer: The address that the other end names as its own, once it has spoken.
         speaker: Id and incarnation of who speaks at the other end, once it has spoken.
         identity: Who the other end has proved to be; None without TLS, and before it has.
         objection: What this node, or the other, has against the connection, in words, if that is known.
     """
 
-    def __init__(self, links: Links, dialled: str | None) -> None:
+    def __init__(self, links: Links, dialled: str | None, *, is_watch: bool = False) -> None:
         """Be one of the `links`; there is no connection yet."""
         self.dialled = dialled
+        self.is_watch = is_watch
         self.peer: str | None = None
         self.speaker: tuple[str, int] | None = None
         self.identity: Identity | None = None
@@ -157,7 +159,7 @@ class Link(asyncio.Protocol):
         outside: asyncio.Protocol = self
         if context is not None:
             outside = Tunnel(context, self, is_server=not self.dialled, prologue=opening)
-        fail_fast(self._socket)
+        (stay if self.is_watch else fail_fast)(self._socket)
         self._is_attached = True
         loop = asyncio.get_running_loop()
         self._raw, _ = await loop.connect_accepted_socket(lambda: outside, self._socket)

@@ -34,8 +34,9 @@ many at once are what may stand between two probes."""
 DIALS_MAX = 256
 """Dials under way: addresses come from the network, and each takes a file descriptor."""
 
-LINKS_PER_PEER_MAX = 4
-"""Two nodes that dial each other at once have two, and one more for each that is half-open."""
+LINKS_PER_PEER_MAX = 8
+"""Two nodes that dial each other at once have two, and two that they watch each other by; and each may be
+half-open, and have a successor."""
 
 
 class Links:
@@ -78,7 +79,7 @@ class Links:
         self._dialling: dict[Link, None] = {}
         self._pending: dict[Link, None] = {}
         self._by_address: dict[str, Link] = {}
-        self._dialled: dict[str, Link] = {}
+        self._watches: dict[str, Link] = {}
         self._no_dials = asyncio.Event()
         self._no_dials.set()
         self._no_links = asyncio.Event()
@@ -97,26 +98,31 @@ class Links:
 
     def send(self, address: str, data: bytes, answering: Link | None = None) -> None:
         """Send the bytes to the address, over the link that is answered if there is one."""
-        link = answering if answering is not None else self._by_address.get(address, self._dialled.get(address))
+        link = answering if answering is not None else self._by_address.get(address)
         if link is None:
-            self.dial(address, data)
-        else:
+            if self._is_closing:
+                return
+            link = self._by_address[address] = Link(self, address)
+            self._dial(link, address)
+        link.write(data)
+
+    def watch(self, address: str, data: bytes) -> None:
+        """Connect afresh to the address and send these bytes, over a link that nothing else goes over."""
+        if not self._is_closing:
+            if (old := self._watches.pop(address, None)) is not None:
+                old.close()
+            link = self._watches[address] = Link(self, address, is_watch=True)
+            self._dial(link, address)
             link.write(data)
 
-    def dial(self, address: str, data: bytes) -> None:
-        """Connect afresh to the address, whatever links are there, and send these bytes first."""
-        if self._is_closing:
-            return
-        link = self._dialled[address] = Link(self, address)
-        self._by_address.setdefault(address, link)
+    def _dial(self, link: Link, address: str) -> None:
         self._add(link, self._dialling, DIALS_MAX)
         self._no_dials.clear()
         link.dial(address)
-        link.write(data)
 
-    def dialled(self, address: str) -> Link | None:
-        """Return the link that was last dialled to the address, if it is there, or under way."""
-        return self._dialled.get(address)
+    def watching(self, address: str) -> Link | None:
+        """Return the link by which the address is watched, if it is there, or under way."""
+        return self._watches.get(address)
 
     def adopt(self, connection: socket.socket) -> None:
         """Take over a connection that was dialled by another node."""
@@ -131,7 +137,8 @@ class Links:
         """What came over the link was said by this member: use the link to reach it."""
         is_first = link.speaker is None
         peer = link.understood(sender.identity, sender.address)
-        self._by_address.setdefault(peer, link)
+        if not link.is_watch:
+            self._by_address.setdefault(peer, link)
         if is_first:
             self._pending.pop(link, None)
             same = [other for other in self._links if other.speaker is not None and other.speaker[0] == sender.id]
@@ -194,8 +201,8 @@ class Links:
         for address in (link.dialled, link.peer):
             if address is not None and self._by_address.get(address) is link:
                 del self._by_address[address]
-        if link.dialled is not None and self._dialled.get(link.dialled) is link:
-            del self._dialled[link.dialled]
+        if link.dialled is not None and self._watches.get(link.dialled) is link:
+            del self._watches[link.dialled]
         if not self._dialling:
             self._no_dials.set()
         if not self._links:

@@ -98,11 +98,15 @@ class View:
         lineage: Names the chain of views that this one belongs to.
         number: Grows by each change; never goes back at any node.
         members: In order of seniority.
+        lease_ms: L, the length of a lease, in milliseconds; the same in all views of a lineage. A voter's
+            promise has to outlast the lease of whoever it renews, so all go by one number; 0 stands for each
+            node's own.
     """
 
     lineage: str
     number: int
     members: tuple[Member, ...]
+    lease_ms: int = 0
 
     def member(self, node_id: str) -> Member | None:
         """Return the member with this id, or None."""

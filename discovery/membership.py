@@ -381,7 +381,7 @@ class Membership:
         if not self._departed.done():
             self._departed.set_result(None)
 
-    def _on_refusal(self, error: HandshakeRefused) -> None:
+    def _on_refusal(self, error: HandshakeRefused | ConfigError) -> None:
         if not self._started.done():
             self._started.set_exception(error)
 

@@ -12,7 +12,7 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["LAN", "LOCAL", "WAN", "Profile"]
 
@@ -110,6 +110,10 @@ class Profile:
     redial: float
     """Seeds and remembered members are dialled again each interval, for ever. Seconds.
     Lowering it heals splits sooner, at the price of one connection attempt each."""
+
+    def with_lease(self, lease: float) -> Profile:
+        """Return the same numbers for a lineage with another lease; 0 leaves them as they are. Seconds."""
+        return self if lease in (0, self.lease) else replace(self, lease=lease, renewal=lease / 4)
 
 
 LOCAL = Profile(

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .agenda import Agenda
 from .agreement_messages import Accept, Accepted, Ballot, Nack, Prepare, Promised, Vote
@@ -156,7 +156,7 @@ class Proposer:
             self.reset()
             return []
         else:
-            attempt.value = View(agenda.view.lineage, agenda.view.number + 1, agenda.wish)
+            attempt.value = replace(agenda.view, number=agenda.view.number + 1, members=agenda.wish)
         self._again_at = now + self._pause(1)
         return self._ask(attempt, agenda.view)
 

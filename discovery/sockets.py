@@ -13,7 +13,7 @@ from ringcast.errors import ConfigError
 
 from .address import ListenOn, is_wildcard, join_address, split_address
 
-__all__ = ["Bound", "advertised_address", "bind", "connected", "fail_fast"]
+__all__ = ["Bound", "advertised_address", "bind", "connected", "fail_fast", "stay"]
 
 _BACKLOG = 1024
 """A cluster that starts at once dials everyone at once; none of it may be dropped."""
@@ -27,6 +27,13 @@ frames for the quarter of an hour that TCP would try."""
 _IDLE_SECONDS = 30
 """After so long without a word the kernel asks whether the other end is there: a machine that lost its
 power says no goodbye, and its connections must not stay for ever."""
+
+
+_PATIENCE_MS = 24 * 3600 * 1000
+"""A connection that is kept for what its end will prove stays for so long without a word."""
+
+_QUESTION_SECONDS = 2
+"""How often the kernel asks meanwhile: a machine that is back without the process answers with a reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +187,22 @@ async def connected(address: str) -> socket.socket:
 
 def fail_fast(connection: socket.socket) -> None:
     """See that small frames leave at once, and that a connection to nobody ends soon."""
-    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+    _set_limits(connection, _UNACKNOWLEDGED_MS_MAX, _IDLE_SECONDS, 1)
+
+
+def stay(connection: socket.socket) -> None:
+    """See that a connection outlasts silence, and that a reset is noticed as soon as one can come."""
+    _set_limits(connection, _PATIENCE_MS, _QUESTION_SECONDS, _QUESTION_SECONDS)
+
+
+def _set_limits(connection: socket.socket, unacknowledged_ms: int, idle: int, interval: int) -> None:
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; it also says when unanswered questions are enough
         options += [
-            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS_MAX),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_SECONDS),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unacknowledged_ms),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval),
         ]
-    for level, name, value in options:
+    for level, name, value in [*options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]:
         with contextlib.suppress(OSError):  # it may have been reset already, which shows soon enough
             connection.setsockopt(level, name, value)

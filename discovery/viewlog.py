@@ -35,7 +35,7 @@ def digest_of(view: View) -> bytes:
         )
         for member in view.members
     ]
-    return blake2b(repr((view.lineage, view.number, fields)).encode(), digest_size=16).digest()
+    return blake2b(repr((view.lineage, view.number, view.lease_ms, fields)).encode(), digest_size=16).digest()
 
 
 class ViewLog:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringcast.errors import EXECUTED, CallError, CodecError
@@ -140,15 +142,20 @@ class StreamCall(Call):
 
 
 class LocalSink:
-    """Where answers to callers on this node go."""
+    """Where answers to callers on this node go; while there is no lease they wait (see `vigil`)."""
 
     def __init__(self, router: Router, peer: str) -> None:
         """Belong to the router of node `peer`."""
         self._router = router
+        self._gate = router.gate
+        self._held: list[tuple[Callable[[int, Any], None], int, Any]] = []
         self.peer = peer
 
     def reply(self, number: int, value: Any) -> None:
         """Resolve the caller's future with an isolated copy."""
+        if monotonic() >= self._gate.until_monotonic:
+            self._hold(self.reply, number, value)
+            return
         call = self._router.calls.pop(number, None)
         if call is None or call.done():
             return
@@ -174,15 +181,50 @@ class LocalSink:
 
     def item(self, number: int, value: Any) -> None:
         """Hand an isolated item to the reader."""
+        if monotonic() >= self._gate.until_monotonic:
+            self._hold(self.item, number, value)
+            return
         call = self._router.calls.get(number)
         if call is not None and (stream := call.reader()) is not None:
             stream.feed(self._router.isolate(value))
 
     def end(self, number: int) -> None:
         """End the reader's stream."""
+        if monotonic() >= self._gate.until_monotonic:
+            self._hold(self._end, number, None)
+            return
         call = self._router.calls.pop(number, None)
         if call is not None and (stream := call.reader()) is not None:
             stream.end()
+
+    def _end(self, number: int, _: None) -> None:
+        self.end(number)
+
+    def _hold(self, say: Callable[[int, Any], None], number: int, value: Any) -> None:
+        """Keep what a turn has said, as it is now, until it may be said."""
+        try:
+            if type(value) not in SCALARS:
+                value = self._router.isolate(value)
+        except CodecError as error:
+            self.fail(number, unencodable(None, None, self.peer, error))
+            return
+        self._held.append((say, number, value))
+        if not self._router.vigil.hold(self):
+            self.give_up()
+
+    def go_on(self) -> None:
+        """Say what was kept: the lease is back."""
+        held, self._held = self._held, []
+        for say, number, value in held:
+            say(number, value)
+
+    def give_up(self) -> None:
+        """Say in the place of what was kept that it may not be said."""
+        held, self._held = self._held, []
+        for _, number, _ in held:
+            if number in self._router.calls:
+                self.fail(number, self._router.vigil.suppressed())
+                self._router.host.stop_stream(self, number)
 
 
 def unencodable(actor: str | None, method: str | None, node: str, error: BaseException) -> CallError:

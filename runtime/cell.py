@@ -44,6 +44,7 @@ from .orders import PASSING
 from .runner import Runner, Suspended, first_step
 from .streams import serve_stream
 from .tasks import tasks_by_cell
+from .tenancy import FENCED, NOWHERE
 
 if TYPE_CHECKING:
     from .family import Family
@@ -88,6 +89,7 @@ class Cell(Mailbox):
         "retiring",
         "side",
         "since",
+        "tenure",
         "timers",
         "turn",
     )
@@ -117,6 +119,8 @@ class Cell(Mailbox):
         self.pause: asyncio.Future[None] | None = None
         """What `_begin` waits for while it is too early to make the actor."""
         self.last_used = monotonic()
+        self.tenure = NOWHERE
+        """Where its activation is counted: a partition, or `UNCOUNTED`; see `tenancy`."""
 
     # ---- turns -------------------------------------------------------------------------------
 
@@ -130,14 +134,24 @@ class Cell(Mailbox):
         Raises:
             BaseException: What the handler raised; the sink has not been told.
         """
-        runners = self.host.runners
+        host = self.host
+        runners = host.runners
         if (
             self.task is not None
             or self.side is not None
-            or (self.actor is None and not (self.kind.begins_plainly and self.life is None and not self.not_before))
+            or (
+                self.actor is None
+                and not (
+                    self.kind.begins_plainly
+                    and self.life is None
+                    and not self.not_before
+                    and (self.tenure != NOWHERE or host.tenancy.enter(self))
+                )
+            )
             or self.retiring is not None
             or not runners.parked
             or runners.depth >= INLINE_DEPTH
+            or now >= host.gate.until_monotonic
         ):
             return NOT_NOW
         runner = runners.parked.pop()
@@ -202,7 +216,9 @@ class Cell(Mailbox):
             self.start()
 
     def start(self) -> None:
-        """See that the mailbox is drained, from the loop's next tick on."""
+        """See that the mailbox is drained, from the loop's next tick on, or as soon as turns may begin here."""
+        if self.retiring is None and self.fault is None and not self.host.tenancy.admits(self):
+            return
         self.task = self.host.runners.start(self._drain).task
 
     async def _drain(self, begun: Suspended | None = None) -> None:
@@ -243,6 +259,8 @@ class Cell(Mailbox):
             await self._rest(wait)
         if self.retiring is not None:
             return True
+        if not self.host.tenancy.admits(self):
+            return False
         try:
             self._make()
             assert self.actor is not None
@@ -304,6 +322,7 @@ class Cell(Mailbox):
         assert self.task is not None
         context = self.host.runners.tasks[self.task].context
         actor = self.actor
+        gate = self.host.gate
         now = monotonic()
         slice_end = now + SLICE
         while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner
@@ -316,6 +335,9 @@ class Cell(Mailbox):
                 if not await self._readers_done() or self.fault is not None:
                     return
                 continue  # it may have been cancelled while it waited
+            now = monotonic()
+            if now >= gate.until_monotonic:
+                return
             envelope = mailbox.popleft()
             message, args, kwargs, sink, number, deadline, chain, _ = envelope
             if type(chain) is Weighed:
@@ -328,7 +350,6 @@ class Cell(Mailbox):
                     self.burden = envelope
             if self.parked or self.deferred:
                 self.room()
-            now = monotonic()
             if now > deadline:
                 expire(self, envelope)
                 self.unburden()
@@ -424,7 +445,7 @@ class Cell(Mailbox):
             why = "was cancelled, for its activation has to go"
         else:
             why = "was cancelled from outside: something cancels the task of a turn that is over"
-        if (sink := envelope[3]) is not None:
+        if (sink := envelope[3]) is not None and self.retiring != FENCED:  # then it has been told
             sink.fail(envelope[4], self.host.lost(self, envelope, why))
         if self.host.runners.is_closed:
             return False
@@ -500,7 +521,7 @@ class Cell(Mailbox):
             assert task is not None
             if not task.cancelling():
                 failed = self._raised(envelope, error)
-            elif sink is not None:
+            elif sink is not None and self.retiring != FENCED:
                 sink.fail(number, self.host.lost(self, envelope, "was cancelled, for its activation ended"))
         except BaseException as error:
             failed = self._raised(envelope, error)

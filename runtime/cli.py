@@ -1,6 +1,7 @@
 """The command line: `ringcast up` runs nodes; `status`, `members`, `actors`, `locate` look at them.
 
-`ringcast secret` makes and changes what lets nodes be members; `doctor` says why they do not see each other.
+`ringcast secret` makes and changes what lets nodes be members; `doctor` says why they do not see each other;
+`drain` and `dissolve` tell a node what to do.
 
 Exit codes: 0 all is well, 1 something is wrong with the cluster or it cannot be reached, 2 the
 command was not understood. With ``--json`` a listing is one JSON document on stdout; what there is
@@ -22,6 +23,7 @@ import ringcast
 
 from .cli_doctor import doctor
 from .cli_secret import secret
+from .cli_steer import dissolve, drain
 from .cli_up import up
 from .control import KEY_KINDS, MAX_LISTED
 from .inquiry import Answer, NoAnswerError
@@ -41,6 +43,8 @@ def cli() -> None:
 cli.add_command(up)
 cli.add_command(secret)
 cli.add_command(doctor)
+cli.add_command(drain)
+cli.add_command(dissolve)
 
 
 @cli.command()

@@ -245,7 +245,7 @@ async def serve(node: Node, wanted: Up, lifeline: socket.socket | None) -> bool:
                 lifeline.send(READY)
         await asyncio.wait({ending, telling}, return_when=asyncio.FIRST_COMPLETED)
         await node.leave()
-        return told.is_set()
+        return told.is_set() or node.was_drained
     finally:
         for task in (telling, ending):
             if task is not None:

@@ -9,6 +9,7 @@ connected (`uplink`), and that calls are named and sealed, as `wire` says.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +22,7 @@ from ringcast.errors import NOT_SENT, CodecError, ConfigError, HandshakeRefused,
 from ..actors.actor import Actor
 from ..actors.messages import Message
 from ..actors.ref import ActorRef
+from ..discovery.gate import Gate
 from ..discovery.multicast import Zeroconf
 from ..discovery.source import Source
 from . import wire
@@ -37,6 +39,7 @@ from .papers import Papers
 from .ring import check_key
 from .router import Router
 from .uplink import GATEWAY, IN_FLIGHT_BYTES, Uplink
+from .vigil import Vigil
 
 if TYPE_CHECKING:
     from ..security.credential import Credential
@@ -248,7 +251,9 @@ class _Router(Router):
     """The router of a client: its calls are named and sealed."""
 
     def __init__(self, me: str, ask_timeout: float) -> None:
-        super().__init__(me, ask_timeout, False, IN_FLIGHT_BYTES, IN_FLIGHT_BYTES)
+        gate = Gate()
+        gate.grant(math.inf)  # a client has no actors, and needs no lease
+        super().__init__(me, ask_timeout, False, IN_FLIGHT_BYTES, IN_FLIGHT_BYTES, gate, Vigil(me, gate, math.inf))
 
     def ask(self, ref: ActorRef, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Send an ask at once; see `Caller.ask`."""

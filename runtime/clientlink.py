@@ -181,6 +181,8 @@ class ClientLink(Link):
         self._end: asyncio.TimerHandle | None = None
         """What closes the connection in time."""
         self._farewell = "it has said goodbye"
+        self._closes: str | None = None
+        """Why the connection is closed as soon as what is to be written is written."""
         self._has_left = False
 
     def up(self, connection: Connection, codec: Codec, max_message: int) -> None:
@@ -190,6 +192,9 @@ class ClientLink(Link):
 
     def _make_sieve(self) -> Sieve | None:
         return None
+
+    def _packed_error(self, error: CallError) -> list[Any]:
+        return self.gateway.seals.error(error)
 
     def down(self, connection: Connection, why: str) -> None:
         """Note the end: nobody waits for what is under way."""
@@ -223,7 +228,24 @@ class ClientLink(Link):
         """Close the connection once what was written has left."""
         if self.connection is not None:
             self.flush()
-            self.down(self.connection, why)
+            if self._out:
+                self._closes = why  # once there is a lease, or surely none
+            else:
+                self.down(self.connection, why)
+
+    def go_on(self) -> None:
+        """The lease is back."""
+        super().go_on()
+        self._close_now()
+
+    def give_up(self) -> None:
+        """It is not."""
+        super().give_up()
+        self._close_now()
+
+    def _close_now(self) -> None:
+        if self._closes is not None:
+            self.close(self._closes)
 
     def _taken_leave(self) -> None:
         """The client sends no more calls."""

@@ -93,6 +93,10 @@ class NodeConfig:
         dead_letters: How many of the most recent dead letters are kept to look at.
         profile: The numbers of the membership: ``"local"``, ``"lan"`` or ``"wan"``. None: local on the loopback, else
             lan. All members must have the same. Each is slower to miss a node that is silent, and to mistake one.
+        trust_refused: Whether a member is dead whose connection ended and whose address then refuses connections.
+            False where something else may refuse in its place: a firewall that answers with resets, a mapped port
+            whose container still runs, a service's address. Then a node that was killed is missed as slowly as one
+            that is silent.
         root: How the cluster's root treats spawned actors that fail.
     """
 
@@ -128,6 +132,7 @@ class NodeConfig:
     bulk_window_bytes: int = 512 * 1024
     dead_letters: int = 100
     profile: str | None = None
+    trust_refused: bool = True
     root: Strategy = field(default_factory=OneForOne)
 
     def __post_init__(self) -> None:
@@ -141,6 +146,8 @@ class NodeConfig:
             raise ConfigError(f"NodeConfig(root={self.root!r}): {what}")
         if self.pickle not in (True, False, None):
             raise ConfigError(f"NodeConfig(pickle={self.pickle!r}): it takes True, False or None")
+        if self.trust_refused not in (True, False):
+            raise ConfigError(f"NodeConfig(trust_refused={self.trust_refused!r}): it takes True or False")
         if self.profile is not None and self.profile not in _PROFILES:
             takes = ", ".join(map(repr, _PROFILES))
             raise ConfigError(f"NodeConfig(profile={self.profile!r}): it takes {takes} or None")

@@ -28,6 +28,7 @@ from ..security.identity import Identity
 from ..security.trust import explained
 from .allowance import Allowance
 from .codec import FrameUnpacker
+from .effect import Effect
 from .wire import ACK, BATCH, BULKS, HEAD, PIECE_BIT, PIECE_BYTES, PIECE_HEAD
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class Outgoing:
     """Whether it waits while new messages to the peer are held back."""
     announce: bytes
     sent: Callable[[], None]
+    effect: Effect | None
+    """What of a turn's it is: then it leaves under a lease only."""
 
 
 class Connection(asyncio.Protocol):
@@ -323,8 +326,9 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_sending(self) -> bool:
-        """Whether pieces of a large message have still to be written."""
-        return bool(self._outgoing or self._waiting)
+        """Whether pieces of a large message have still to be written, or the socket has not taken all."""
+        unsent = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        return bool(self._outgoing or self._waiting or unsent)
 
     # ---- for the link --------------------------------------------------------------------------
 
@@ -393,6 +397,7 @@ class Connection(asyncio.Protocol):
         *,
         is_answer: bool,
         may_be_held: bool,
+        effect: Effect | None = None,
     ) -> None:
         """Begin to send a large message, when few enough are under way.
 
@@ -403,6 +408,7 @@ class Connection(asyncio.Protocol):
             sent: Is called when the last piece is written.
             is_answer: Whether the peer has asked for it: then it counts as unsent.
             may_be_held: Whether it waits while new messages to the peer are held back.
+            effect: What of a turn's it is, if it is.
         """
         size = sum(part.nbytes for part in parts)
         if is_answer:
@@ -411,7 +417,7 @@ class Connection(asyncio.Protocol):
                 return
             self._unsent += size
         pieces = deque(part.cast("B") for part in parts if part.nbytes)
-        self._waiting.append(Outgoing(number, pieces, size, is_answer, may_be_held, announce, sent))
+        self._waiting.append(Outgoing(number, pieces, size, is_answer, may_be_held, announce, sent, effect))
         self.go_on()
 
     def go_on(self) -> None:
@@ -419,9 +425,32 @@ class Connection(asyncio.Protocol):
         self._begin()
         self._pump()
 
+    def drop_effects(self) -> None:
+        """Send no more of what turns have said: the lease is lost.
+
+        Of what has begun to leave the peer would wait for the rest, so then the connection ends.
+        """
+        if any(one.effect is not None for one in self._outgoing):
+            self.abort("this node has lost its lease in the middle of a large message of one of its actors")
+            return
+        kept = deque(one for one in self._waiting if one.effect is None)
+        dropped, self._waiting = [one for one in self._waiting if one.effect is not None], kept
+        for one in dropped:
+            if one.is_answer:
+                self._unsent -= one.size
+            if self.link is not None and one.effect is not None:
+                self.link.dropped(one.effect)
+            one.sent()
+
+    def _may_write(self) -> bool:
+        """Return whether large messages may leave now; else `go_on` or `drop_effects` follows."""
+        return self.link is None or self.link.may_write()
+
     def _begin(self) -> None:
         """Announce the large messages that may be under way beside those that are."""
         is_held = self.link is not None and self.link.is_held
+        if not self._waiting or not self._may_write():
+            return
         while self._waiting and len(self._outgoing) < BULKS and self.transport is not None:
             begun = next((one for one in self._waiting if not (is_held and one.may_be_held)), None)
             if begun is None or (self._sending and self._sending + begun.size > self.room):
@@ -445,7 +474,7 @@ class Connection(asyncio.Protocol):
     def _pump(self) -> None:
         """Write pieces, one of each large message in turn, while there is room under way."""
         outgoing = self._outgoing
-        if not outgoing:
+        if not outgoing or not self._may_write():
             return
         window, size = self._window, PIECE_BYTES
         if monotonic() < self._shared_until:

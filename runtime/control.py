@@ -9,6 +9,8 @@ is too long is not read, and what cannot be answered is answered with ``{"error"
     {"what": "status"}                                        the node, its view, its counts, its keys' ids
     {"what": "actors", "class": name or None, "limit": n}     its activations
     {"what": "locate", "class": name, "kind": k, "key": text} where the ring places a keyed actor
+    {"what": "leave", "node": id}                             hands its actors over and leaves
+    {"what": "dissolve", "node": id}                          forgets its view, and starts over
     {"what": "knock", "token": t, "port": p, "times": n}      whether that knock was heard; knocks back (`knock`)
 
 A class may be named in full, ``shop.carts:Cart``, or by its last part where only one fits.
@@ -99,6 +101,7 @@ class Control:
         self._trust = trust
         self._membership = membership
         self.refused = 0
+        self.was_told_to_leave = False
 
     async def serve(self, sock: socket.socket) -> None:
         """Answer one request on a connection whose preamble was read."""
@@ -154,8 +157,17 @@ class Control:
     def _answered(self, data: bytes, asker: str, is_limited: bool) -> dict[str, Any]:
         request = opened(data)
         match request.get("what"):
-            case "actors" | "locate" if is_limited:
-                raise NotAllowed("a limited node may not ask which actors there are; use the cluster's secret")
+            case "actors" | "locate" | "leave" | "dissolve" if is_limited:
+                raise NotAllowed("a limited node may not ask for actors, nor steer nodes; use the cluster's secret")
+            case "leave" | "dissolve" if request.get("node") != self._node.id:
+                raise ValueError(f"it is for node {request.get('node')!r:.100}, and this is {self._node.id}")
+            case "leave":
+                self.was_told_to_leave = True
+                self._host.background(self._node.leave())
+                return {}
+            case "dissolve":
+                self._membership.dissolve("an operator has given the lineage up")
+                return {}
             case "status":
                 return self._status()
             case "actors":
@@ -165,7 +177,7 @@ class Control:
             case "knock":
                 return self._knock(join_address(asker, int(request["port"])), request["token"], int(request["times"]))
             case other:
-                raise ValueError(f"it asks for {other!r}; there are status, actors, locate and knock")
+                raise ValueError(f"it asks for {other!r}; there are status, actors, locate, leave, dissolve and knock")
 
     def _status(self) -> dict[str, Any]:
         node = self._node

@@ -11,6 +11,7 @@ from ..actors.turn import SINK, current_turn
 from .behalf import Behalf
 from .once import Remembered
 from .supervision import child_name
+from .tenancy import check_run
 from .timers import start_timer
 
 if TYPE_CHECKING:
@@ -79,10 +80,12 @@ class Door:
 
     async def spawn(self, props: Any, name: str | None, restart: Any, on: Any) -> Any:
         """Spawn a child of this actor."""
+        await self._permit()
         return await self._cell.host.lives.spawn(props, name, restart, on, self._cell)
 
     async def stop(self, ref: Any) -> None:
         """Stop an actor; this one itself, and those above it, end after the running turn."""
+        await self._permit()
         cell = self._cell
         if ref == cell.me:
             cell.retire("ended")
@@ -93,8 +96,20 @@ class Door:
 
     async def watch(self, ref: Any) -> None:
         """Have `on_terminated` called when that actor has ended."""
+        check_run(self._cell)
         await self._cell.host.watches.watch_for(self._cell, ref)
 
     def timer(self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]) -> Timer:
         """Start a timer that tells this actor one of its own messages."""
+        check_run(self._cell)
         return start_timer(self._cell, first, every, method, args)
+
+    async def _permit(self) -> None:
+        """Return when what an actor orders may leave this node.
+
+        Raises:
+            Unreachable: If its activation is over, or the node has lost its lease.
+        """
+        check_run(self._cell)
+        await self._cell.host.router.vigil.permit()
+        check_run(self._cell)

@@ -82,6 +82,8 @@ def _cancel_running(
 def _where(cell: Cell, what: str) -> str:
     if cell.current is not None:
         what += f" behind {cell.current[0].name}, which has run for {monotonic() - cell.since:.1f} s"
+    elif cell.task is None and not cell.side:
+        what += " until the actor may run there: its partition is handed over, or the node has no lease,"
     return f"{what} on node {cell.host.node_id}"
 
 

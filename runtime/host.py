@@ -27,6 +27,7 @@ from ringcast.errors import NOT_SENT, ActorStopped, CallError, Unreachable
 from ..actors.actor import Actor
 from ..actors.ref import ActorRef, display, is_spawned
 from ..actors.turn import current_turn
+from ..discovery.gate import Gate
 from ..discovery.member import View
 from .cell import INLINE_WINDOW, Cell
 from .codec import Codec
@@ -40,6 +41,7 @@ from .once import Remembered, make_room
 from .runner import Runners
 from .streams import Outflow
 from .tasks import tasks_by_cell
+from .tenancy import FENCED, Tenancy
 
 if TYPE_CHECKING:
     from .lives import Lives
@@ -61,14 +63,20 @@ class Host:
         codec: Codec,
         dead: DeadLetters,
     ) -> None:
-        """Start empty and without a view; the node sets the loop, the lives and the watches."""
+        """Start empty and without a view; the node sets the loop, the gate, and the parts that are declared only."""
         self.node_id = node_id
         self.loop: asyncio.AbstractEventLoop
         self.router = router
         self.codec = codec
         self.dead = dead
+        self.gate: Gate
+        self.tenancy: Tenancy
         self.lives: Lives
         self.watches: Watches
+        self.move_seconds = math.inf
+        """How long a turn may run on whose actor belongs elsewhere."""
+        self.view_in_force = 0
+        """The number of the view by which partitions are open; the membership's thread is ahead of the loop."""
         self.kinds = kinds
         self.runners = Runners()
         self.inline_until = 0.0
@@ -92,17 +100,34 @@ class Host:
     def install(self, view: View) -> None:
         """Take a new view: what belongs elsewhere from now on is handed over."""
         self.kinds.install(view)
+        self.tenancy.view_changed()
         self.router.routes.view_changed(view.number)
-        tasks = tasks_by_cell(self)
-        for kind in list(self.kinds.by_name.values()):
-            if not kind.cells:
-                continue
-            for key, cell in list(kind.cells.items()):
-                if cell.life is None and cell.retiring is None and self.kinds.owner_or_none(kind, key) != self.node_id:
-                    self._retire_now(cell, "moved", tasks)
+        self._move()
         self.lives.supervision.view_changed()
         changed, self._view_changed = self._view_changed, asyncio.Event()
         changed.set()
+
+    def _move(self) -> None:
+        """Let the keyed actors go that belong elsewhere under the present view."""
+        tasks = tasks_by_cell(self)
+        slow: list[Cell] = []
+        for kind in list(self.kinds.by_name.values()):
+            if not kind.cells or self.tenancy.stays(kind):
+                continue
+            for cell in list(kind.cells.values()):
+                if cell.life is None and cell.retiring is None and not self.tenancy.belongs_here(cell):
+                    self._retire_now(cell, "moved", tasks)
+                    if cell.retiring is not None and kind.cells.get(cell.key) is cell:
+                        slow.append(cell)
+        me = self.kinds.members.get(self.node_id)
+        if slow and not (me is not None and me.leaving):  # then `drain` keeps the time
+            self.loop.call_later(self.move_seconds, self._cut_short, slow)
+
+    def _cut_short(self, cells: list[Cell]) -> None:
+        """Cancel the turns of activations that had to go: the time to finish is over."""
+        for cell in cells:
+            if cell.kind.cells.get(cell.key) is cell:
+                cell.cancel_turns()
 
     # ---- activating and delivering ----------------------------------------------------------------
 
@@ -137,7 +162,7 @@ class Host:
     def next_epoch(self) -> int:
         """Return the next fencing token: the view's number, then a count of this node."""
         self._epochs += 1
-        return (self.router.routes.view_number << 32) | self._epochs
+        return (max(self.view_in_force, self.router.routes.view_number) << 32) | self._epochs
 
     def deliver(self, kind: Kind, key: Any, envelope: Envelope, once: str | None) -> None:
         """Deliver a call of this node to an actor that belongs here."""
@@ -221,6 +246,12 @@ class Host:
         outflow = self.outflows.get((sink, number))
         if outflow is not None:
             outflow.pull(count)
+
+    def stop_stream(self, sink: Sink, number: int) -> None:
+        """End a stream whose reader has been told that it gets no more."""
+        outflow = self.outflows.get((sink, number))
+        if outflow is not None:
+            cancel_call(outflow.cell, sink, number, expired=False)
 
     def close_streams(self, sink: Sink) -> None:
         """End the streams of a reader whose link has ended."""
@@ -336,6 +367,8 @@ class Host:
     async def _release(self, cell: Cell, reason: str) -> None:
         await self.lives.supervision.close(cell, reason if cell.is_going else "stopped")  # who was kept until now
         cell.task = None
+        if cell.retiring == FENCED:
+            return  # it was removed at once
         self._remove(cell, reason)
         if cell.life is not None:
             self.lives.supervision.released(cell, reason)
@@ -353,6 +386,7 @@ class Host:
             for envelope in cell.take_rest():
                 self.redeliver(cell.kind, cell.key, envelope)
             self.watches.released(cell.kind.name, cell.key, reason)
+        self.tenancy.leave(cell)
         self.note_retired()
 
     def redeliver(self, kind: Kind, key: Any, envelope: Envelope) -> None:
@@ -369,12 +403,37 @@ class Host:
             else:
                 self.dead.add(display(kind.name, key), envelope[0].name, str(error))
 
-    def drop_all(self) -> None:
-        """End all activations: others may have begun them anew while this node was taken for lost."""
+    def fence(self) -> None:
+        """End all activations at once, for others may have begun them anew: this run of the node is over.
+
+        Who waits for a running turn is told that it may have been executed; what a turn still says from now on
+        is not done. Messages that wait stay here until a view says where they belong.
+        """
         tasks = tasks_by_cell(self)
-        for cell in list(self.cells()):
-            if not cell.is_going:
-                self._retire_now(cell, "moved" if cell.life is None else "lost", tasks)
+        cells = list(self.cells())
+        for cell in cells:
+            cell.children = None  # those here end, too, and those on other nodes see that this one is lost
+        for cell in cells:
+            was_going = cell.retiring is not None
+            running = [envelope for envelope, *_ in (cell.side or {}).values()]
+            if cell.current is not None:
+                running.append(cell.current)
+            cell.retiring = FENCED
+            for envelope in running:
+                if (sink := envelope[3]) is not None:
+                    why = "was cut short: its node was declared lost, or has moved to another cluster of its name"
+                    sink.fail(envelope[4], self.lost(cell, envelope, why))
+            cell.cancel_timers()
+            self._remove(cell, FENCED)
+            if cell.life is not None:
+                self.lives.supervision.released(cell, FENCED)
+                self.watches.ended(cell.kind.name, cell.key, FENCED)
+            if cell.task is not None or cell.side:
+                if not was_going:  # else it is about to end
+                    cell.cancel_turns()
+            elif cell in tasks or (cell.actor is not None and type(cell.actor).on_stop is not Actor.on_stop):
+                self.background(self.retire(cell))
+        self.tenancy.fenced()
 
     async def drain(self, seconds: float) -> None:
         """Wait until all activations are gone, then cancel what still runs."""
@@ -436,6 +495,7 @@ class Host:
             "activations": self.activations,
             "restarts": self.restarts,
             "streams_open": len(self.outflows),
+            **self.tenancy.stats(),
         }
 
     async def stop_background(self) -> None:

@@ -1,8 +1,8 @@
 """The actor classes that a node knows, and where their actors belong.
 
 A class may be known by its name only: a peer spoke of it, and this process has not imported it.
-The owner of a keyed actor is a pure function of the view: the ring over the members that host its
-class and match its placement. Classes that the same members host share a ring.
+The owner of a keyed actor is a pure function of the view (`groups`): the ring over the members that host
+its class and match its placement. Classes that the same members host share a ring.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from ..actors.placement import Labels
 from ..actors.ref import ActorRef, Caller, UnknownRef, display, is_spawned, ref_class
 from ..actors.supervisor import Supervisor
 from ..discovery.member import Member, View
-from .ring import Ring, check_key, key_hash, partition_of
+from .groups import Groups, Wanted, owners_of
+from .ring import check_key, key_hash, partition_of
 
 if TYPE_CHECKING:
+    from ..discovery.share import Share
     from .cell import Cell
 
 KINDS_MAX = 65_536
@@ -39,12 +41,15 @@ class Kind:
         "begins_plainly",
         "bound",
         "cells",
+        "group",
         "hooks",
         "is_alone",
         "is_here",
+        "is_pledged",
         "looked_for_until",
         "name",
         "owners",
+        "share",
         "supervises",
         "version",
     )
@@ -54,6 +59,10 @@ class Kind:
         self.cells: dict[Any, Cell] = {}
         self.looked_for_until = 0.0
         """When to look again whether the class has been imported, if it is not here; monotonic seconds."""
+        self.share: Share | None = None
+        """What of it may run here, once this node owned some of it; see `Tenancy`."""
+        self.is_pledged = False
+        """Whether every partition of the share counts one activation that stands for any number; see `Tenancy`."""
         self._know(name, actor)
 
     def _know(self, name: str, actor: ActorType | None) -> None:
@@ -61,7 +70,9 @@ class Kind:
         self.actor: ActorType = actor  # type: ignore[assignment]  # not to be used unless `is_here`
         self.is_here = actor is not None
         self.bound = actor.options.mailbox if actor is not None else 0
-        self.owners: tuple[str, ...] | None = None
+        self.group: str | None = name
+        """Under which name the class has its share; None for one that each node has for itself."""
+        self.owners: tuple[str, ...] = ()
         self.is_alone = False
         """Whether one member only hosts the class: then no key needs to be hashed."""
         self.version = 0
@@ -91,8 +102,9 @@ class Kind:
 class Kinds:
     """The actor classes of one node, under the present view."""
 
-    def __init__(self, node_id: str, caller: Caller, allow_pickle: bool) -> None:
+    def __init__(self, node_id: str, caller: Caller, allow_pickle: bool, groups: Groups | None = None) -> None:
         """Know no class and no view; refs that are made here are bound to `caller`."""
+        self.groups = groups if groups is not None else Groups()
         self.by_name: dict[str, Kind] = {}
         self.view: View | None = None
         self.members: dict[str, Member] = {}
@@ -101,7 +113,7 @@ class Kinds:
         self._node_id = node_id
         self._caller = caller
         self._allow_pickle = allow_pickle
-        self._rings: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._hosts: dict[str, tuple[str, ...]] = {}
 
     # ---- classes and refs ------------------------------------------------------------------------
 
@@ -202,27 +214,32 @@ class Kinds:
         """Take a new view: owners are worked out anew, when they are asked for."""
         self.view = view
         self.members = {member.id: member for member in view.members}
+        self._hosts = self.groups.hosts(view)
         self.version += 1
-        self._rings.clear()
 
     def hosts(self, kind: Kind) -> tuple[str, ...]:
-        """Return the ids of the members that may run a class, sorted."""
-        actor = kind.actor if kind.is_here else None
-        by_value = actor.by_value if actor is not None else "@" in kind.name
-        if actor is not None and by_value and not (self._allow_pickle and actor.can_travel):
+        """Return the ids of the members that may run a class, ascending."""
+        kind.group = group = self._group(kind)
+        if group is None:
             return (self._node_id,)
-        wanted: tuple[tuple[str, str], ...] = ()
-        if actor is not None and isinstance(actor.options.placement, Labels):
-            wanted = actor.options.placement.wanted
-        return tuple(
-            sorted(
-                member.id
-                for member in self.members.values()
-                if not member.leaving
-                and (member.hosts_by_value if by_value else kind.name in member.hosts)
-                and all(member.labels.get(name) == value for name, value in wanted)
-            )
-        )
+        ids = self._hosts.get(group)
+        if ids is None and self.view is not None:  # a group that was met just now, or nobody's class
+            self._hosts = self.groups.hosts(self.view)
+            ids = self._hosts.setdefault(group, ())
+        return ids or ()
+
+    def _group(self, kind: Kind) -> str | None:
+        """Return the name under which a class has its share; None if each node has its own of that class."""
+        actor = kind.actor if kind.is_here else None
+        if not (actor.by_value if actor is not None else "@" in kind.name):
+            return kind.name
+        wanted: Wanted = ()
+        if actor is not None:
+            if not (self._allow_pickle and actor.can_travel):
+                return None
+            if isinstance(actor.options.placement, Labels):
+                wanted = actor.options.placement.wanted
+        return self.groups.learn(wanted)
 
     def owner(self, kind: Kind, key: Any, node: str | None) -> str:
         """Return the id of the node where an actor belongs.
@@ -256,14 +273,16 @@ class Kinds:
 
     def owner_or_none(self, kind: Kind, key: Any) -> str | None:
         """Return the id of the member that owns a keyed actor; None if nobody hosts its class."""
+        owners = self.owners(kind)
+        if not owners:
+            return None
+        return owners[0] if kind.is_alone else owners[partition_of(key_hash(kind.name, key))]
+
+    def owners(self, kind: Kind) -> tuple[str, ...]:
+        """Return the id of the owner of each partition of a class; none if nobody hosts it."""
         if kind.version != self.version:
             kind.version = self.version
             ids = self.hosts(kind)
-            if ids and ids not in self._rings:
-                self._rings[ids] = Ring(ids).owners
-            kind.owners = self._rings[ids] if ids else None
+            kind.owners = owners_of(ids)
             kind.is_alone = len(ids) == 1
-        owners = kind.owners
-        if owners is None:
-            return None
-        return owners[0] if kind.is_alone else owners[partition_of(key_hash(kind.name, key))]
+        return kind.owners

@@ -23,12 +23,14 @@ from ringcast.errors import NOT_SENT, CallError, CodecError
 from ..actors.messages import Message
 from ..actors.naming import NAME_MAX
 from ..actors.ref import is_spawned, unknown_messages
+from ..discovery.gate import boot_time
 from ..discovery.packed import SMALL, look_through
 from ..security.identity import Identity
 from . import wire
 from .calls import PLAIN, Call, Parcel, unencodable
 from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
 from .codec import OUT_OF_BAND, Codec
+from .effect import Answer, Effect, Request, Told, effect_in
 from .envelope import Envelope
 from .failures import error_to_wire
 from .inflight import LIGHT, SMALL_BATCH, Account, Weighed
@@ -73,6 +75,8 @@ class Link:
         self.router = router
         self.arrivals = arrivals
         self.loop = router.loop
+        self.gate = router.gate
+        self.vigil = router.vigil
         self.trouble = "it has not been dialled yet"
         self.max_message = 0
         """Bytes of the largest message that both nodes take; known while the link is up."""
@@ -101,11 +105,11 @@ class Link:
         self._learn = learn
         self._blob = blob
         self._out: list[bytes] = []
-        self._behind: dict[int, deque[tuple[bytes, list[memoryview]]]] = {}
+        self._behind: dict[int, deque[tuple[bytes, list[memoryview], bool]]] = {}
         """By call: answers that wait for a large one of the same stream to have left."""
         self._controls = 0
         self._inline_until = 0.0
-        self._defined: set[int] = set()
+        self._defined: dict[int, Message] = {}
         self.use(codec)
 
     def use(self, codec: Codec) -> None:
@@ -170,8 +174,8 @@ class Link:
 
     @property
     def owes(self) -> bool:
-        """Whether something is still to be sent: a message to be sent on, or the rest of a large one."""
-        return bool(self.backlog) or (self.connection is not None and self.connection.is_sending)
+        """Whether something is still to be sent."""
+        return bool(self.backlog or self._out) or (self.connection is not None and self.connection.is_sending)
 
     @property
     def is_full(self) -> bool:
@@ -230,16 +234,93 @@ class Link:
         self.send_frame(frame)
 
     def flush(self) -> None:
-        """Write what has been gathered: one write for a tick's frames."""
+        """Write what has been gathered: one write for a tick's frames.
+
+        What turns have said leaves under a lease only, and is looked at here, for a turn may have ended long ago:
+        something else may have kept the loop since.
+        """
         out = self._out
         if out:
-            self._out = []
+            if boot_time() >= self.gate.until and self.connection is not None and not self._may_sort():
+                return
+            out, self._out = self._out, []
             controls, self._controls = self._controls, 0
-            if self.connection is not None:
+            if out and self.connection is not None:
                 self.connection.write(out, len(out) > controls)
 
+    # ---- without a lease -------------------------------------------------------------------------
+
+    def may_write(self) -> bool:
+        """Return whether large messages may be written now; if not, `Connection.go_on` follows."""
+        if boot_time() < self.gate.until:
+            return True
+        if self.vigil.hold(self):
+            return False
+        if self.connection is not None:
+            self.connection.drop_effects()
+        return True
+
+    def _may_sort(self) -> bool:
+        """The gate is closed: wait, or leave out what turns have said if waiting is over; return whether it is."""
+        if self.vigil.hold(self):
+            return False
+        self._leave_out()
+        return True
+
+    def go_on(self) -> None:
+        """The lease is back: what has waited is written."""
+        self.flush()
+        if self.connection is not None:
+            self.connection.go_on()
+
+    def give_up(self) -> None:
+        """It is not: what turns have said is left out, and who waits for it is told; the rest is written."""
+        connection = self.connection
+        if connection is None:
+            return
+        self._leave_out()
+        out, self._out = self._out, []
+        self._controls = 0
+        if out:
+            connection.write(out)
+        connection.drop_effects()
+        connection.go_on()
+
+    def _leave_out(self) -> None:
+        """Replace what turns have said, in what has been gathered, by what says so."""
+        out, self._out = self._out, []
+        told: set[int] = set()
+        for frame in out:
+            match effect_in(frame):
+                case Answer(number):
+                    if number not in told:
+                        told.add(number)
+                        self._out.append(self._instead(number))
+                case Request(number):
+                    call = self.router.calls.pop(number, None)
+                    error = self.vigil.suppressed(NOT_SENT)
+                    if call is not None:
+                        call.fail(self.arrivals.blamed(call, error))
+                case Told(message_number):
+                    self._not_told(self._defined[message_number])
+                case None:
+                    self._out.append(frame)
+
+    def _not_told(self, message: Message) -> None:
+        error = self.vigil.suppressed(NOT_SENT)
+        self.arrivals.host.dead.add(message.class_name, message.name, str(error))
+
+    def _instead(self, number: int) -> bytes:
+        """Return what the peer gets instead of an answer that may not leave; a stream gets it once, and ends."""
+        error = self._packed_error(self.vigil.suppressed())
+        self.arrivals.host.stop_stream(self, number)
+        return self.pack([wire.ERROR, number, error])
+
+    def _packed_error(self, error: CallError) -> list[Any]:
+        return error_to_wire(error, self.node_id, self.codec)
+
     def _define(self, message: Message) -> None:
-        self._defined.add(message.number)
+        self._defined[message.number] = message
         frame = [
             wire.DEFINE,
             message.number,
@@ -263,7 +344,10 @@ class Link:
         """Send a large message in pieces."""
         if parcel.message.number not in self._defined:
             self._define(parcel.message)
-        self._send_parts(parcel.frame, parcel.buffers or [], route, may_be_held=not parcel.is_nested)
+        effect: Effect | None = None
+        if parcel.is_nested:
+            effect = Request(parcel.number) if parcel.number else Told(parcel.message.number)
+        self._send_parts(parcel.frame, parcel.buffers or [], route, may_be_held=not parcel.is_nested, effect=effect)
 
     def _send_parts(
         self,
@@ -272,6 +356,7 @@ class Link:
         route: Route | None,
         then: Callable[[], None] | None = None,
         may_be_held: bool = False,
+        effect: Effect | None = None,
     ) -> None:
         connection = self.connection
         if connection is None:
@@ -288,8 +373,28 @@ class Link:
 
         announce = self.pack([wire.BULK, number, [part.nbytes for part in parts]])
         connection.send_parts(
-            number, announce, parts, sent, is_answer=route is None, may_be_held=route is not None and may_be_held
+            number,
+            announce,
+            parts,
+            sent,
+            is_answer=route is None,
+            may_be_held=route is not None and may_be_held,
+            effect=effect,
         )
+
+    def dropped(self, effect: Effect) -> None:
+        """A large message that a turn has sent was dropped before it began to leave."""
+        match effect:
+            case Answer(number):
+                self._behind.pop(number, None)
+                self._out.append(self._instead(number))
+                self.loop.call_soon(self.flush)
+            case Request(number):
+                call = self.router.calls.pop(number, None)
+                if call is not None:
+                    call.fail(self.arrivals.blamed(call, self.vigil.suppressed(NOT_SENT)))
+            case Told(message_number):
+                self._not_told(self._defined[message_number])
 
     def send_cancel(self, message: Message, number: int, key: Any, expired: bool) -> None:
         """Cancel a call of ours, or ask where it is, because its time has run out."""
@@ -316,16 +421,16 @@ class Link:
                 buffers: list[memoryview] = []
             else:
                 frame, buffers = self.pack_parts([wire.REPLY, number, value])
-            self._send_answer(frame, buffers)
+            self._send_answer(number, frame, buffers)
         except CodecError as error:
             self.fail(number, unencodable(None, None, self.node_id, error))
 
-    def _send_answer(self, frame: bytes, buffers: list[memoryview]) -> None:
+    def _send_answer(self, number: int, frame: bytes, buffers: list[memoryview]) -> None:
         if buffers or len(frame) >= wire.PIECE_BYTES:
             size = len(frame) + sum(buffer.nbytes for buffer in buffers)
             if (error := self.too_large(size)) is not None:
                 raise error
-            self._send_parts(frame, buffers, None)
+            self._send_parts(frame, buffers, None, effect=Answer(number))
         elif self.connection is not None:
             if not self._out:
                 self.loop.call_soon(self.flush)
@@ -337,7 +442,7 @@ class Link:
 
     def refuse(self, number: int, error: list[Any]) -> None:
         """Answer a call of the peer with an error as it stands on the wire."""
-        self._send_next(number, self.pack([wire.ERROR, number, error]), [])
+        self._send_next(number, self.pack([wire.ERROR, number, error]), [], is_effect=False)
 
     def item(self, number: int, value: Any) -> None:
         """Send an item of a stream."""
@@ -350,16 +455,17 @@ class Link:
         """End a stream."""
         self._send_next(number, self.pack([wire.END, number]), [])
 
-    def _send_next(self, number: int, frame: bytes, buffers: list[memoryview]) -> None:
+    def _send_next(self, number: int, frame: bytes, buffers: list[memoryview], is_effect: bool = True) -> None:
         """Send an answer of which there may be several; none overtakes a large one before it."""
         behind = self._behind.get(number)
         if behind is not None:
-            behind.append((frame, buffers))
+            behind.append((frame, buffers, is_effect))
         elif not buffers and len(frame) < wire.PIECE_BYTES:
-            self._send_answer(frame, buffers)
+            self._send_answer(number, frame, buffers)
         elif self.connection is not None:
             self._behind[number] = deque()
-            self._send_parts(frame, buffers, None, lambda: self._answer_sent(number))
+            effect = Answer(number) if is_effect else None
+            self._send_parts(frame, buffers, None, lambda: self._answer_sent(number), effect=effect)
 
     def _answer_sent(self, number: int) -> None:
         behind = self._behind.pop(number, None)

@@ -152,10 +152,15 @@ class Mailbox:
 
     def refuse_rest(self, make: Callable[[Envelope], CallError]) -> None:
         """Answer all that still waits with an error; told messages become dead letters."""
-        queue, self.queue = self.queue, None
+        queue, self.queue = self.queue or (), None
         parked, self.parked = self.parked, None
-        for envelope in queue or ():
+        rest = list(queue)
+        if queue:
+            queue.clear()  # a turn may be running, and the next ones be taken from there
+        for envelope in rest:
             lighten(envelope)
+            if self.deferred:
+                self.owe(self.deferred.popleft(), self.kind.any_message)
             self._refuse(envelope, make)
         for envelope, accepted in parked or ():
             if accepted is not None and not accepted.done():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 import weakref
@@ -43,6 +44,7 @@ from .control import Control
 from .dead import DeadLetters
 from .gateway import Gateway
 from .greeting import admission_of
+from .groups import Groups, digest_of
 from .guard import Authorize, Guard
 from .host import Host
 from .kinds import Kinds
@@ -52,19 +54,15 @@ from .options import options
 from .peers import Peers
 from .router import Router
 from .system import System
+from .tenancy import Tenancy
+from .vigil import Vigil
 from .watchdog import Watchdog
 from .watches import Watches
 
 A = TypeVar("A")
 
-LATER: Final = {
-    "store": None,
-    "data_dir": None,
-    "expect": None,
-    "bootstrap": "auto",
-    "split_brain": "majority",
-}
-"""Options that come with agreement, security and durable state; until then only their defaults are taken."""
+LATER: Final = {"store": None}
+"""Options that come with durable state; until then only their defaults are taken."""
 
 GOODBYES = 1.0
 """Seconds that a leaving node waits until others have heard which of its actors have ended."""
@@ -92,6 +90,10 @@ class Node:
         secret: Where | None = None,
         tls: Certificates | bool | None = None,
         authorize: Authorize | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        expect: int | None = None,
+        bootstrap: str | None = None,
+        split_brain: str | None = None,
         **unknown: Any,
     ) -> None:
         """Describe a node; it starts with `start`, or by ``async with``.
@@ -111,6 +113,13 @@ class Node:
                 loopback only, is connections in clear that anybody on this machine may open.
             authorize: ``authorize(caller, actor, method)`` is asked about each message that comes from clients and
                 from other nodes: True lets it pass, False or a reason refuses it; see `Authorize`.
+            data_dir: A folder of this node's own, in which it keeps its id and its votes. With it a node that is
+                started again may vote for views as before; without it each start is another node.
+            expect: How many nodes the cluster begins with: it begins when more than half of them are there.
+                Default: the first node begins it when it finds no other.
+            bootstrap: ``"auto"``, or ``"join"`` for a node that waits for a cluster and never begins one.
+            split_brain: ``"majority"``: what has lost touch with the majority of the members serves nothing.
+                ``"static:3"``: nor does anybody as long as there are fewer than 3 members.
             unknown: The options of `LATER`, with their defaults only; anything else is refused.
 
         Raises:
@@ -118,8 +127,9 @@ class Node:
         """
         for option, value in unknown.items():
             if option not in LATER:
-                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls, authorize"
-                raise ConfigError(f"Node has no option {option!r}; it takes {known}")
+                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls, authorize, data_dir"
+                more = "expect, bootstrap, split_brain"
+                raise ConfigError(f"Node has no option {option!r}; it takes {known}, {more}")
             if value != LATER[option]:
                 raise ConfigError(f"{option}={value!r}: this version has nothing but {LATER[option]!r} for it yet")
         if config is not None and not isinstance(config, NodeConfig):
@@ -128,7 +138,20 @@ class Node:
             raise ConfigError(f"authorize={authorize!r}: it takes a function of the caller, the actor and the method")
         set_up_logs()
         self._authorize = authorize
-        self._options = options(cluster, listen, advertise, discovery, hosts, labels, secret, tls)
+        self._options = options(
+            cluster,
+            listen,
+            advertise,
+            discovery,
+            hosts,
+            labels,
+            secret,
+            tls,
+            data_dir=data_dir,
+            expect=expect,
+            bootstrap=bootstrap,
+            split_brain=split_brain,
+        )
         self._trust = self._options.trust
         self._config = config if config is not None else NodeConfig()
         self.id = self._trust.node_id
@@ -144,13 +167,25 @@ class Node:
 
     def _put_together(self) -> None:
         config = self._config
-        self._gate = Gate()
+        self._profile = profile = config.membership_profile(is_local=self._options.is_local)
+        self._gate = gate = Gate()
+        self._vigil = vigil = Vigil(self.id, gate, profile.lease)
+        self._groups = groups = Groups(self._options.quorum)
         self._router = router = Router(
-            self.id, config.ask_timeout, config.copy_local, config.in_flight_bytes, config.link_in_flight_bytes
+            self.id,
+            config.ask_timeout,
+            config.copy_local,
+            config.in_flight_bytes,
+            config.link_in_flight_bytes,
+            gate,
+            vigil,
         )
         allows_pickle = config.allows_pickle(is_encrypted=self._trust.is_encrypted)
         self._codec, plain = self._make_codec(allows_pickle), self._make_codec(False)
-        self._host = host = Host(self.id, router, Kinds(self.id, router, allows_pickle), self._codec, self.dead_letters)
+        kinds = Kinds(self.id, router, allows_pickle, groups)
+        self._host = host = Host(self.id, router, kinds, self._codec, self.dead_letters)
+        self._tenancy = tenancy = Tenancy(self.id, kinds, gate, vigil)
+        host.gate, host.tenancy, host.move_seconds, tenancy.host = gate, tenancy, profile.drain, host
         self._arrivals = arrivals = Arrivals(self.id, host, router)
         self._peers = Peers(self._trust, config, self._codec, plain, router, host, arrivals)
         self._system = system = System(self.id, router, host, config.ask_timeout)
@@ -172,16 +207,26 @@ class Node:
             hosts=frozenset(),
             hosts_by_value=allows_pickle and self._options.hosts is None,
             discovery=self._options.discovery,
-            profile=config.membership_profile(is_local=self._options.is_local),
-            gate=self._gate,
-            shares_of=lambda view, node_id: {},
-            on_fence=lambda why, me: self._from_thread(self._fence, why, me),
+            profile=profile,
+            gate=gate,
+            shares_of=self._shares_of,
+            on_opened=lambda opened: self._from_thread(tenancy.wake),
+            on_lease=lambda: self._from_thread(vigil.leased),
+            on_fence=lambda why, me: self._from_thread(self._fence, me),
             on_view=lambda view: self._from_thread(self._install, view),
             on_event=lambda event: self._from_thread(self._tell, event),
             on_connection=lambda sock, channel: self._from_thread(self._take, sock, channel),
             on_failure=lambda error: self._from_thread(self._membership_failed, error),
             admission=admission_of(config),
+            archive=self._options.archive,
+            expect=self._options.expect,
+            may_found=self._options.may_found,
+            trusts_refusal=config.trust_refused,
+            config_digest=digest_of(self._options.split_brain),
         )
+        groups.changed = self._membership.reshare
+        tenancy.emptied = self._membership.emptied
+        vigil.refused += [tenancy, routes, self._peers]
         self._control = Control(self, host, self._trust, self._membership, config)
 
     def _make_codec(self, allow_pickle: bool) -> Codec:
@@ -222,7 +267,7 @@ class Node:
         self._state = "starting"
         self._loop = asyncio.get_running_loop()
         self._router.loop = self._router.routes.loop = self._router.limits.loop = self._loop
-        self._host.loop = self._host.runners.loop = self._loop
+        self._host.loop = self._host.runners.loop = self._vigil.loop = self._loop
         self._first_view = self._loop.create_future()
         self._membership.update(hosts=self._hosted())
         self._joining = joining = asyncio.ensure_future(self._join(self._first_view))
@@ -252,6 +297,9 @@ class Node:
     async def _join(self, first_view: asyncio.Future[None]) -> None:
         await self._membership.start()
         await first_view
+        with contextlib.suppress(TimeoutError):  # a node whose cluster has no majority at present is a member, too
+            async with asyncio.timeout(self._profile.lease):
+                await self._vigil.first.wait()
 
     async def leave(self) -> None:
         """Hand the actors over and leave; any number of times. A start under way ends with `NodeStopped`.
@@ -264,7 +312,7 @@ class Node:
         if self._state == "starting":
             self._joining.cancel()
             await self._has_begun.wait()
-            if not self.ready:
+            if self._state != "running":
                 return
         if self._left is not None:
             await asyncio.shield(self._left)
@@ -281,6 +329,8 @@ class Node:
             self._host.drain(self._config.drain_timeout), self._gateway.leave(self._config.drain_timeout)
         )
         await self._system.posted(GOODBYES)
+        await self._peers.pay()
+        self._vigil.end()
         await self._membership.release()
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")
@@ -391,8 +441,8 @@ class Node:
 
     @property
     def ready(self) -> bool:
-        """Whether calls can be routed; for readiness probes."""
-        return self._state == "running"
+        """Whether calls can be routed, which takes a lease; for readiness probes."""
+        return self._state == "running" and self._gate.is_open
 
     @property
     def view(self) -> View:
@@ -405,6 +455,11 @@ class Node:
         if view is None:
             raise NodeStopped(f"node {self.id} has not started; use `async with node:`", certainty=NOT_SENT)
         return view
+
+    @property
+    def was_drained(self) -> bool:
+        """Whether an operator has told this node to leave (`ringcast drain`)."""
+        return self._control.was_told_to_leave
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -470,6 +525,7 @@ class Node:
         try:
             me = self._membership.me
             self._peers.incarnation, self._peers.address = me.incarnation, me.address
+            self._tenancy.shares = self._membership.shares
             self._host.install(view)
             self._peers.install(view)
             self._host.watches.view_changed(view)
@@ -485,9 +541,24 @@ class Node:
         if isinstance(event, ViewChanged) and self._first_view is not None and not self._first_view.done():
             self._first_view.set_result(None)
 
-    def _fence(self, why: str, me: Member) -> None:
-        self._host.drop_all()
+    def _shares_of(self, view: View, node_id: str) -> dict[str, int]:
+        """Say what a node owns, on the membership's thread, which opens partitions under that view next."""
+        self._host.view_in_force = view.number
+        return self._groups.shares_of(view, node_id)
+
+    def _fence(self, me: Member) -> None:
+        """This run of the node is over: nothing that has acted in it acts, or has effects, from now on."""
+        if self._state == "stopped":
+            return
+        self._peers.incarnation, self._peers.address = me.incarnation, me.address
+        self._host.fence()
+        self._router.routes.fenced()
+        self._router.sink.give_up()
+        for link in [*self._peers.links.values(), *self._gateway.links]:
+            link.give_up()
+        self._vigil.fenced()
         self._gate.passed()
+        self._vigil.leased()
 
     def _take(self, sock: socket.socket, channel: bytes) -> None:
         if channel == LINKS:

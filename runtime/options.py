@@ -2,7 +2,8 @@
 
 ``RINGCAST_CLUSTER``, ``RINGCAST_LISTEN``, ``RINGCAST_ADVERTISE``, ``RINGCAST_HOSTS`` (modules, by
 commas), ``RINGCAST_LABELS`` (``gpu=1,zone=a``) and ``RINGCAST_DISCOVERY`` (``zeroconf``,
-``seeds:host:port,host:port``, ``dns:name:port``, ``none``). ``RINGCAST_SECRET_FILE`` and
+``seeds:host:port,host:port``, ``dns:name:port``, ``none``), ``RINGCAST_DATA_DIR``, ``RINGCAST_EXPECT``,
+``RINGCAST_BOOTSTRAP`` and ``RINGCAST_SPLIT_BRAIN``. ``RINGCAST_SECRET_FILE`` and
 ``RINGCAST_SECRET`` are read where secrets are (`find_secret`); ``RINGCAST_TLS_CA``,
 ``RINGCAST_TLS_CERT`` and ``RINGCAST_TLS_KEY`` stand for ``tls=Certificates(…)``. Arguments win.
 """
@@ -17,7 +18,9 @@ from types import ModuleType
 from ringcast.errors import ConfigError
 
 from ..discovery.address import is_loopback
+from ..discovery.archive import Archive
 from ..discovery.codec import LABELS_MAX, TEXT_MAX
+from ..discovery.disk import Folder
 from ..discovery.dns import Dns
 from ..discovery.multicast import Zeroconf
 from ..discovery.source import Seeds, Source
@@ -37,11 +40,20 @@ class Options:
     hosts: tuple[str, ...] | None
     labels: dict[str, str]
     trust: Trust
+    archive: Archive | None = None
+    expect: int | None = None
+    may_found: bool = True
+    split_brain: str = "majority"
 
     @property
     def is_local(self) -> bool:
         """Whether the node listens on the loopback only."""
         return is_loopback(self.listen.rpartition(":")[0])
+
+    @property
+    def quorum(self) -> int:
+        """How many members a view must have for anybody to own anything."""
+        return int(self.split_brain.partition(":")[2] or 0)
 
 
 def options(
@@ -54,6 +66,11 @@ def options(
     secret: Where | None = None,
     tls: Certificates | bool | None = None,
     environment: Mapping[str, str] = os.environ,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    expect: int | None = None,
+    bootstrap: str | None = None,
+    split_brain: str | None = None,
 ) -> Options:
     """Put arguments, environment and defaults together.
 
@@ -66,6 +83,14 @@ def options(
     listen = listen if listen is not None else environment.get("RINGCAST_LISTEN", "127.0.0.1:0")
     if not isinstance(listen, str) or ":" not in listen:
         raise ConfigError(f'listen={listen!r}: it takes "host:port" or "host:first-last", such as "127.0.0.1:0"')
+    expect = _expect(expect, environment.get("RINGCAST_EXPECT"))
+    bootstrap = bootstrap if bootstrap is not None else environment.get("RINGCAST_BOOTSTRAP", "auto")
+    if bootstrap not in ("auto", "join"):
+        raise ConfigError(f'bootstrap={bootstrap!r}: it takes "auto", or "join" for a node that never begins a cluster')
+    split_brain = _split_brain(split_brain or environment.get("RINGCAST_SPLIT_BRAIN", "majority"))
+    archive = _archive(data_dir if data_dir is not None else environment.get("RINGCAST_DATA_DIR"))
+    unique = archive.node_id if archive is not None else None
+    certificates = tls if tls is not None else _certificates(environment)
     found = Options(
         cluster,
         listen,
@@ -73,7 +98,11 @@ def options(
         _sources(discovery, environment.get("RINGCAST_DISCOVERY")),
         _modules(hosts, environment.get("RINGCAST_HOSTS")),
         _labels(labels, environment.get("RINGCAST_LABELS")),
-        Trust.found(secret, cluster, tls=tls if tls is not None else _certificates(environment)),
+        Trust.found(secret, cluster, tls=certificates, unique=unique),
+        archive,
+        expect,
+        bootstrap == "auto",
+        split_brain,
     )
     if not found.is_local and not found.trust.is_encrypted:
         raise ConfigError(
@@ -87,6 +116,36 @@ def options(
             f"RINGCAST_SECRET_FILE; without one, listen on 127.0.0.1"
         )
     return found
+
+
+def _expect(given: int | None, named: str | None) -> int | None:
+    if given is None and named is not None:
+        given = int(named) if named.isdecimal() else 0
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
+        raise ConfigError(f"expect={given!r}: it takes the number of nodes with which the cluster begins, at least 1")
+    return given
+
+
+def _split_brain(given: object) -> str:
+    if isinstance(given, str):
+        kind, _, number = given.partition(":")
+        if given == "majority":
+            return given
+        if kind == "static" and number.isdecimal() and int(number) > 0:
+            return f"static:{int(number)}"
+    raise ConfigError(
+        f'split_brain={given!r}: it takes "majority", or "static:3" for a cluster that does nothing with fewer than '
+        f"3 members"
+    )
+
+
+def _archive(given: str | os.PathLike[str] | None) -> Archive | None:
+    if given is None:
+        return None
+    try:
+        return Archive(Folder(given))
+    except (OSError, TypeError) as error:
+        raise ConfigError(f"data_dir={given!r}: it takes a folder that this node may write to: {error}") from error
 
 
 def _certificates(environment: Mapping[str, str]) -> Certificates | None:

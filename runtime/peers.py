@@ -91,7 +91,8 @@ class Peers:
         self._dials: dict[str, asyncio.Task[None]] = {}
         self._last_dial = 0
         self._greeting = Greeting(config, lambda: host.kinds.members)
-        self._known: set[str] = set()
+        self._known: dict[str, bool] = {}
+        """The members, and which of them are leaving."""
         self._rng = random.Random(self.node_id)
         self._stopped = False
         self.log = structlog.get_logger("ringcast").bind(node=self.node_id)
@@ -123,9 +124,9 @@ class Peers:
 
     def install(self, view: View) -> None:
         """Let the links to nodes go that are not members any more, and those to whoever is not the member."""
-        members = {member.id for member in view.members}
-        for gone in sorted(self._known - members):
-            self._drop(gone)
+        members = {member.id: member.leaving for member in view.members}
+        for gone in sorted(self._known.keys() - members):
+            self._drop(gone, has_left=self._known[gone])
         self._known = members
         for member in view.members:
             link = self.links.get(member.id)
@@ -160,7 +161,7 @@ class Peers:
         if not (link.peer in self._known or link.routes or link.backlog or link.peer in self._dials):
             del self.links[link.peer]
 
-    def _drop(self, node_id: str) -> None:
+    def _drop(self, node_id: str, *, has_left: bool = False) -> None:
         dial = self._dials.pop(node_id, None)
         if dial is not None:
             dial.cancel()
@@ -170,8 +171,26 @@ class Peers:
         backlog, link.backlog = link.backlog, []
         for parcel in backlog:  # never sent: the next owner gets them
             self.arrivals.place_again(parcel)
+        if has_left and link.is_up:  # it closes the connection itself, behind its last answers
+            self.router.loop.call_later(LAST_WORDS, self._let_go, link)
+        else:
+            self._let_go(link)
+
+    def _let_go(self, link: Link) -> None:
         if link.connection is not None:
             link.down(link.connection, "the node has left the cluster or was lost")
+
+    def go_on(self) -> None:
+        """The lease is back; links that wait are told by themselves."""
+
+    def give_up(self) -> None:
+        """The lease is lost: refuse what was to be sent on to nodes that are not connected."""
+        for link in list(self.links.values()):
+            if not link.is_up:
+                backlog, link.backlog = link.backlog, []
+                for parcel in backlog:
+                    why = f"node {self.node_id}, to which it was sent, is cut off from the majority of its cluster"
+                    self.arrivals.undeliverable(parcel, why)
 
     # ---- dialling ------------------------------------------------------------------------------
 
@@ -449,12 +468,16 @@ class Peers:
 
     # ---- the end -----------------------------------------------------------------------------
 
-    async def stop(self) -> None:
-        """Send what was handed over here to be sent on, say goodbye and close all connections."""
+    async def pay(self) -> None:
+        """Return when what is owed to peers has been written: answers, and messages to be sent on; or soon."""
         for _ in range(round(LAST_WORDS / 0.01)):
             if not any(link.owes for link in self.links.values()):
                 break
             await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Say goodbye and close all connections."""
+        await self.pay()
         for link in self.links.values():
             for parcel in link.backlog:
                 self.arrivals.undeliverable(parcel, f"node {self.node_id} left before it could send it on")

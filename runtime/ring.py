@@ -53,6 +53,8 @@ KEY_BYTES_MAX = 1024
 
 _KEY_PERSON = b"ringcast key 1"
 _VNODE_PREFIX = b"ringcast vnodes 1\0"
+SCHEME = f"{_KEY_PERSON.decode()}, {_VNODE_PREFIX.decode()}"
+"""Names the hashes; nodes with different ones do not agree on owners."""
 
 
 def check_key(key: object) -> None:

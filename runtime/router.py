@@ -38,10 +38,13 @@ from .inflight import InFlight
 from .limits import Limits, no_time, not_taken
 from .routes import Route, Routes
 from .streams import Inflow, StreamDeadline
+from .tenancy import check_run
 
 if TYPE_CHECKING:
+    from ..discovery.gate import Gate
     from .cell import Cell
     from .host import Host
+    from .vigil import Vigil
 
 
 _FOREVER = math.inf
@@ -56,17 +59,26 @@ class Router:
     """The calls of one node. Also the `Caller` that refs are bound to."""
 
     def __init__(
-        self, node_id: str, ask_timeout: float, copy_local: bool, in_flight_bytes: int, link_in_flight_bytes: int
+        self,
+        node_id: str,
+        ask_timeout: float,
+        copy_local: bool,
+        in_flight_bytes: int,
+        link_in_flight_bytes: int,
+        gate: Gate,
+        vigil: Vigil,
     ) -> None:
         """Start with no view; the node sets the parts and the loop before the first call."""
         self.node_id = node_id
+        self.gate = gate
+        self.vigil = vigil
         self.loop: asyncio.AbstractEventLoop
         self.ask_timeout = ask_timeout
         self.copy_local = copy_local
         self.host: Host
         self.number = 0
         self.calls: dict[int, Call] = {}
-        self.routes = Routes(node_id, self.calls)
+        self.routes = Routes(node_id, self.calls, vigil)
         self.in_flight = InFlight(in_flight_bytes)
         self.link_in_flight_bytes = link_in_flight_bytes
         self.sink = self.routes.sink = LocalSink(self, node_id)
@@ -108,6 +120,8 @@ class Router:
                 if value is SUSPENDED:
                     envelope = None
                 elif value is not NOT_NOW:
+                    if monotonic() >= self.gate.until_monotonic:
+                        return self._answered_late(route, message, number, deadline, value)
                     return (value if type(value) in SCALARS else self._answer(route, message, value),)
         else:
             for arg in args:
@@ -148,6 +162,18 @@ class Router:
             self.limits.watch()
         return call
 
+    def _answered_late(self, route: Route, message: Message, number: int, deadline: float, value: Any) -> Call:
+        """Return a call whose answer was there at once, and may not leave now."""
+        call = self.calls[number] = Call(loop=self.loop)
+        call.number = number
+        call.deadline = deadline
+        call.route = route
+        call.message = message
+        call.link = call.parcel = None
+        self.sink.reply(number, value)
+        self.limits.watch()
+        return call
+
     def _answer(self, route: Route, message: Message, value: Any) -> Any:
         """Return an isolated copy of a reply that was there at once."""
         try:
@@ -172,9 +198,10 @@ class Router:
         chain: tuple[ChainEntry, ...] = ()
         trace: str | None = None
         if turn is not None:
+            cell: Cell = turn[0]
+            check_run(cell)
             trace = self.trace_of(turn)
             if options is None or not options.detached:
-                cell: Cell = turn[0]
                 chain = (*turn[2][CHAIN], (cell.kind.name, cell.key, cell.epoch, turn[1]))
                 if stream is None:
                     limit = min(limit, turn[2][DEADLINE] - now)
@@ -269,6 +296,7 @@ class Router:
         limit = own or self.ask_timeout
         trace = None
         if turn is not None:
+            check_run(turn[0])
             trace = self.trace_of(turn)
             if not (options and options.detached):
                 limit = max(min(limit, turn[2][DEADLINE] - now), 0.0)

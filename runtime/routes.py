@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .host import Host
     from .kinds import Kind
     from .link import Link
+    from .vigil import Vigil
 
 IDLE = 30.0
 """Seconds after which a route that is not used is forgotten."""
@@ -73,7 +74,7 @@ class Route:
 class Routes:
     """The routes of one node, and what waits in them."""
 
-    def __init__(self, node_id: str, calls: dict[int, Call]) -> None:
+    def __init__(self, node_id: str, calls: dict[int, Call], vigil: Vigil) -> None:
         """Start with no view; the node sets the loop and the parts before the first call."""
         self.loop: asyncio.AbstractEventLoop
         self.host: Host
@@ -84,6 +85,7 @@ class Routes:
         """Grows with each view: a route of another version is stale."""
         self.view_number = 0
         self._node_id = node_id
+        self._vigil = vigil
         self._calls = calls
         self._routes: dict[tuple[str, Any, str | None], Route] = {}
         self._tidier: asyncio.TimerHandle | None = None
@@ -146,6 +148,29 @@ class Routes:
             for parcel in waiting:
                 self._refuse(parcel, error)
 
+    def _refuse_all(self, route: Route) -> None:
+        """Refuse what waits in a route: its peer is not connected, and this node serves nothing."""
+        waiting, route.waiting = route.waiting, deque()
+        for parcel in waiting:
+            self._refuse(parcel, self._vigil.refusal(route.name, parcel.message.name))
+
+    def go_on(self) -> None:
+        """The lease is back; peers that are back tell by their links."""
+
+    def give_up(self) -> None:
+        """The lease is lost: refuse what waits for peers that are not connected."""
+        for route in list(self._routes.values()):
+            if route.waiting and route.link is not None and not route.link.is_up:
+                self._refuse_all(route)
+
+    def fenced(self) -> None:
+        """This run of the node is over: drop what its turns had still to say."""
+        for route in self._routes.values():
+            nested = [parcel for parcel in route.waiting if parcel.is_nested]
+            for parcel in nested:
+                route.waiting.remove(parcel)
+                self._refuse(parcel, self._vigil.suppressed(NOT_SENT))
+
     def _refuse(self, parcel: Parcel, error: BaseException) -> None:
         if parcel.taken is not None and not parcel.taken.done():
             parcel.taken.set_exception(error)
@@ -185,7 +210,10 @@ class Routes:
         link = route.link
         waiting = route.waiting
         if link is not None and waiting and not link.is_up:
-            link.connect_soon()
+            if self._vigil.is_lost:
+                self._refuse_all(route)
+            else:
+                link.connect_soon()
             return
         if route.kept:
             self._flush_nested(route)

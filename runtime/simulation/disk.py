@@ -3,10 +3,14 @@
 What a crash leaves of an unsynced file is drawn: nothing of the change, all of it, or a part. Names that
 were given or taken without `sync_folder` may be as before, each of the changes by itself being done or not
 in the order in which they came.
+
+A machine has one disk, and the nodes on it have folders there. A lock is the process's that took it: it
+ends with that process, and outlasts nothing.
 """
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
 
@@ -35,6 +39,7 @@ class VirtualDisk:
         self._files: dict[str, _File] = {}
         self._synced: dict[str, _File] = {}
         self._changes: list[dict[str, _File]] = []
+        self._locked: set[str] = set()
         self.syncs = 0
         self.on_sync: Callable[[], None] = _at_once
 
@@ -85,6 +90,20 @@ class VirtualDisk:
         """See `Disk`."""
         return sorted(self._files)
 
+    def lock(self, path: str = "") -> None:
+        """See `Disk`; each folder, by its path, has a lock of its own."""
+        if path in self._locked:
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process has locked it")
+        self._locked.add(path)
+
+    def unlock(self, path: str = "") -> None:
+        """See `Disk`."""
+        self._locked.discard(path)
+
+    def unlock_all(self) -> None:
+        """The process is gone that had locked anything."""
+        self._locked.clear()
+
     def crash(self) -> None:
         """The machine has lost its power: keep what was synced, and of the rest what the seed says."""
         kept = self._rng.randint(0, len(self._changes))
@@ -119,6 +138,68 @@ class VirtualDisk:
         if file is None:
             raise FileNotFoundError(path)
         return file
+
+
+class VirtualFolder:
+    """One folder on the disk of a machine: what `Folder` is on a real one."""
+
+    def __init__(self, disk: VirtualDisk, path: str) -> None:
+        """Use that folder."""
+        self._disk = disk
+        self._path = path.rstrip("/")
+        self._has_lock = False
+
+    def __str__(self) -> str:
+        """Show where it is."""
+        return self._path
+
+    def read(self, path: str) -> bytes:
+        """See `Disk`."""
+        return self._disk.read(self._at(path))
+
+    def write(self, path: str, data: bytes) -> None:
+        """See `Disk`."""
+        self._disk.write(self._at(path), data)
+
+    def append(self, path: str, data: bytes) -> None:
+        """See `Disk`."""
+        self._disk.append(self._at(path), data)
+
+    def sync(self, path: str) -> None:
+        """See `Disk`."""
+        self._disk.sync(self._at(path))
+
+    def rename(self, path: str, name: str) -> None:
+        """See `Disk`."""
+        self._disk.rename(self._at(path), self._at(name))
+
+    def remove(self, path: str) -> None:
+        """See `Disk`."""
+        self._disk.remove(self._at(path))
+
+    def sync_folder(self) -> None:
+        """See `Disk`."""
+        self._disk.sync_folder()
+
+    def names(self) -> list[str]:
+        """See `Disk`."""
+        within = self._at("")
+        names = (name.removeprefix(within) for name in self._disk.names() if name.startswith(within))
+        return [name for name in names if "/" not in name]
+
+    def lock(self) -> None:
+        """See `Disk`."""
+        self._disk.lock(self._path)
+        self._has_lock = True
+
+    def unlock(self) -> None:
+        """See `Disk`."""
+        if self._has_lock:
+            self._has_lock = False
+            self._disk.unlock(self._path)
+
+    def _at(self, path: str) -> str:
+        return f"{self._path}/{path}"
 
 
 def _at_once() -> None:

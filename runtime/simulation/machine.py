@@ -270,6 +270,7 @@ class Process:
     def end(self, *, closes_sockets: bool) -> None:
         """Be gone."""
         self.has_ended = True
+        self.machine.disk.unlock_all()
         for loop in self.loops:
             loop.kill()
             # Kept, for a task that is dropped would run its `finally`, and nothing runs here any more.

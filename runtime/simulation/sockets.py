@@ -194,19 +194,21 @@ class StreamSocket(VirtualSocket):
         self.backlog = 0
         self._waiting: deque[tcp.End] = deque()
         self._user_timeout = tcp.USER_TIMEOUT
+        self._idle = tcp.IDLE
         self._keeps_alive = False
 
     def setsockopt(self, level: int, option: int, value: Any) -> None:
-        """Take TCP_USER_TIMEOUT and SO_KEEPALIVE; the rest makes no difference here."""
-        seconds = tcp.option_value(level, option, value)
-        if seconds is not None:
-            self._user_timeout = seconds
-        elif (level, option) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        """Take TCP_USER_TIMEOUT, TCP_KEEPIDLE and SO_KEEPALIVE; the rest makes no difference here."""
+        if (milliseconds := tcp.option_value("TCP_USER_TIMEOUT", level, option, value)) is not None:
+            self._user_timeout = milliseconds / 1000
+        elif (seconds := tcp.option_value("TCP_KEEPIDLE", level, option, value)) is not None:
+            self._idle = float(seconds)
+        if self.end is not None:
+            self.end.user_timeout, self.end.idle = self._user_timeout, self._idle
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
             if value and not self._keeps_alive and self.end is not None:
                 self.end.keep_alive()
             self._keeps_alive = bool(value)
-        if self.end is not None:
-            self.end.user_timeout = self._user_timeout
 
     @property
     def is_readable(self) -> bool:
@@ -245,7 +247,7 @@ class StreamSocket(VirtualSocket):
         """Be this end of a connection."""
         self.end = end
         end.on_change = self.notify
-        end.user_timeout = self._user_timeout
+        end.user_timeout, end.idle = self._user_timeout, self._idle
         if self._keeps_alive:
             end.keep_alive()
         self.notify()

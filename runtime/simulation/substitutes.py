@@ -1,4 +1,4 @@
-"""What stands in for the outside world while a simulation runs: clocks, chance, sockets, threads and logs.
+"""What stands in for the outside world while a simulation runs: clocks, chance, sockets, files, threads and logs.
 
 The runtime has no parameter for each of these, and pays nothing for being simulated: its modules import
 `time.monotonic`, `socket`, `os.urandom` and so on as any program does. While a simulation runs, each of
@@ -28,8 +28,10 @@ import structlog
 
 from ...actors.actor import defined_modules
 from ...discovery import profile as profiles
+from ...discovery.disk import Folder
 from ...discovery.profile import Profile
 from ...discovery.threads import LoopThread, TickThread
+from .disk import VirtualFolder
 from .threads import VirtualLoopThread, VirtualTickThread
 
 if TYPE_CHECKING:
@@ -110,6 +112,9 @@ class Substitutes:
         def getaddrinfo(host: object, port: object, *args: int, **options: int) -> list[Any]:
             return process().machine.resolve(host, port, options.get("type", socket.SOCK_STREAM))
 
+        def folder(path: str | os.PathLike[str]) -> VirtualFolder:
+            return VirtualFolder(process().machine.disk, os.fspath(path))
+
         def number() -> int:
             return process().number
 
@@ -135,6 +140,7 @@ class Substitutes:
             socket.socket: open_socket,
             socket.getaddrinfo: getaddrinfo,
             random.Random: unpredictable,
+            Folder: folder,
             LoopThread: partial(VirtualLoopThread, world),
             TickThread: partial(VirtualTickThread, world),
             structlog.get_logger: get_logger,

@@ -27,6 +27,7 @@ from .network import RESEND, RESEND_MAX, Network
 
 if TYPE_CHECKING:
     from .machine import Machine
+    from .world import World
 
 WINDOW = 256 * 1024
 """Bytes that may be under way and unread in one direction."""
@@ -35,7 +36,10 @@ USER_TIMEOUT = 924.6
 """Seconds after which Linux gives up if a program sets no TCP_USER_TIMEOUT."""
 
 IDLE = 30.0
-"""Seconds between two looks at an idle connection with SO_KEEPALIVE."""
+"""Seconds between two looks at an idle connection with SO_KEEPALIVE, if a program sets no TCP_KEEPIDLE."""
+
+ANSWER_TIMEOUT = 9.0
+"""Seconds without an answer to these that end a connection, if a program sets no TCP_USER_TIMEOUT."""
 
 
 class End:
@@ -61,6 +65,8 @@ class End:
         self.on_change: Callable[[], None] = _nothing
         self.on_room: Callable[[], None] = _nothing
         self.user_timeout = USER_TIMEOUT
+        self.idle = IDLE
+        self._unanswered_since: float | None = None
         self.is_ended = False
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
@@ -142,7 +148,7 @@ class End:
 
     def keep_alive(self) -> None:
         """Ask from time to time whether the other end is there."""
-        self.machine.network.world.later(IDLE, self._ask)
+        self.machine.network.world.later(self.idle, self._ask)
 
     # ---- for the flows -----------------------------------------------------------------------------
 
@@ -188,18 +194,22 @@ class End:
             return
         network, here, there = self.machine.network, self.local[0], self.remote[0]
         if not (network.is_open(here, there) and network.is_open(there, here)):
-            network.world.later(min(self.user_timeout, 9.0), self._ask_again)
+            self._stay_unanswered(network.world)
         elif not self.out.target.is_there:
             self.was_reset()
         else:
+            self._unanswered_since = None
             self.keep_alive()
 
-    def _ask_again(self) -> None:
-        network, here, there = self.machine.network, self.local[0], self.remote[0]
-        if network.is_open(here, there) and network.is_open(there, here):
-            self._ask()
-        else:
+    def _stay_unanswered(self, world: World) -> None:
+        if self._unanswered_since is None:
+            self._unanswered_since = world.now
+        limit = ANSWER_TIMEOUT if self.user_timeout == USER_TIMEOUT else self.user_timeout
+        left = self._unanswered_since + limit - world.now
+        if left <= 1e-9:
             self.timed_out()
+        else:
+            world.later(min(self.idle, left), self._ask)
 
 
 class Flow:
@@ -326,11 +336,10 @@ def refused() -> ConnectionRefusedError:
     return ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
 
-def option_value(level: int, option: int, value: object) -> float | None:
-    """Return the seconds that a socket's option sets for `End.user_timeout`; None if it is another."""
-    if level == socket.IPPROTO_TCP and option == getattr(socket, "TCP_USER_TIMEOUT", -1) and isinstance(value, int):
-        return value / 1000
-    return None
+def option_value(name: str, level: int, option: int, value: object) -> int | None:
+    """Return the value of the TCP option of that name; None if it is another one that is set."""
+    is_it = level == socket.IPPROTO_TCP and option == getattr(socket, name, -1)
+    return value if is_it and isinstance(value, int) else None
 
 
 def _nothing() -> None:

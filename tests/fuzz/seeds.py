@@ -15,20 +15,20 @@ import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ringcast.discovery.agreement_messages import Accept, Apply, Ballot, Charter, Hello, Meet, Promised, Renew, Vote
 from ringcast.discovery.claim import Claim, Status
 from ringcast.discovery.codec import Codec as MembershipCodec
+from ringcast.discovery.handoff import Drained
 from ringcast.discovery.member import Member, View
 from ringcast.discovery.messages import (
     Ack,
     Envelope,
     Exchange,
     Gossip,
-    Join,
     Message,
     Ping,
     PingRequest,
     Refused,
-    ViewNews,
 )
 from ringcast.discovery.preamble import preamble
 from ringcast.discovery.seal import Seal
@@ -133,15 +133,21 @@ def memberships() -> dict[str, bytes]:
     """Return messages of the membership of every kind."""
     me = Claim("me", "127.0.0.1:1", 5, 0, Status.ALIVE, "")
     member = Member("me", "127.0.0.1:1", {"gpu": "1"}, 5, frozenset({"m:C"}), False, key=b"k" * 32)
+    view, ballot = View("l", 1, (member,)), Ballot(3, "me", 5)
     kinds: dict[str, Message] = {
         "ping": Ping(1, "you"),
         "ack": Ack(1),
         "relay": PingRequest(1, "you", 5, "127.0.0.1:2"),
         "gossip": Gossip(),
         "exchange": Exchange(True),
-        "join": Join(member, "l", 1),
-        "view": ViewNews(View("l", 1, (member,))),
         "refused": Refused("another", 1),
+        "hello": Hello(member, "me", True),
+        "meet": Meet("l", 1, 1, True, False, ("127.0.0.1:1",)),
+        "apply": Apply("l", 1, member, Charter("c", "s", 5000)),
+        "renew": Renew("l", 1, 7, (view,)),
+        "promised": Promised("l", 2, ballot, Vote(ballot, view)),
+        "accept": Accept("l", 2, ballot, view, (("me", 5),)),
+        "drained": Drained("l", 1, 2, 1 << 1000),
     }
     codec = MembershipCodec(CLUSTER)
     return {name: codec.encode(Envelope(me, message, (me,))) for name, message in kinds.items()}

@@ -9,10 +9,14 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from typing import TypeVar
 
-from ringcast.discovery.member import Event, MemberJoined, MemberLeft, MemberLost, View, ViewChanged
+from ringcast.discovery.archive import Archive
+from ringcast.discovery.gate import Gate
+from ringcast.discovery.handoff import Open
+from ringcast.discovery.member import Event, Member, MemberJoined, MemberLeft, MemberLost, View, ViewChanged
 from ringcast.discovery.membership import Membership
 from ringcast.discovery.preamble import preamble
-from ringcast.discovery.profile import LOCAL
+from ringcast.discovery.profile import LOCAL, Profile
+from ringcast.discovery.share import PARTITIONS
 from ringcast.discovery.source import Source
 from ringcast.security.channels import MEMBERSHIP
 from ringcast.security.secret import Key, Secret, new_key
@@ -34,6 +38,17 @@ def trust_of(name: str, cluster: str = "test", *keys: Key, is_encrypted: bool = 
     return Trust.found(secret.render().encode(), cluster, node_id=name, tls=None if is_encrypted else False)
 
 
+CLASS = "shop:Cart"
+
+
+def shares_of(view: View, node_id: str) -> dict[str, int]:
+    """Deal the partitions of one class out in turn to those who do not leave."""
+    names = [member.id for member in view.members if not member.leaving]
+    if node_id not in names:
+        return {CLASS: 0}
+    return {CLASS: sum(1 << partition for partition in range(names.index(node_id), PARTITIONS, len(names)))}
+
+
 class Recorder:
     """One membership and what it told, brought to the test's loop."""
 
@@ -46,6 +61,10 @@ class Recorder:
         advertise: str | None = None,
         on_view: Callable[[View], None] | None = None,
         trust: Trust | None = None,
+        archive: Archive | None = None,
+        expect: int | None = None,
+        trusts_refusal: bool = True,
+        profile: Profile = LOCAL,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -53,21 +72,41 @@ class Recorder:
         self.events: list[Event] = []
         self.connections: list[tuple[socket.socket, bytes]] = []
         self.failures: list[BaseException] = []
+        self.opened: list[Open] = []
+        self.fences: list[tuple[str, Member]] = []
+        self.leases: list[None] = []
+        self.gate = Gate()
         self.threads: set[int] = set()
         self.membership = Membership(
             trust=trust or trust_of(name, cluster),
             listen=listen,
             advertise=advertise,
             labels={"name": name},
-            hosts=frozenset({"shop:Cart"}),
+            hosts=frozenset({CLASS}),
             hosts_by_value=True,
             discovery=discovery,
-            profile=LOCAL,
+            profile=profile,
+            gate=self.gate,
+            shares_of=shares_of,
             on_view=on_view or self._collect(self.views),
             on_event=self._collect(self.events),
             on_connection=lambda sock, channel: self._collect(self.connections)((sock, channel)),
+            on_opened=self._on_opened,
+            on_lease=lambda: self._collect(self.leases)(None),
+            on_fence=self._on_fence,
             on_failure=self._collect(self.failures),
+            archive=archive,
+            expect=expect,
+            trusts_refusal=trusts_refusal,
         )
+
+    def _on_opened(self, opened: tuple[Open, ...]) -> None:
+        for each in opened:
+            self._collect(self.opened)(each)
+
+    def _on_fence(self, why: str, me: Member) -> None:
+        self._collect(self.fences)((why, me))
+        self.gate.passed()  # nothing acts here
 
     def _collect(self, into: list[T]) -> Callable[[T], None]:
         def add(item: T) -> None:
@@ -95,6 +134,18 @@ class Recorder:
             return bool(views) and sorted(member.id for member in views[-1].members) == expected
 
         await self.until(are_in_view)
+
+    async def until_open(self) -> None:
+        """Wait until all that belongs here by the view is open here."""
+        mine = shares_of(self.membership.view, self.membership.me.id)[CLASS]
+        await self.until(lambda: CLASS in self.membership.shares and self.membership.shares[CLASS].open == mine)
+
+    async def leave(self) -> None:
+        """Leave as a node does: announced, released, and only then gone."""
+        async with asyncio.timeout(LIMIT):
+            await self.membership.announce_leaving()
+            await self.membership.release()
+            await self.membership.stop()
 
     def member_events(self, kind: type[MemberJoined | MemberLeft | MemberLost]) -> list[str]:
         changes = [event for event in self.events if not isinstance(event, ViewChanged)]

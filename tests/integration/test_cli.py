@@ -127,6 +127,40 @@ async def test_sigterm_leaves_gracefully(shop: Shop) -> None:
             assert watcher.addresses(MemberLost) == []
 
 
+async def test_a_drained_node_leaves_and_its_process_ends(shop: Shop) -> None:
+    async with shop.up() as up:
+        ready = await up.ready()
+        async with shop.beside(ready["address"]) as node:
+            watcher = Watcher(node)
+            told = await shop.tell("drain", "--node", node.address, ready["node"][:8])
+            assert told == {"node": ready["node"], "address": ready["address"], "gone": True}
+            await watcher.until(MemberLeft, ready["address"])
+            assert await up.code() == 0
+            code, _, error = await shop.say("drain", "--node", node.address, "nobody")
+            assert code == 1
+            assert "no member is meant by 'nobody'" in error
+
+
+async def test_a_dissolved_node_starts_over(shop: Shop) -> None:
+    async with shop.up() as up:
+        ready = await up.ready()
+        at = ("--node", ready["address"])
+
+        async def lineage() -> str:
+            status = await shop.tell("status", *at)
+            return str(status["nodes"][0]["view"]["lineage"])
+
+        before = await lineage()
+        assert (await shop.say("dissolve", ready["address"], *at))[0] == 1  # nobody says yes
+        assert await lineage() == before
+        code, told, _ = await shop.say("dissolve", ready["address"], "--yes", *at)
+        assert code == 0
+        assert "starts over" in told
+        async with asyncio.timeout(LIMIT):
+            while await lineage() == before:
+                pass
+
+
 async def test_the_second_signal_ends_at_once(shop: Shop) -> None:
     async with shop.up() as up:
         ready = await up.ready()

@@ -23,7 +23,16 @@ from ringcast.discovery.multicast import Zeroconf
 from ringcast.discovery.profile import LOCAL
 from ringcast.discovery.source import Seeds
 from ringcast.errors import ConfigError, HandshakeRefused
-from tests.integration.memberships import LIMIT, SECRET, Recorder, free_addresses, raw_dial, started
+from tests.integration.memberships import (
+    CLASS,
+    LIMIT,
+    SECRET,
+    Recorder,
+    free_addresses,
+    raw_dial,
+    shares_of,
+    started,
+)
 
 
 async def test_alone_it_is_ready_at_once_and_leaves_nothing_running() -> None:
@@ -58,6 +67,7 @@ async def test_three_find_each_other_by_zeroconf_and_ignore_another_cluster() ->
         async with started(late):
             for node in (*nodes, late):
                 await node.until_members("abcd")
+            await late.leave()
         for node in nodes:
             await node.until_members("abc")
             assert node.member_events(MemberLeft) == ["d"]
@@ -87,6 +97,10 @@ async def test_a_graceful_leave_shows_leaving_first_and_is_no_loss() -> None:
             assert leaving is not None
             assert leaving.leaving
             await one.until(lambda: leaving in one.views[-1].members)
+            # Nothing is its own any more, and what it had is open at the other.
+            await one.until_open()
+            assert shares_of(one.membership.view, "two") == {CLASS: 0}
+            await two.leave()
         await one.until_members(["one"])
         assert one.member_events(MemberLeft) == ["two"]
         assert one.member_events(MemberLost) == []
@@ -112,6 +126,7 @@ async def test_a_changed_record_shows_in_a_new_view() -> None:
 
 CHILD = """
 import asyncio, os, sys
+from ringcast.discovery.gate import Gate
 from ringcast.discovery.membership import Membership
 from ringcast.discovery.profile import LOCAL
 from ringcast.discovery.source import Seeds
@@ -122,7 +137,7 @@ async def main() -> None:
         trust=Trust.found(os.environb[b"SECRET_OF_TEST"], "test", node_id=sys.argv[1]),
         listen="127.0.0.1:0", advertise=None, labels={},
         hosts=frozenset(), hosts_by_value=False, discovery=[Seeds([sys.argv[2]])], profile=LOCAL,
-        on_view=lambda view: None, on_event=lambda event: None, on_connection=lambda sock, channel: None,
+        gate=Gate(), shares_of=lambda view, node_id: {}, on_view=lambda view: None, on_event=lambda event: None, on_connection=lambda sock, channel: None,
     )
     await membership.start()
     await asyncio.Event().wait()

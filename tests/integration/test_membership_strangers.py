@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 import structlog
 
+from ringcast.discovery.agreement_messages import Hello
 from ringcast.discovery.claim import Claim
 from ringcast.discovery.codec import Codec
 from ringcast.discovery.frames import HEAD_BYTES, framed
 from ringcast.discovery.member import Member
-from ringcast.discovery.messages import Envelope, Exchange, Gossip, Join, Message
+from ringcast.discovery.messages import Envelope, Exchange, Gossip, Message
 from ringcast.discovery.preamble import preamble
 from ringcast.discovery.sockets import connected
 from ringcast.discovery.source import Announcement, Seeds
@@ -327,7 +328,7 @@ async def test_a_record_with_another_key_than_the_one_that_was_proved_is_refused
     async with started(one):
         trust = trust_of("two")
         async with shaken(one, trust.dialling(MEMBERSHIP)) as (reader, writer):
-            writer.write(said("two", Join(record("two", bytes(32)), "", 0)))
+            writer.write(said("two", Hello(record("two", bytes(32)), "two", True)))
             await hung_up(reader)
         await alive(one)
         assert one.membership.view.member("two") is None

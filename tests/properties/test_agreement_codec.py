@@ -40,7 +40,7 @@ parts: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "int": numbers,
     "tuple[str, ...]": st.lists(addresses, max_size=3).map(tuple),
-    "Charter": st.builds(Charter, ids, ids, numbers, numbers),
+    "Charter": st.builds(Charter, ids, ids, numbers),
     "Identity": identities,
     "tuple[View, ...]": st.lists(views, max_size=1).map(tuple),
     "Denial": st.sampled_from(Denial),

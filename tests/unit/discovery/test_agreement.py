@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
+import pytest
+
 from ringcast.discovery.agreement import Agreement, new_lineage
 from ringcast.discovery.agreement_messages import (
     Accept,
@@ -39,6 +41,7 @@ from ringcast.discovery.effects import (
     Check,
     Depart,
     Effect,
+    Excluded,
     InstallView,
     LeaseUntil,
     Notify,
@@ -54,7 +57,7 @@ from ringcast.discovery.profile import LOCAL
 
 NOW = 100.0
 P = promise_seconds(LOCAL)
-CHARTER = Charter(lease_ms=1000, drift_ppm=5000)
+CHARTER = Charter(drift_ppm=5000)
 ME, B, C, D = (Member(name, f"{name}:1", {}, i, key=b"k") for i, name in enumerate("mbcd", 1))
 X = "018bcfe6f32f95eb46ba0d3f6571d961"
 E = TypeVar("E", bound=Effect)
@@ -151,7 +154,7 @@ def test_alone_it_founds_a_lineage_and_serves() -> None:
     assert (bench.core.lineage, bench.core.contacts()) == (None, [])
     effects = bench.run(0)
     assert bench.core.view is not None
-    assert bench.core.view == View(bench.core.lineage or "", 1, (ME,))
+    assert bench.core.view == View(bench.core.lineage or "", 1, (ME,), lease_ms=1000)
     assert of(Notify, effects) == [Notify(MemberJoined(ME)), Notify(ViewChanged(bench.core.view))]
     assert of(LeaseUntil, effects)[-1].until == NOW + 1e-9 + LOCAL.lease
     bench.run(10.0)
@@ -189,8 +192,27 @@ def test_whoever_does_not_fit_is_told_so_and_says_so() -> None:
     [(address, answer)] = bench.said(B, Apply(lineage, 0, B, replace(CHARTER, config="other")))
     assert address == "b:1"
     assert isinstance(answer, Unfit)
-    [warning] = of(Warn, Bench().hear(B, answer))
-    assert "config='other'" in warning.what
+    assert of(Excluded, Bench().hear(B, answer)) == [Excluded(answer.why, B.id, "b:1")]
+
+
+@pytest.mark.parametrize(
+    ("charter", "says"),
+    [
+        (replace(CHARTER, config="other"), "elsewhere"),
+        (replace(CHARTER, store="sqlite one"), "its store is sqlite one, theirs is none"),
+        (replace(CHARTER, drift_ppm=1), "1 ppm"),
+    ],
+)
+def test_it_is_said_what_does_not_fit(charter: Charter, says: str) -> None:
+    assert says in charter.differs_from(CHARTER)
+
+
+def test_a_newcomer_takes_over_the_lease_of_the_lineage() -> None:
+    bench = Bench()
+    bench.hear(B, Meet(X, 4, 1, True, True, ("b:1",)))
+    effects = bench.hear(B, Decided(X, (View(X, 4, (B, ME), lease_ms=4000),)))
+    [renew] = [effect.message for effect in of(Send, effects) if isinstance(effect.message, Renew)]
+    assert LeaseUntil(bench.now + 4.0) in bench.hear(B, Renewed(X, 4, renew.round))
 
 
 def test_a_run_that_was_let_in_and_out_again_goes_on_as_a_new_one() -> None:

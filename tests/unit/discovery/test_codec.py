@@ -6,22 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ringcast.discovery.agreement_messages import Hello
 from ringcast.discovery.claim import Claim, Status
 from ringcast.discovery.codec import PROTOCOL, Codec, Rejected, cluster_tag
 from ringcast.discovery.gossip import wire_bytes
-from ringcast.discovery.member import KEY_BYTES, Member, View
+from ringcast.discovery.member import KEY_BYTES, Member
 from ringcast.discovery.messages import (
     Ack,
     Envelope,
     Exchange,
     Gossip,
-    Join,
     Message,
     Nack,
     Ping,
     PingRequest,
     Refused,
-    ViewNews,
 )
 
 pack = cast("Callable[[object], bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
@@ -41,8 +40,8 @@ members = st.builds(
     st.booleans(),
     st.booleans(),
     st.just(b"") | st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES),
+    st.booleans(),
 )
-views = st.builds(View, st.text(), counts, st.lists(members).map(tuple))
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ping, counts, ids),
     st.builds(Ack, counts),
@@ -50,8 +49,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(PingRequest, counts, ids, counts, addresses),
     st.builds(Gossip),
     st.builds(Exchange, st.booleans()),
-    st.builds(Join, members, st.text(), counts),
-    st.builds(ViewNews, views),
+    st.builds(Hello, members, st.text(), st.booleans()),
     st.builds(Refused, st.text(), counts),
 )
 envelopes = st.builds(Envelope, senders, messages, st.lists(claims).map(tuple))
@@ -94,7 +92,7 @@ def test_damaged_messages_never_raise(envelope: Envelope, data: st.DataObject) -
 
 
 SENDER: list[object] = ["me", "h:1", 5, 0]
-MEMBER: list[object] = ["a", "h:1", {}, 1, [], False, False, b""]
+MEMBER: list[object] = ["a", "h:1", {}, 1, [], False, False, b"", False]
 
 
 WRONG: list[object] = [
@@ -117,24 +115,25 @@ WRONG: list[object] = [
     [PROTOCOL, cluster_tag("shop"), 4, [7, "h:1", 5, 0], [], []],
     [PROTOCOL, cluster_tag("shop"), 4, SENDER, [], [["a", "h:1", 1, 0, 9, ""]]],
     [PROTOCOL, cluster_tag("shop"), 5, SENDER, [1], []],
-    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:2], [], *MEMBER[3:]], "", 0], []],
-    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:2], {"a": 1}, *MEMBER[3:]], "", 0], []],
-    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], [1], *MEMBER[5:]], "", 0], []],
-    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:7], b"x" * 31], "", 0], []],
-    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:7], "x" * 32], "", 0], []],
-    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:2], {"a": "x" * 257}, *MEMBER[3:]], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 7, SENDER, [[*MEMBER[:2], [], *MEMBER[3:]], "", True], []],
+    [PROTOCOL, cluster_tag("shop"), 7, SENDER, [[*MEMBER[:2], {"a": 1}, *MEMBER[3:]], "", True], []],
+    [PROTOCOL, cluster_tag("shop"), 7, SENDER, [[*MEMBER[:4], [1], *MEMBER[5:]], "", True], []],
+    [PROTOCOL, cluster_tag("shop"), 7, SENDER, [[*MEMBER[:7], b"x" * 31, False], "", True], []],
+    [PROTOCOL, cluster_tag("shop"), 7, SENDER, [[*MEMBER[:7], "x" * 32, False], "", True], []],
+    [PROTOCOL, cluster_tag("shop"), 7, SENDER, [[*MEMBER[:2], {"a": "x" * 257}, *MEMBER[3:]], "", True], []],
     [
         PROTOCOL,
         cluster_tag("shop"),
-        6,
+        7,
         SENDER,
-        [[*MEMBER[:2], {f"{n}": "" for n in range(65)}, *MEMBER[3:]], "", 0],
+        [[*MEMBER[:2], {f"{n}": "" for n in range(65)}, *MEMBER[3:]], "", True],
         [],
     ],
-    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], ["x" * 257], *MEMBER[5:]], "", 0], []],
-    [PROTOCOL, cluster_tag("shop"), 6, SENDER, [[*MEMBER[:4], [""] * 10_001, *MEMBER[5:]], "", 0], []],
+    [PROTOCOL, cluster_tag("shop"), 7, SENDER, [[*MEMBER[:4], ["x" * 257], *MEMBER[5:]], "", True], []],
+    [PROTOCOL, cluster_tag("shop"), 7, SENDER, [[*MEMBER[:4], [""] * 10_001, *MEMBER[5:]], "", True], []],
     [PROTOCOL, cluster_tag("shop"), 4, ["me", "h" * 300 + ":1", 5, 0], [], []],
-    [[[[[[[]]]]]]],
+    [PROTOCOL, cluster_tag("shop"), 7, SENDER, [MEMBER, "", 1], []],
+    [[[[[[[[]]]]]]]],
 ]
 
 

@@ -51,13 +51,14 @@ def test_what_is_dropped_is_told_no_more() -> None:
     assert queue.take(PLENTY, limit=5) == ()
 
 
-def test_claims_are_totally_ordered_and_death_is_final() -> None:
+def test_claims_are_totally_ordered_and_only_a_goodbye_is_final() -> None:
     rising = [
         Claim("x", "h:1", 1),
         Claim("x", "h:1", 1, 0, Status.SUSPECT, "a"),
+        Claim("x", "h:1", 1, 0, Status.DEAD),
         Claim("x", "h:1", 1, 1),
         Claim("x", "h:1", 1, 1, Status.SUSPECT, "a"),
-        Claim("x", "h:1", 1, 0, Status.DEAD),
+        Claim("x", "h:1", 1, 1, Status.DEAD),
         Claim("x", "h:1", 1, 0, Status.LEFT),
         Claim("x", "h:1", 2),
     ]
@@ -66,7 +67,8 @@ def test_claims_are_totally_ordered_and_death_is_final() -> None:
         for higher in rising[i + 1 :]:
             assert higher.supersedes(lower)
             assert not lower.supersedes(higher)
-    assert not Claim("x", "h:1", 1, 99).supersedes(rising[4])
+    assert Claim("x", "h:1", 1, 99).supersedes(Claim("x", "h:1", 1, 1, Status.DEAD))
+    assert not Claim("x", "h:1", 1, 99).supersedes(Claim("x", "h:1", 1, 0, Status.LEFT))
 
 
 ASKER = Claim("asker", "asker:1", 1)

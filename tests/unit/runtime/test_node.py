@@ -266,9 +266,12 @@ async def test_leaving_hands_over_and_queued_calls_go_to_the_new_owner() -> None
             hosts = caller._host.kinds  # pyright: ignore[reportPrivateUsage]
             kind = hosts.named(f"{__name__}:Guest")
             await eventually(lambda: hosts.hosts(kind) == (stays.id,))
-            assert await using(guest, timeout=5).hello() == "hello"
+            new = submit(using(guest, timeout=5).hello)
+            await caller.ref(Guest, "an actor of another partition").hello()
+            assert not new.done(), "the actor is not begun at its new owner before its turn at the old one has ended"
             gates.let_go("gate")
             assert await running == "gate"
+            assert await new == "hello"
             assert await asyncio.gather(*queued) == ["hello"] * 5
             await leaving
             assert (await caller.locate(guest)).id == stays.id

@@ -1,22 +1,30 @@
-"""The same for both disks: a folder, and a simulated one; and what a crash leaves of the latter."""
+"""The same for all disks: a folder, a simulated one, and a folder of it; and what a crash leaves of the latter."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ringcast.discovery.disk import Disk, Folder, replace_file
-from ringcast.runtime.simulation.disk import VirtualDisk
+from ringcast.runtime.simulation.disk import VirtualDisk, VirtualFolder
 
 
 def virtual(_: Path) -> Disk:
     return VirtualDisk(random.Random(1))
 
 
-@pytest.fixture(params=[Folder, virtual])
+def virtual_folder(path: Path) -> Disk:
+    disk = VirtualDisk(random.Random(1))
+    disk.write("elsewhere", b"of another node")
+    disk.write(f"{path}/below/a", b"of a folder in it")
+    return VirtualFolder(disk, str(path))
+
+
+@pytest.fixture(params=[Folder, virtual, virtual_folder])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
     make: Callable[[Path], Disk] = request.param
     return make(tmp_path / "new")
@@ -52,6 +60,34 @@ def test_a_file_is_replaced(disk: Disk) -> None:
     replace_file(disk, "record", b"old")
     replace_file(disk, "record", b"new")
     assert (disk.names(), disk.read("record")) == (["record"], b"new")
+
+
+@pytest.mark.parametrize("make", [Folder, partial(VirtualFolder, VirtualDisk(random.Random(1)))])
+def test_a_folder_is_locked_by_one_at_a_time(make: Callable[[str], Disk], tmp_path: Path) -> None:
+    one, two, other = (make(str(tmp_path / name)) for name in ("a", "a", "b"))
+    one.lock()
+    with pytest.raises(BlockingIOError):
+        two.lock()
+    other.lock()
+    two.unlock()  # it is not its own
+    with pytest.raises(BlockingIOError):
+        two.lock()
+    one.unlock()
+    two.lock()
+    assert str(one) == str(tmp_path / "a")
+    for disk in (one, two, other):
+        disk.unlock()
+
+
+def test_a_lock_ends_with_its_process() -> None:
+    disk = VirtualDisk(random.Random(1))
+    disk.lock()
+    with pytest.raises(BlockingIOError):
+        disk.lock()
+    disk.unlock()
+    disk.lock()
+    disk.unlock_all()
+    disk.lock()
 
 
 def test_a_crash_leaves_what_was_synced_and_of_the_rest_anything() -> None:
