@@ -59,6 +59,7 @@ class Child:
         since: When it came up last; monotonic seconds.
         intensity: Its own window, under the root.
         is_failing: Whether the root has given up counting, and retries at the backoff's limit.
+        is_named: Whether its supervisor has named it; others do not outlive the supervisor's activation.
     """
 
     restart: Restart
@@ -68,6 +69,7 @@ class Child:
     since: float = 0.0
     intensity: Intensity | None = None
     is_failing: bool = False
+    is_named: bool = True
 
 
 class Family:
@@ -160,11 +162,15 @@ class Family:
         self._starts.extend(key for key, child in self._children.items() if child.phase is Phase.DOWN)
         return [*map(End, reversed(dropped)), *self._advance()]
 
-    def add(self, child: Hashable, restart: Restart, *, is_up: bool = False) -> None:
+    def add(self, child: Hashable, restart: Restart, *, is_up: bool = False, is_named: bool = True) -> None:
         """Take a child that is being started, or is up already; nothing if it belongs here already."""
         assert not self._is_closing, "a supervisor that goes takes no more children"
         if child not in self._children:
-            self._children[child] = Child(restart, Phase.UP if is_up else Phase.STARTING)
+            self._children[child] = Child(restart, Phase.UP if is_up else Phase.STARTING, is_named=is_named)
+
+    def is_named(self, child: Hashable) -> bool:
+        """Whether a child outlives this activation of its supervisor, if that goes on elsewhere."""
+        return child in self._children and self._children[child].is_named
 
     # ---- what happens to them ------------------------------------------------------------------
 
@@ -179,6 +185,12 @@ class Family:
             return []
         self._awaited = None
         return self._advance()
+
+    def moved(self, child: Hashable) -> None:
+        """Note that a child was lost with its node and is started again elsewhere: no failure of its own."""
+        known = self._children.get(child)
+        if known is not None and known.phase is Phase.UP:
+            known.phase = Phase.STARTING
 
     def failed(self, child: Hashable, now: float) -> list[Directive]:
         """Decide about a child that has failed, or could not be started; it is down."""

@@ -163,6 +163,7 @@ class Keeper:
         self._fresh: set[RowId] = set()
         self._held: set[RowId] = set()
         self._waiters: dict[RowId, dict[int, bool]] = {}
+        self._leavers: dict[RowId, dict[int, None]] = {}
         self._ends: dict[RowId, list[int]] = {}
         self._queued: dict[int, list[Callable[[float], list[Effect]]]] = {}
         self._to_start: dict[Identity, dict[RowId, None]] = {}
@@ -185,6 +186,7 @@ class Keeper:
     def _all_tokens(self) -> list[int]:
         tokens = {token for claims in self._claims.values() for token in claims}
         tokens.update(token for waiting in self._waiters.values() for token in waiting)
+        tokens.update(token for leaving in self._leavers.values() for token in leaving)
         tokens.update(token for ends in self._ends.values() for token in ends)
         return sorted(tokens)
 
@@ -193,6 +195,7 @@ class Keeper:
         self._fresh.clear()
         self._held.clear()
         self._waiters.clear()
+        self._leavers.clear()
         self._ends.clear()
         self._to_start.clear()
         self._starting.clear()
@@ -378,7 +381,7 @@ class Keeper:
         if row.host != host and row_id not in self._phases:
             assert row.host is not None, "what runs has a host"
             return [Answer(token, Located(row.host))]
-        self._waiters.setdefault(row_id, {})[token] = False
+        self._leavers.setdefault(row_id, {})[token] = None
         if row.host != host or self._phases.get(row_id) in (Phase.PLACING, Phase.WAITING):
             return []
         self._to_start.get(host, {}).pop(row_id, None)
@@ -386,7 +389,7 @@ class Keeper:
 
     def give_up(self, token: int) -> None:
         """Nobody waits for this answer any more."""
-        for waiting in (self._claims, self._waiters):
+        for waiting in (self._claims, self._waiters, self._leavers):
             for row_id in [row_id for row_id, tokens in waiting.items() if token in tokens]:
                 del waiting[row_id][token]
 
@@ -403,7 +406,8 @@ class Keeper:
             return self._write(self._next(row, host=host), now)
         self.why[row_id] = why
         self._again_at[row_id] = now + PLACE_AGAIN
-        return self._write(self._next(row, host=None), now) if self._claims.get(row_id) else []
+        leaving: list[Effect] = [Answer(token, Gone(None)) for token in self._leavers.pop(row_id, {})]
+        return [*leaving, *(self._write(self._next(row, host=None), now) if self._claims.get(row_id) else [])]
 
     def unplaceable(self, row_id: RowId, why: str, now: float) -> list[Effect]:
         """An actor that never ran cannot run anywhere: whoever wanted it is told."""
@@ -444,7 +448,8 @@ class Keeper:
         self._fresh.discard(row.id)
         self._held.discard(row.id)
         located = Located(row.host)
-        waiting: list[Effect] = [Answer(token, located) for token in self._waiters.pop(row.id, {})]
+        tokens = [*self._waiters.pop(row.id, {}), *self._leavers.pop(row.id, {})]
+        waiting: list[Effect] = [Answer(token, located) for token in tokens]
         return [*self._answer_claims(row), *waiting, *self._release_children(row.id, now)]
 
     def _answer_claims(self, row: Row) -> list[Effect]:
@@ -514,7 +519,7 @@ class Keeper:
     def _over(self, row: Row, now: float) -> list[Effect]:
         """All copies know that an actor has ended."""
         gone = Gone(row.ended)
-        tokens = [*self._ends.pop(row.id, ()), *self._waiters.pop(row.id, {})]
+        tokens = [*self._ends.pop(row.id, ()), *self._waiters.pop(row.id, {}), *self._leavers.pop(row.id, {})]
         self.copies.forget(row)
         self._phases.pop(row.id, None)
         return [*(Answer(token, gone) for token in tokens), *self._release_children(row.id, now)]
