@@ -45,6 +45,8 @@ class Phase(enum.Enum):
     """Not running; to be started when its turn comes."""
     STARTING = "starting"
     UP = "up"
+    AWAY = "away"
+    """Lost with its node, or without a node that fits: the register starts it, and it comes up by itself."""
 
 
 @dataclass(slots=True, eq=False)
@@ -177,7 +179,7 @@ class Family:
     def up(self, child: Hashable, now: float) -> list[Directive]:
         """Note that a child has started."""
         known = self._children.get(child)
-        if known is None or known.phase is not Phase.STARTING:
+        if known is None or known.phase not in (Phase.STARTING, Phase.AWAY):
             return []
         known.phase = Phase.UP
         known.since = now
@@ -186,11 +188,20 @@ class Family:
         self._awaited = None
         return self._advance()
 
-    def moved(self, child: Hashable) -> None:
-        """Note that a child was lost with its node and is started again elsewhere: no failure of its own."""
+    def moved(self, child: Hashable) -> list[Directive]:
+        """Note that a child was lost with its node and is started again elsewhere: no failure of its own.
+
+        Its siblings do not wait for it, neither to be started nor to be stopped.
+        """
         known = self._children.get(child)
-        if known is not None and known.phase is Phase.UP:
-            known.phase = Phase.STARTING
+        if known is None:
+            return []
+        known.phase = Phase.AWAY
+        if self._awaited == child:
+            self._awaited = None
+        if self._stopping == child and not self._is_final and known.restart is not TEMPORARY:
+            self._stopping = None
+        return self._advance()
 
     def failed(self, child: Hashable, now: float) -> list[Directive]:
         """Decide about a child that has failed, or could not be started; it is down."""
@@ -285,7 +296,8 @@ class Family:
         """Plan to stop whom a failed child takes along, and to start all that are down after that."""
         order = list(self._children)
         first = 0 if isinstance(self._strategy, OneForAll) else order.index(key)
-        doomed = {other for other in order[first:] if self._children[other].phase is not Phase.DOWN}
+        still = (Phase.DOWN, Phase.AWAY)
+        doomed = {other for other in order[first:] if self._children[other].phase not in still}
         if self._awaited in doomed:
             self._awaited = None
         doomed.update(self._stops)
@@ -301,7 +313,7 @@ class Family:
             key = self._stops.pop()
             child = self._children[key]
             is_final = self._is_final or child.restart is TEMPORARY
-            if is_final or child.phase is not Phase.DOWN:
+            if is_final or child.phase not in (Phase.DOWN, Phase.AWAY):
                 self._stopping = key
                 return [Stop(key, is_final)]
         if self._is_closing:

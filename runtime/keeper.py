@@ -497,6 +497,7 @@ class Keeper:
             return []
         if row.host is None:
             self._phases[row_id] = Phase.PLACING
+            self._held.discard(row_id)  # its siblings do not wait for it
             return self._answer_claims(row)
         self._start(row)
         return []

@@ -98,10 +98,12 @@ class Lives:
                 family = self.supervision.family_of(parent)
                 self.supervision.carry_out(parent, family, family.gone(ref))
             raise
-        if not is_new and parent is not None and await self._is_up(where, kind, key):
+        if where is None and parent is not None:
+            self.supervision.family_of(parent).moved(ref)
+        elif where is not None and not is_new and parent is not None and await self._is_up(where, kind, key):
             family = self.supervision.family_of(parent)
             self.supervision.carry_out(parent, family, family.up(ref, monotonic()))
-        return self._ref(kind, key, where)
+        return self._ref(kind, key, where or self._host.node_id)
 
     async def supervise(self, cls: type[Any], name: str) -> ActorRef:
         """Start a supervisor once for the cluster; see `Node.supervise`."""
@@ -131,8 +133,12 @@ class Lives:
         ref = self._ref(kind, key, self._host.node_id)
         where, is_new = await self._create(ref, spec.props, spec.restart, spec.on, parent, is_named=True, is_held=True)
         if not is_new:
-            self._take(parent, ref, spec.restart, is_up=await self._is_up(where, kind, key))
-        return self._ref(kind, key, where)
+            self._take(parent, ref, spec.restart, is_up=where is not None and await self._is_up(where, kind, key))
+        if where is None:
+            family = self.supervision.family_of(parent)
+            self._take(parent, ref, spec.restart, is_up=False)
+            family.moved(ref)
+        return self._ref(kind, key, where or self._host.node_id)
 
     async def _renew(self, ref: ActorRef, spec: ChildSpec) -> bool:
         """Give a child that was kept the arguments of this start; False if it has ended meanwhile."""
@@ -157,8 +163,8 @@ class Lives:
         *,
         is_named: bool,
         is_held: bool = False,
-    ) -> tuple[str, bool]:
-        """Have the actor made, or held until it is to start; return the id of its node, and whether it is new."""
+    ) -> tuple[str | None, bool]:
+        """Have the actor made, or held until it is to start; return its node's id, if any, and whether it is new."""
         kind = self._host.kinds.named(ref._type_name)
         placement = on if on is not None else kind.actor.options.placement
         cannot_travel = self._host.kinds.hosts(kind) == (self._host.node_id,) and kind.actor.by_value
@@ -193,7 +199,7 @@ class Lives:
                 found, is_new = await self.register.claim(row, is_held=is_held)
                 where = found.host
                 if where is None or is_new or await self._is_there(where[0], kind, ref._key):
-                    return me[0] if where is None else where[0], is_new
+                    return None if where is None else where[0], is_new
                 await self._host.wait_for_view(AGAIN)  # it has ended, and its keeper does not know it yet
         finally:
             self._at_hand.pop(row.claim, None)
@@ -231,8 +237,11 @@ class Lives:
     def _ref(self, kind: Kind, key: Any, node: str) -> ActorRef:
         return ref_class(kind.actor)(self._host.router, kind.name, key, node)
 
-    async def stop(self, ref: Any) -> None:
-        """Stop an actor for good, and return when it has ended; a keyed one is deactivated."""
+    async def stop(self, ref: Any, *how: Any) -> None:
+        """Stop an actor for good, and return when it has ended; a keyed one is deactivated.
+
+        `how` is the reason, if it is another than that somebody wants it, and whether its supervisor does.
+        """
         target = require_ref(ref, "stop")
         name, key, hint = target._type_name, target._key, target._node
         where: str | None = None
@@ -248,11 +257,12 @@ class Lives:
                     return
                 where = host[0]
             try:
-                if await self._system.call(where, "stop", name, key) is not None:
+                if await self._system.call(where, "stop", name, key, *how) is not None:
                     return
             except CallError:
-                if where in self._host.kinds.members:
+                if where in self._host.kinds.members and not how:
                     raise
+                await self._host.wait_for_view(AGAIN)
             last = where
 
     async def locate(self, ref: ActorRef, *, afresh: bool = False) -> str:
@@ -358,7 +368,7 @@ class Lives:
         if self._reports:
             await asyncio.wait(list(self._reports.values()), timeout=seconds)
         while not self.register.is_clear and monotonic() < end:
-            await asyncio.sleep(0.01)
+            await self._host.wait_for_view(AGAIN)
 
     def has_heirs(self) -> bool:
         """Whether there are others that may take what this node has."""

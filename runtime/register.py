@@ -122,10 +122,8 @@ class Register:
 
     def stats(self) -> dict[str, int | float]:
         """Return counts, by name."""
-        return {
-            "register_rows": sum(1 for _ in self._keeper.copies.rows()),
-            "restarts_elsewhere": self._keeper.restarts,
-        }
+        rows = sum(len(copy.rows) for copy in self._keeper.copies.copies.values())
+        return {"register_rows": rows, "restarts_elsewhere": self._keeper.restarts}
 
     def stop(self) -> None:
         """Do nothing any more."""

@@ -100,12 +100,11 @@ class Supervision:
     def gone_on(self, cell: Cell) -> None:
         """A spawned actor leaves this node, to go on elsewhere: a family here waits for it, as others' do."""
         life = life_of(cell)
-        parent = (
-            None if life.parent is None else self._host.kinds.named(life.parent._type_name).cells.get(life.parent._key)
-        )
         if life.parent is None or life.is_orphan:
             self._hear(None, self.root, cell.me, "gone", "")
-        elif parent is not None and parent.children is not None:
+            return
+        parent = self._host.kinds.named(life.parent._type_name).cells.get(life.parent._key)
+        if parent is not None and parent.children is not None:
             if parent.children.stopping == cell.me:
                 return  # it is answered for
             self._child_lost(parent, cell.me)
@@ -241,7 +240,7 @@ class Supervision:
     async def _halt(self, parent: Cell | None, family: Family, child: ActorRef, reason: str | None) -> None:
         """Stop a child, for good if there is a reason, and tell its family when that is done."""
         if reason is not None:
-            await self._order(child, "stop", reason, True)
+            await self._host.lives.stop(child, reason, True)
         is_kept = reason is None and await self._order(child, "halt")
         self._hear(parent, family, child, "halted" if is_kept else "gone", "")
 
@@ -307,7 +306,10 @@ class Supervision:
         """A supervisor is started again because its node was lost or has left: here are the children that it had."""
         family = self.family_of(parent)
         for child, restart in kin:
-            family.add(child, restart, is_up=self._host.lives.is_elsewhere(child))
+            is_up = self._host.lives.is_elsewhere(child)
+            family.add(child, restart, is_up=is_up)
+            if not is_up:
+                family.moved(child)
 
     def stops_with_its_parent(self, cell: Cell) -> bool:
         """Whether an actor has a parent on this node, which stops it in its turn."""
@@ -331,14 +333,15 @@ class Supervision:
                 if (ref._type_name, ref._key) in lost or not self._host.lives.is_elsewhere(ref):
                     self._child_lost(cell, ref)
             life = cell.life
-            if life is not None and life.is_down and life.parent is not None and not life.is_orphan:
-                if not self._is_here(life.parent):
-                    self._host.background(self._report_to(life.parent, cell, "known", ""))
+            above = None if life is None or not life.is_down or life.is_orphan else life.parent
+            if above is not None and not self._is_here(above):
+                self._host.background(self._report_to(above, cell, "known", ""))
 
     def _child_lost(self, parent: Cell, child: ActorRef) -> None:
         if parent.children is not None and not self._is_here(child):
-            parent.children.moved(child)
-            self._host.background(self._ask_for(parent, parent.children, child))
+            family = parent.children
+            self.carry_out(parent, family, family.moved(child))
+            self._host.background(self._ask_for(parent, family, child))
 
     async def _ask_for(self, parent: Cell, family: Family, child: ActorRef) -> None:
         """See whether a child is started again elsewhere; it reports from there."""
