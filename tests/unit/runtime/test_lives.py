@@ -459,7 +459,7 @@ async def test_watching_a_keyed_actor_that_is_stopped(quick: Place) -> None:
 
 
 async def test_a_spawned_actor_ends_with_its_node_unless_it_is_started_elsewhere(there: Place) -> None:
-    worker = await there.node.spawn(props(Worker, "w"))
+    worker = await there.node.spawn(props(Worker, "w"), restart=TEMPORARY)
     async with watching(worker) as ended:
         await there.owner.leave()
         async with asyncio.timeout(5):

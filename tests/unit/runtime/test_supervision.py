@@ -742,5 +742,8 @@ async def test_child_specs_travel_without_pickle(where: str) -> None:
         await part.set(2)
         assert await part.get() == 2
         nowhere = ChildSpec(props(Part, "p"), name="q", on=Labels(at="nowhere"))
-        assert isinstance(await raised(app.add_child(nowhere)), Unreachable)
+        waits = await app.add_child(nowhere)
+        assert await app.names() == ["Part", "q"]
+        assert isinstance(await raised(using(waits, timeout=0.2).get()), Unreachable), "nobody offers the labels"
+        assert await app.remove_child("q")
         assert await app.names() == ["Part"]
