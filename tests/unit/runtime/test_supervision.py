@@ -35,6 +35,7 @@ from ringcast import (
     props,
     submit,
     tell,
+    using,
     watching,
 )
 from ringcast.actors.supervision import Strategy
