@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..actors.ref import is_spawned
+from ..actors.spawned import is_spawned
 from ..actors.supervision import Restart
 from ..discovery.member import Identity
 from .ring import key_hash, partition_of

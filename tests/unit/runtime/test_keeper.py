@@ -3,181 +3,23 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ringcast.actors.ref import SPAWNED
 from ringcast.actors.supervision import PERMANENT, TEMPORARY, TRANSIENT, Restart
-from ringcast.discovery.member import Identity, Member, View
-from ringcast.runtime.copies import COPIES, REPEAT, Send
+from ringcast.discovery.member import Identity, View
+from ringcast.runtime.copies import COPIES
 from ringcast.runtime.keeper import (
     Answer,
-    Begin,
     Claimed,
-    Effect,
     Gone,
     Keeper,
     Located,
     Moved,
-    Place,
-    Reply,
-    Stopping,
     Unplaced,
 )
-from ringcast.runtime.rows import Row, RowId, row_from_wire
-from ringcast.runtime.words import Word, from_wire, to_wire
-
-
-def a_row(path: str, restart: Restart = PERMANENT, *, is_named: bool = True, claim: str = "c") -> Row:
-    above = path.rpartition("/")[0]
-    parent = ("t:A", (SPAWNED, above)) if above else None
-    return Row(("t:A", path), b"spec", restart, parent, is_named, False, claim, None, (0, 0))
-
-
-def view(number: int, *ids: str, leaving: str = "") -> View:
-    return View("l", number, tuple(Member(node, "", incarnation=1, leaving=node == leaving) for node in ids))
-
-
-@dataclass
-class World:
-    """Keepers and hosts; time stands still unless `pass_time` is called."""
-
-    ids: tuple[str, ...]
-    rng: random.Random = field(default_factory=lambda: random.Random(1))
-    loss: float = 0.0
-    now: float = 0.0
-    view: View = field(init=False)
-    keepers: dict[str, Keeper] = field(init=False)
-    running: dict[str, dict[RowId, Row]] = field(init=False)
-    answers: dict[int, Reply] = field(default_factory=dict[int, Reply])
-    begun: list[tuple[str, RowId]] = field(default_factory=list[tuple[str, RowId]])
-    stopped: list[RowId] = field(default_factory=list[RowId])
-    unplaceable: set[RowId] = field(default_factory=set[RowId])
-    homeless: set[RowId] = field(default_factory=set[RowId])
-    refused: set[RowId] = field(default_factory=set[RowId])
-    kin: dict[RowId, list[RowId]] = field(default_factory=dict[RowId, list[RowId]])
-    token: int = 0
-    wires: list[tuple[str, str, int, Word]] = field(default_factory=list[tuple[str, str, int, Word]])
-    late: list[tuple[str, str, int, Word]] = field(default_factory=list[tuple[str, str, int, Word]])
-
-    def __post_init__(self) -> None:
-        self.keepers = {node: Keeper(node) for node in self.ids}
-        self.running = {node: {} for node in self.ids}
-        self.install(view(1, *self.ids))
-
-    def install(self, new: View) -> None:
-        self.view = new
-        living = {member.id for member in new.members}
-        for node in list(self.keepers):
-            if node not in living:
-                del self.keepers[node], self.running[node]
-        for node in sorted(living):
-            keeper = self.keepers.setdefault(node, Keeper(node))
-            self.running.setdefault(node, {})
-            self.do(node, keeper.install(new, self.now))
-
-    def do(self, node: str, effects: list[Effect]) -> None:
-        keeper = self.keepers[node]
-        for effect in effects:
-            match effect:
-                case Send(to, word):
-                    self.wires.append((node, to, self.view.number, word))
-                case Answer(token, reply):
-                    assert token not in self.answers or isinstance(self.answers[token], Moved)
-                    self.answers[token] = reply
-                case Place(row, is_new):
-                    if row.id in self.unplaceable and is_new:
-                        self.do(node, keeper.unplaceable(row.id, "nobody", self.now))
-                    else:
-                        fit = sorted(m.id for m in self.view.members if not m.leaving)
-                        host = None if row.id in self.homeless else (self.rng.choice(fit), 1)
-                        self.do(node, keeper.placed(row.id, host, "no labels", self.now))
-                case Begin():
-                    self.begin(node, effect)
-                case Stopping(row):
-                    self.stopped.append(row.id)
-
-    def begin(self, node: str, order: Begin) -> None:
-        keeper = self.keepers[node]
-        host = order.host[0]
-        if self.rng.random() < self.loss:
-            keeper.unanswered(order.host)
-            return
-        outcomes: dict[RowId, str | None] = {}
-        for row in order.rows:
-            if row.id in self.refused:
-                outcomes[row.id] = "not here"
-                continue
-            others = [other for other in self.running if other != host and row.id in self.running[other]]
-            assert not others, f"{row.id} is to run on {host} and runs on {others}"
-            if row.id not in self.running[host]:
-                self.begun.append((host, row.id))
-            self.running[host][row.id] = row
-            self.kin[row.id] = [child.id for child in order.kin.get(row.id, ())]
-            outcomes[row.id] = None
-        self.do(node, keeper.begun(order.host, outcomes, self.now))
-
-    def settle(self, rounds: int = 60) -> None:
-        """Let words travel until nothing is on its way, repeating what is lost."""
-        for _ in range(rounds):
-            for node in sorted(self.keepers):
-                self.do(node, self.keepers[node].flush())
-            wires, self.wires = self.wires, []
-            if self.loss:
-                self.rng.shuffle(wires)
-                wires += [wire for wire in self.late if self.rng.random() < 0.3]
-                self.late = [*self.late, *wires][-40:]
-            for sender, to, number, word in wires:
-                if to in self.keepers and sender in self.keepers and self.rng.random() >= self.loss:
-                    assert from_wire(to_wire(word)) == word
-                    del number
-                    self.do(to, self.keepers[to].receive(word, sender, self.now))
-            if not self.wires:
-                self.now += REPEAT
-                for node in sorted(self.keepers):
-                    self.do(node, self.keepers[node].tick(self.now))
-
-    def leader(self, row_id: RowId) -> str:
-        keeper = next(iter(self.keepers.values()))
-        return keeper.copies.keepers(a_row(row_id[1]).partition)[0]
-
-    def ask(self, row_id: RowId, verb: str, *args: object, **options: bool) -> int:
-        self.token += 1
-        node = self.leader(row_id)
-        self.do(node, getattr(self.keepers[node], verb)(self.token, *args, self.now, **options))
-        return self.token
-
-    def claim(self, row: Row, **options: bool) -> Reply | None:
-        token = self.ask(row.id, "claim", row, **options)
-        self.settle()
-        return self.answers.get(token)
-
-    def where(self, row_id: RowId, **options: bool) -> Reply | None:
-        token = self.ask(row_id, "where", row_id, **options)
-        self.settle()
-        return self.answers.get(token)
-
-    def end(self, row_id: RowId, reason: str = "stopped") -> Reply | None:
-        host = next(node for node in self.running if row_id in self.running[node])
-        del self.running[host][row_id]
-        token = self.ask(row_id, "ended", row_id, (host, 1), reason)
-        self.settle()
-        return self.answers.get(token)
-
-    def copies_of(self, row_id: RowId) -> list[str]:
-        return sorted(node for node, keeper in self.keepers.items() if keeper.copies.row(row_id) is not None)
-
-    def host_of(self, row_id: RowId) -> str | None:
-        return next((node for node in sorted(self.running) if row_id in self.running[node]), None)
-
-    def lose(self, *nodes: str) -> None:
-        left = [member.id for member in self.view.members if member.id not in nodes]
-        self.install(view(self.view.number + 1, *left))
-        self.settle()
-
+from ringcast.runtime.rows import Row, row_from_wire
+from tests.unit.runtime.keepers import World, a_row, view
 
 FIVE = ("a", "b", "c", "d", "e")
 A = a_row("/a")
@@ -496,47 +338,3 @@ def test_rows_travel_as_plain_values() -> None:
         Row(A.id, b"", TRANSIENT, None, True, True, "", ("n", 2), (1, 2), "x"),
     ):
         assert row_from_wire(row.to_wire()) == row
-
-
-# ---- any order of things -------------------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.15, 0.3]), st.data())
-def test_nothing_is_lost_twice_alive_or_back_from_its_end(seed: int, loss: float, data: st.DataObject) -> None:
-    """Whatever words are lost, late or repeated, and whichever two members are lost at a time."""
-    world = World(FIVE, random.Random(seed), loss)
-    alive: set[RowId] = set()
-    ended: set[RowId] = set()
-    fresh = 0
-    spare = iter("fghijklmnopq")
-    for _ in range(data.draw(st.integers(2, 6))):
-        step = data.draw(st.sampled_from(["claim", "claim", "end", "lose", "join", "leave"]))
-        members = [member.id for member in world.view.members]
-        if step == "claim":
-            fresh += 1
-            row = a_row(f"/{fresh}")
-            if isinstance(world.claim(row), Claimed):
-                alive.add(row.id)
-        elif step == "end" and alive:
-            row_id = min(alive)
-            if world.host_of(row_id) is not None and isinstance(world.end(row_id), Gone):
-                ended.add(row_id)
-            alive.discard(row_id)
-        elif step == "lose" and len(members) >= 4:
-            world.settle(200)  # no loss is survived that comes before the copies of the last are made
-            world.lose(*data.draw(st.permutations(members))[: min(2, len(members) - 2)])
-        elif step == "join" and len(members) < 7:
-            world.install(view(world.view.number + 1, *members, next(spare)))
-        elif step == "leave" and len(members) >= 4:
-            world.install(view(world.view.number + 1, *members, leaving=data.draw(st.sampled_from(members))))
-            world.install(view(world.view.number + 1, *members))
-        world.settle(data.draw(st.integers(0, 30)))
-    world.loss = 0.0
-    world.settle(200)
-    for row_id in alive:
-        assert world.host_of(row_id) is not None, f"{row_id} is lost"
-        assert len(world.copies_of(row_id)) == min(COPIES, len(world.keepers))
-    for row_id in ended:
-        assert world.host_of(row_id) is None
-        assert world.copies_of(row_id) == []
