@@ -1,7 +1,7 @@
 """The copies of the register that one member keeps, and its part in keeping them equal. A pure core.
 
-Rows are kept by partition. The first three members on the ring over all members, those that leave
-excepted, keep a partition; the first of them leads it: only the leader writes. A copy knows the number
+Rows are kept by partition. The first three members on the ring over all that host actors, those that
+leave excepted, keep a partition; the first of them leads it: only the leader writes. A copy knows the number
 of the view in which it was last complete, so of two copies the one of the later view counts, for what
 is absent from it, too. Rules:
 
@@ -190,10 +190,12 @@ class Copies:
         if self.view is not None and view.lineage != self.view.lineage:
             self.clear()
         self.view = view
-        ids = sorted(member.id for member in view.members)
-        self._ring = Ring([member.id for member in view.members if not member.leaving] or ids)
+        able = [member for member in view.members if member.hosts or member.hosts_by_value] or list(view.members)
+        ids = sorted(member.id for member in able)
+        self._ring = Ring([member.id for member in able if not member.leaving] or ids)
         self._keepers = {}
-        self._others = tuple(node for node in ids if node != self._me)
+        # Who hosts nothing keeps nothing, and has nothing to say.
+        self._others = tuple(node for node in ids if node != self._me) if self._me in ids else ()
         self._leads = {}
         self._heard = set()
         self._deaf = set(self._others)

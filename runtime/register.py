@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ringcast.errors import NOT_SENT, CallError, CodecError, RingcastError, Unreachable
+from ringcast.errors import NOT_SENT, CallError, CodecError, NotAllowed, RingcastError, Unreachable
 
 from ..actors.placement import Labels, LeastLoaded, Near, Placement
 from ..actors.ref import SPAWNED, ActorRef, display
@@ -249,6 +249,10 @@ class Register:
             leader = copies.keepers(partition)[0]
             try:
                 reply = await self._system.call(leader, verb, *args)
+            except NotAllowed as error:
+                what = display(row_id[0], (SPAWNED, row_id[1]))
+                why = f"it cannot be asked where {what} is: {error}"
+                raise Unreachable(why, certainty=NOT_SENT, actor=what, node=leader) from None
             except CallError as error:
                 self._host.log.debug("a keeper did not answer", peer=leader, verb=verb, error=str(error))
                 await self._host.wait_for_view(RETRY)

@@ -8,6 +8,7 @@ Messages to one actor keep their order.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ringcast.errors import NOT_SENT, ActorStopped, CallError, Unreachable
@@ -51,7 +52,9 @@ class Seeker:
         self._host.background(self._seek(kind, key))
 
     async def _seek(self, kind: Kind, key: Any) -> None:
-        host, _ = await self._register.find(kind.name, key)
+        host = None
+        with contextlib.suppress(CallError):  # then it is refused, as one that has ended
+            host, _ = await self._register.find(kind.name, key)
         for link, envelope, hops, once in self._sought.pop((kind.name, key)):
             lighten(envelope)
             self._send_on(link, kind, key, envelope, hops, once, None if host is None else host[0])
@@ -102,11 +105,15 @@ class Seeker:
             self._host.background(self._look_up(route.kind, route.key))
 
     async def _look_up(self, kind: Kind, key: Any) -> None:
+        routes = self._host.router.routes
         try:
             host, _ = await self._register.find(kind.name, key)
+        except CallError as error:
+            for route in routes.lost(kind.name, key):
+                routes.end(route, error)
+            return
         finally:
             self._looked_up.discard((kind.name, key))
-        routes = self._host.router.routes
         if host is not None:
             routes.found(kind.name, key)
             return

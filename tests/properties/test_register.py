@@ -45,6 +45,10 @@ def tell_a_story(seed: int) -> None:
             alive.discard(row_id)
         elif step == "lose" and len(members) >= 4:
             world.calm()  # no loss is survived that comes before the copies of the last are made
+            for _ in range(rng.randint(0, 3)):  # but what is on its way may be cut off anywhere
+                fresh += 1
+                world.ask(("t:A", f"/{fresh}"), "claim", a_row(f"/{fresh}"))
+            world.settle(rng.randint(0, 3))
             world.lose(*rng.sample(members, 2))
         elif step == "join" and len(members) < 7:
             world.install(view(world.view.number + 1, *members, next(spare)))

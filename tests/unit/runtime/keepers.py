@@ -30,7 +30,9 @@ def a_row(path: str, restart: Restart = PERMANENT, *, is_named: bool = True, cla
 
 
 def view(number: int, *ids: str, leaving: str = "") -> View:
-    return View("l", number, tuple(Member(node, "", incarnation=1, leaving=node == leaving) for node in ids))
+    hosts = frozenset({"t:A"})
+    members = (Member(node, "", incarnation=1, hosts=hosts, leaving=node == leaving) for node in ids)
+    return View("l", number, tuple(members))
 
 
 @dataclass
