@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 
 from ringcast.discovery.claim import Claim
 from ringcast.discovery.codec import Codec
+from ringcast.discovery.gate import Gate
 from ringcast.discovery.member import Event, MemberLost, MemberSuspected
 from ringcast.discovery.membership import Membership
 from ringcast.discovery.messages import Ack, Envelope
@@ -116,6 +117,8 @@ class Victim:
             hosts_by_value=False,
             discovery=sources,
             profile=LOCAL,
+            gate=Gate(),
+            shares_of=lambda view, node_id: {},
             on_view=lambda view: None,
             on_event=self._on_event,
             on_connection=lambda connection, channel: connection.close(),

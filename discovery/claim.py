@@ -63,11 +63,6 @@ class Claim:
         return self.id, self.incarnation
 
     @property
-    def seniority(self) -> tuple[int, str]:
-        """The sort key of members, as `Member.seniority`."""
-        return self.incarnation, self.id
-
-    @property
     def precedence(self) -> tuple[int, bool, int, Status]:
         """The place of this claim in the order of all claims about its node."""
         return self.incarnation, self.status is Status.LEFT, self.refutation, self.status

@@ -239,10 +239,13 @@ class Council:
         if decided is None:
             return effects
         before = self.view.members
-        effects += self._install(decided, now)
+        installed = self._install(decided, now)
         news = Decided(decided.lineage, self.log.recent())
         told = {member.address for member in (*before, *decided.members) if member.identity != self.me.identity}
-        return [*effects, *(Send(address, news) for address in sorted(told))]
+        # Before what is asked under the view: a newcomer could make nothing of that, and the lease would wait.
+        effects += [effect for effect in installed if not isinstance(effect, Send)]
+        effects += [Send(address, news) for address in sorted(told)]
+        return effects + [effect for effect in installed if isinstance(effect, Send)]
 
     def _on_application(self, message: Apply, sender: Claim, now: float) -> list[Effect]:
         applicant = message.member

@@ -12,20 +12,14 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
-
-from ringcast.errors import ConfigError, HandshakeRefused
 
 from ..security.channels import ALPN, MEMBERSHIP
 from ..security.trust import Trust
 from .address import is_wildcard, split_address
 from .admission import Admission
-from .agreement_messages import Charter
-from .applicant import Founding
-from .archive import Archive
 from .claim import Claim
 from .codec import PROTOCOL, Codec, Rejected
 from .datagrams import Datagrams
@@ -38,79 +32,37 @@ from .effects import (
     LeaseUntil,
     Notify,
     Persist,
-    Record,
     SelfFence,
     Send,
     SendUdp,
     Warn,
 )
-from .gate import Gate, boot_time
-from .handoff import Open, Shares
+from .gate import boot_time
+from .handoff import Open
 from .knock import Knocks, knock, knocker, token_in
 from .link import Ending, Link
 from .links import Links
-from .member import Event, Member, View
+from .member import Member, View
 from .messages import Envelope, Exchange, Message, Refused
 from .participant import Participant
 from .port import Port
 from .profile import Profile
 from .recorder import Recorder
 from .seal import Seal, Unopened
+from .setup import Callbacks, Setup
 from .share import Share
 from .sockets import Bound
 from .source import Announcement, Source
+from .sources import Sources
+from .strangers import Strangers
 
-__all__ = ["Callbacks", "Driver", "Setup"]
-
-_SOURCE_LIMIT = 5.0
-"""Seconds that a source may take to begin or to end."""
+__all__ = ["Driver"]
 
 _GOODBYE_LIMIT = 1.0
 """Seconds that the goodbye may take to go out."""
 
-_TOLD_MAX = 100
-"""Strangers that are logged, once each: they must not fill the log."""
-
 _SNAPSHOT_INTERVAL = 0.25
 """Seconds between two snapshots of the counts for other threads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Callbacks:
-    """Whom the membership tells, always on its own thread."""
-
-    on_view: Callable[[View], None]
-    on_event: Callable[[Event], None]
-    on_opened: Callable[[tuple[Open, ...]], None]
-    on_lease: Callable[[], None]
-    on_fence: Callable[[str, Member], None]
-    on_departed: Callable[[], None]
-    on_connection: Callable[[socket.socket, bytes], None]
-    on_refusal: Callable[[HandshakeRefused | ConfigError], None]
-    on_failure: Callable[[BaseException], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a node brings into agreement.
-
-    Attributes:
-        gate: What lets the effects of its actors out.
-        shares_of: What a node owns under a view.
-        founding: Whether it may found a lineage.
-        charter: What it must have in common with the others.
-        archive: Where it keeps its votes; None: nowhere, and it never comes back under its id.
-        record: What was found there.
-        trusts_refusal: Whether refused connections prove a death.
-    """
-
-    gate: Gate
-    shares_of: Shares
-    founding: Founding
-    charter: Charter
-    archive: Archive | None = None
-    record: Record | None = None
-    trusts_refusal: bool = True
 
 
 class Driver:
@@ -137,7 +89,6 @@ class Driver:
         self._profile = profile
         self._seal = seal
         self._tags = trust.tags
-        self._sources = sources
         self._setup = setup
         self._gate = setup.gate
         self._recorder = Recorder(setup.archive, self._spawn, self._on_written) if setup.archive is not None else None
@@ -148,13 +99,12 @@ class Driver:
         self._counts: Counter[str] = Counter()
         self._knocks = Knocks()
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they began
-        self._started_sources: list[Source] = []
-        self._explicit: set[str] = set()
-        self._told: set[str] = set()
+        self._sources = Sources(sources, self._spawn, self._log, self._on_found, self._on_gone)
+        self._strangers = Strangers(trust, self._sources.named, self._counts, self._log, callbacks.on_refusal)
         self._found_early: list[str] = []
         self._participant: Participant | None = None
         self._last_view: View | None = None
-        self._links = Links(trust, self._spawn, self._on_frame, self._on_refused, self._on_lost, self._on_stranger)
+        self._links = Links(trust, self._spawn, self._on_frame, self._on_refused, self._on_lost, self._strangers.ended)
         self._port = Port(bound.tcp, self._on_connection, admission)
         self._datagrams: Datagrams | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -164,8 +114,7 @@ class Driver:
 
     async def open(self) -> None:
         """Start the sources, and take part from then on."""
-        for source in self._sources:
-            await self._start_source(source, self._announcement)
+        await self._sources.start(self._announcement)
         now = boot_time()
         setup = self._setup
         self._participant = Participant(
@@ -205,10 +154,7 @@ class Driver:
         self._port.close()
         if self._datagrams is not None:
             self._datagrams.close()
-        for source in self._started_sources:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SOURCE_LIMIT):
-                    await source.stop()
+        await self._sources.stop()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -277,8 +223,7 @@ class Driver:
         self._links.recheck()
         if self._tags != self._trust.tags:
             self._tags = self._trust.tags
-            for source in self._started_sources:
-                self._spawn(self._announce(source))
+            self._sources.announce(self._announcement)
 
     # What comes in
 
@@ -340,7 +285,7 @@ class Driver:
         if isinstance(envelope, Rejected):
             return False
         if isinstance(envelope.message, Refused):
-            self._on_refusal(link, envelope.message)
+            self._strangers.refused(link, envelope.message)
             return False
         if not self._is_vouched_for(link, envelope):
             return False
@@ -363,9 +308,7 @@ class Driver:
         identity, sender = link.identity, envelope.sender
         is_another = link.speaker is not None and link.speaker[0] != sender.id
         if is_another or (identity is not None and not identity.speaks_for(sender.id)):
-            self._counts["impostors"] += 1
-            if self._counts["impostors"] == 1:
-                self._log.warning("a message was refused", sender=sender.id, shown_by=str(identity or link.speaker))
+            self._strangers.impostor(sender.id, str(identity or link.speaker))
             return False
         if identity is None:
             return True
@@ -380,46 +323,6 @@ class Driver:
             self._counts[envelope.name.lower()] += 1
         return envelope
 
-    def _on_refusal(self, link: Link, refusal: Refused) -> None:
-        if link.dialled is not None:
-            self._refuse(
-                link.dialled,
-                f"the node at {link.dialled} is of cluster {refusal.cluster!r} (protocol {refusal.protocol}), "
-                f"this node {self._me.id} is of cluster {self._trust.cluster!r} (protocol {PROTOCOL}); "
-                "give both the same cluster name and version, or do not name that address",
-            )
-
-    def _on_stranger(self, link: Link, ending: Ending) -> None:
-        """A connection has ended before anything was understood."""
-        address = link.dialled
-        if link.objection is None:
-            self._counts["handshakes_unfinished"] += 1
-            if address in self._explicit and ending is not Ending.CLOSED_HERE:
-                # It may be a node that is just ending, so it is no reason to give up.
-                self._tell_once(str(address), "no node answers there", address=address, reason=ending.value)
-            return
-        self._counts["handshakes_refused"] += 1
-        if address is None:
-            self._tell_once(link.host, "a connection was refused", host=link.host, reason=str(link.objection))
-            return
-        self._refuse(
-            address,
-            f"this node {self._me.id} and whoever is at {address} do not know each other: {link.objection}. "
-            f"This node signs with key {self._trust.signing} of its secret and accepts "
-            f"{', '.join(self._trust.accepted)}. Give both the same secret, or do not name that address",
-        )
-
-    def _refuse(self, address: str, reason: str) -> None:
-        """Whoever is at the address cannot be joined; that a person named it is an error."""
-        self._tell_once(address, "no member of this cluster", address=address, reason=reason)
-        if address in self._explicit:
-            self._callbacks.on_refusal(HandshakeRefused(reason))
-
-    def _tell_once(self, whom: str, what: str, **values: object) -> None:
-        if whom not in self._told and len(self._told) < _TOLD_MAX:
-            self._told.add(whom)
-            self._log.warning(what, **values)
-
     def _on_connection(self, connection: socket.socket, channel: bytes) -> None:
         if channel == MEMBERSHIP:
             self._links.adopt(connection)
@@ -431,9 +334,7 @@ class Driver:
 
     def _on_refused(self, address: str) -> None:
         self._counts["dials_refused"] += 1
-        if self._participant is not None:
-            self._perform(self._participant.refused(address, boot_time()))
-            self._set_timer()
+        self._do(lambda one, now: one.refused(address, now))
 
     def _on_lost(self, link: Link, ending: Ending) -> None:
         # What it says about that run of the node only holds for a connection that it has proved to be its own.
@@ -476,7 +377,8 @@ class Driver:
                 case Open():
                     self._callbacks.on_opened((effect,))
                 case LeaseUntil(until):
-                    self._on_lease(until)
+                    if self._gate.grant(until):
+                        self._callbacks.on_lease()
                 case SelfFence(why, me):
                     self._counts["fences"] += 1
                     self._gate.shut()
@@ -492,17 +394,11 @@ class Driver:
                 case Notify(event):
                     self._callbacks.on_event(event)
                 case Excluded(why, member, address):
-                    what = f"member {member} at {address} does not let this node {self._me.id} join: {why}"
-                    self._tell_once(f"excluded by {address}", what)
-                    self._callbacks.on_refusal(ConfigError(what))
+                    self._strangers.excluded(why, member, address)
                 case Warn(what, member, address):
                     self._log.warning(what, member=member, address=address)
                 case _:
                     raise AssertionError(f"{effect} is for the cores only")
-
-    def _on_lease(self, until: float) -> None:
-        if self._gate.grant(until):
-            self._callbacks.on_lease()
 
     def _packed(self, message: Message, claims: tuple[Claim, ...]) -> bytes:
         assert self._participant is not None
@@ -510,43 +406,21 @@ class Driver:
 
     # Sources and tasks
 
-    async def _start_source(self, source: Source, announcement: Announcement) -> None:
-        def found(address: str) -> None:
-            if source.is_explicit:
-                self._explicit.add(address)
-            if self._participant is None:
-                self._found_early.append(address)
-            else:
-                self._participant.found(address, boot_time())
-                self._on_time()
+    def _on_found(self, address: str) -> None:
+        if self._participant is None:
+            self._found_early.append(address)
+        else:
+            self._participant.found(address, boot_time())
+            self._on_time()
 
-        def gone(address: str) -> None:
-            # What a person has named is dialled for ever: whoever announces it as well, and withdraws
-            # that, must not be able to end it.
-            if self._participant is not None and address not in self._explicit:
-                self._participant.gone(address)
-
-        try:
-            async with asyncio.timeout(_SOURCE_LIMIT):
-                await source.start(announcement, found, gone)
-        except (OSError, TimeoutError) as error:
-            self._log.warning("discovery does not work", source=repr(source), reason=repr(error))
-        # Not one that is another node's, and said so: that node will stop it.
-        self._started_sources.append(source)
+    def _on_gone(self, address: str) -> None:
+        if self._participant is not None:
+            self._participant.gone(address)
 
     @property
     def _announcement(self) -> Announcement:
         listens_on = None if is_wildcard(self._bound.host) else self._bound.host
         return Announcement(self._tags, self._me.id, self._me.address, self._is_loopback, listens_on)
-
-    async def _announce(self, source: Source) -> None:
-        try:
-            async with asyncio.timeout(_SOURCE_LIMIT):
-                await source.announce(self._announcement)
-        except (OSError, TimeoutError) as error:
-            self._log.warning(
-                "discovery does not follow the change of the secret", source=repr(source), reason=repr(error)
-            )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -30,13 +30,14 @@ from .agreement_messages import Charter
 from .applicant import Founding
 from .archive import Archive
 from .codec import ID_BYTES_MAX
-from .driver import Callbacks, Driver, Setup
+from .driver import Driver
 from .effects import Record
 from .gate import Gate
 from .handoff import Open, Shares
 from .member import Event, Member, View
 from .profile import Profile
 from .seal import START_RANDOM_BYTES, Seal, start_of
+from .setup import Callbacks, Setup
 from .share import Share
 from .sockets import advertised_address, bind
 from .source import Source

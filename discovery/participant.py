@@ -275,6 +275,8 @@ class Participant:
                     queue.extend(self._on_change(claim, now))
                 case Dial(address):
                     outward.append(Send(address, Exchange(True), self._swim.claims()))
+                case Send(address, message) if address == self.me.address and isinstance(message, _SWIM_ONLY):
+                    pass  # meant for a node that had this address before
                 case Send(address, message) if address == self.me.address:
                     queue.extend(self._hear(message, self.sender, now))
                     queue.extend(self._handoff.excuse(self._agreement.excused))

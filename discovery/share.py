@@ -81,7 +81,7 @@ class Share:
         To be asked when a partition begins to drain, and whenever `leave` said so: a report that
         was under way may be older than the place is now.
         """
-        if not any(self.running):
+        if not self.draining or not any(self.running):
             return self.draining
         return sum(1 << partition for partition in bits_of(self.draining) if self.running[partition] == 0)
 

@@ -221,10 +221,12 @@ class LocalSink:
     def give_up(self) -> None:
         """Say in the place of what was kept that it may not be said."""
         held, self._held = self._held, []
+        router = self._router
         for _, number, _ in held:
-            if number in self._router.calls:
-                self.fail(number, self._router.vigil.suppressed())
-                self._router.host.stop_stream(self, number)
+            call = router.calls.get(number)
+            if call is not None:
+                self.fail(number, router.routes.arrivals.blamed(call, router.vigil.suppressed()))
+                router.host.stop_stream(self, number)
 
 
 def unencodable(actor: str | None, method: str | None, node: str, error: BaseException) -> CallError:

@@ -26,8 +26,11 @@ def enter(cell: Cell, envelope: Envelope) -> bool:
     message, _, _, sink, number, _, chain, _ = envelope
     if not any(_waits(cell, *entry) for entry in chain):
         return False
-    if message.options.reentrant:
+    if message.options.reentrant and cell.host.gate.is_open:
         cell.run_beside(envelope)
+    elif message.options.reentrant:  # it cannot wait in the mailbox, behind the turn that waits for it
+        if sink is not None:
+            sink.fail(number, cell.host.router.vigil.refusal(cell.name, message.name))
     elif sink is not None:
         way = " -> ".join([*(display(name, key) for name, key, _, _ in chain), cell.name])
         what = (

@@ -75,7 +75,7 @@ class Groups:
         """
         self.changed: Callable[[], None] = _ignore
         """Is called when there is one more; it may be called before there is a view."""
-        self._quorum = quorum
+        self.quorum = quorum
         self._wanted: Mapping[str, Wanted] = {TRAVELLERS: ()}  # replaced, never changed: two threads read it
 
     def learn(self, wanted: Wanted) -> str:
@@ -88,7 +88,7 @@ class Groups:
 
     def hosts(self, view: View) -> dict[str, tuple[str, ...]]:
         """Return for each class and group the ids of the members that host it, ascending."""
-        if len(view.members) < self._quorum:
+        if len(view.members) < self.quorum:
             return {}
         staying = sorted((member for member in view.members if not member.leaving), key=lambda member: member.id)
         found: dict[str, list[str]] = {}

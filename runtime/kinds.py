@@ -221,7 +221,7 @@ class Kinds:
         """Return the ids of the members that may run a class, ascending."""
         kind.group = group = self._group(kind)
         if group is None:
-            return (self._node_id,)
+            return (self._node_id,) if len(self.members) >= self.groups.quorum else ()
         ids = self._hosts.get(group)
         if ids is None and self.view is not None:  # a group that was met just now, or nobody's class
             self._hosts = self.groups.hosts(self.view)
@@ -263,6 +263,14 @@ class Kinds:
             )
         owner = self.owner_or_none(kind, key)
         if owner is None:
+            there = len(self.members)
+            if there < self.groups.quorum:
+                raise Unreachable(
+                    f"{display(kind.name, key)} cannot run: the cluster has {there} members, and "
+                    f'split_brain="static:{self.groups.quorum}" has it do nothing with fewer: start more nodes',
+                    certainty=NOT_SENT,
+                    actor=display(kind.name, key),
+                )
             raise Unreachable(
                 f"no member of the cluster hosts {kind.name}, so {display(kind.name, key)} cannot run: import its "
                 f"module on a node (`ringcast up MODULE`), and check Node(hosts=…) and the labels",

@@ -312,7 +312,7 @@ class Node:
         if self._state == "starting":
             self._joining.cancel()
             await self._has_begun.wait()
-            if self._state != "running":
+            if not self._is_running:
                 return
         if self._left is not None:
             await asyncio.shield(self._left)
@@ -443,7 +443,11 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether calls can be routed, which takes a lease; for readiness probes."""
-        return self._state == "running" and self._gate.is_open
+        return self._is_running and self._gate.is_open
+
+    @property
+    def _is_running(self) -> bool:
+        return self._state == "running"
 
     @property
     def view(self) -> View:

@@ -90,7 +90,7 @@ class Tenancy:
         """Count the activation of a keyed actor in, if it may begin here now."""
         kind = cell.kind
         owners = kind.owners if kind.version == self._kinds.version else self._kinds.owners(kind)
-        if kind.group is None:
+        if kind.group is None and owners:
             cell.tenure = UNCOUNTED
             return True
         share = kind.share
@@ -131,8 +131,7 @@ class Tenancy:
             self.emptied()
 
     def _share(self, kind: Kind) -> Share | None:
-        assert kind.group is not None, "a class that each node has for itself has no share"
-        kind.share = self.shares.get(kind.group)
+        kind.share = None if kind.group is None else self.shares.get(kind.group)
         return kind.share
 
     # ---- change ------------------------------------------------------------------------------------
@@ -140,16 +139,14 @@ class Tenancy:
     def stays(self, kind: Kind) -> bool:
         """Return whether all activations of a class stay here under the present view."""
         owners = self._kinds.owners(kind)
-        return kind.group is None or (kind.is_alone and owners[0] == self._node_id)
+        return kind.is_alone and owners[0] == self._node_id
 
     def belongs_here(self, cell: Cell) -> bool:
         """Return whether a keyed actor's partition is this node's under the present view."""
         kind = cell.kind
         owners = self._kinds.owners(kind)
-        if kind.group is None:
-            return True
-        if not owners:
-            return False
+        if kind.group is None or not owners:
+            return bool(owners)
         partition = cell.tenure if cell.tenure >= 0 else partition_of(key_hash(kind.name, cell.key))
         return owners[partition] == self._node_id
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from ringcast.discovery.archive import Archive
@@ -23,6 +26,8 @@ from ringcast.security.secret import Key, Secret, new_key
 from ringcast.security.trust import Trust
 
 T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
 
 LIMIT = 20.0
 """Seconds after which a test gives up; nothing waits for it to pass."""
@@ -190,3 +195,44 @@ async def raw_dial(
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+class Child:
+    """A membership in a process of its own, and the first line that it printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process, said: str) -> None:
+        self.process = process
+        self.said = said
+
+    @property
+    def address(self) -> str:
+        assert self.said.startswith("READY "), self.said
+        return self.said.split()[1]
+
+    async def kill(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def child(*options: str) -> AsyncIterator[Child]:
+    """Run `membership_process` with these options until the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.integration.membership_process", *options),
+        cwd=ROOT,
+        env={**os.environ, "SECRET": SECRET.render(), "RINGCAST_LOG": "critical"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(LIMIT):
+            said = ""
+            while not said.startswith(("READY", "REFUSED")):
+                said = (await process.stdout.readline()).decode().strip()
+        yield Child(process, said)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

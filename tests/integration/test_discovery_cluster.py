@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -26,8 +24,8 @@ from ringcast.errors import ConfigError, HandshakeRefused
 from tests.integration.memberships import (
     CLASS,
     LIMIT,
-    SECRET,
     Recorder,
+    child,
     free_addresses,
     raw_dial,
     shares_of,
@@ -124,42 +122,13 @@ async def test_a_changed_record_shows_in_a_new_view() -> None:
             assert two.membership.me == two.membership.view.member("two")
 
 
-CHILD = """
-import asyncio, os, sys
-from ringcast.discovery.gate import Gate
-from ringcast.discovery.membership import Membership
-from ringcast.discovery.profile import LOCAL
-from ringcast.discovery.source import Seeds
-from ringcast.security.trust import Trust
-
-async def main() -> None:
-    membership = Membership(
-        trust=Trust.found(os.environb[b"SECRET_OF_TEST"], "test", node_id=sys.argv[1]),
-        listen="127.0.0.1:0", advertise=None, labels={},
-        hosts=frozenset(), hosts_by_value=False, discovery=[Seeds([sys.argv[2]])], profile=LOCAL,
-        gate=Gate(), shares_of=lambda view, node_id: {}, on_view=lambda view: None, on_event=lambda event: None, on_connection=lambda sock, channel: None,
-    )
-    await membership.start()
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
-
-
 async def test_a_killed_process_is_lost_and_a_blocked_application_is_not() -> None:
     one = Recorder("one")
     async with started(one):
-        names = ["p1", "p2"]
-        environment = {**os.environ, "SECRET_OF_TEST": SECRET.render()}
-        children = {
-            name: await asyncio.create_subprocess_exec(
-                sys.executable, "-c", CHILD, name, one.membership.address, env=environment
-            )
-            for name in names
-        }
-        try:
-            await one.until_members(["one", *names])
-            children["p1"].kill()
+        seed = ("--seed", one.membership.address)
+        async with child("--name", "p1", *seed) as p1, child("--name", "p2", *seed) as p2:
+            await one.until_members(["one", "p1", "p2"])
+            await p1.kill()
             began = time.monotonic()
             await one.until_members(["one", "p2"])
             assert time.monotonic() - began < 4.0
@@ -169,11 +138,7 @@ async def test_a_killed_process_is_lost_and_a_blocked_application_is_not() -> No
             await asyncio.sleep(0)
             assert one.member_events(MemberLost) == ["p1"]
             assert sorted(member.id for member in one.membership.view.members) == ["one", "p2"]
-        finally:
-            for child in children.values():
-                if child.returncode is None:
-                    child.kill()
-                await child.wait()
+            assert p2.process.returncode is None
 
 
 async def test_a_port_in_use_is_a_config_error_and_a_range_takes_the_next() -> None:

@@ -13,6 +13,7 @@ from ringcast.discovery.agreement_messages import Ballot, Charter, Denial, Vote
 from ringcast.discovery.claim import Claim
 from ringcast.discovery.codec import Codec
 from ringcast.discovery.fields import array_of, pack_member, unpack_member
+from ringcast.discovery.handoff import Drained
 from ringcast.discovery.member import Member, View
 from ringcast.discovery.messages import Envelope
 
@@ -78,3 +79,10 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         unpack_member([*packed[:7], b"short", False])
     with pytest.raises(ValueError, match="more than 2"):
         array_of([1, 2, 3], most=2)
+
+
+@pytest.mark.parametrize("held", ["text", b"\0" * 129], ids=["no bytes", "too many partitions"])
+def test_what_is_no_set_of_partitions_is_refused(held: object) -> None:
+    lineage, number, seq, _ = pack_agreement(Drained("l", 1, 2, 1 << 1023))
+    with pytest.raises(ValueError, match="set of partitions"):
+        unpack_agreement(Drained, [lineage, number, seq, held])

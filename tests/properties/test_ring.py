@@ -7,7 +7,8 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringcast.runtime.ring import PARTITIONS, Key, Ring, key_hash, partition_of
+from ringcast.discovery.share import PARTITIONS
+from ringcast.runtime.ring import Key, Ring, key_hash, partition_of
 
 CLUSTERS = 300
 

@@ -100,7 +100,7 @@ class Cluster:
 
 
 async def crashes(sim: Simulation) -> None:
-    """Nodes come, crash with their machine or without, and leave; the network is as good as any."""
+    """Nodes crash, with their machine or without, and as many stay as can go on; the network is as good as any."""
     cluster = Cluster(sim, is_single=True)
     names = [f"n{number}" for number in range(sim.rng.randint(2, 5))]
     await cluster.start(*names)
@@ -109,7 +109,13 @@ async def crashes(sim: Simulation) -> None:
         if len(sim.nodes) < 2:
             break
         name = sim.rng.choice(sorted(sim.nodes))
-        sim.rng.choice([sim.kill, sim.power_off])(name)
+        crash = sim.rng.choice([sim.kill, sim.power_off])
+        voters = max(len(node.members) for node in sim.nodes.values())
+        left = len(sim.nodes) - 1
+        if 2 * left < voters or (2 * left == voters and crash == sim.power_off):
+            await cluster.settled(len(sim.nodes))  # so many at once end the cluster, or a silent half of it does
+            crash = sim.kill if len(sim.nodes) == 2 else crash
+        crash(name)
         await asyncio.sleep(sim.rng.uniform(0, 8))
     await cluster.settled(len(sim.nodes))
     await cluster.finish()

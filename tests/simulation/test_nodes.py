@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 
 from ringcast.discovery.profile import LOCAL
+from ringcast.runtime.cell import Cell
+from ringcast.runtime.node import Node
 from ringcast.runtime.simulation import Simulation
 from ringcast.runtime.simulation.checkers import OneViewPerNumber
+from ringcast.runtime.tenancy import UNCOUNTED, Tenancy
 
 from . import stories
 
@@ -94,22 +97,32 @@ def test_a_cluster_with_tls_and_the_local_profile() -> None:
     Simulation(1, tls=True, profile=LOCAL).run(story)
 
 
-def test_single_activation_objects() -> None:
-    """Joins move keys under load, and both owners run for a moment until hand-off is agreed."""
+def test_single_activation_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A join moves keys whose turns run; who does not wait for its partitions to open begins what runs elsewhere."""
+
+    def enter(tenancy: Tenancy, cell: Cell) -> bool:
+        cell.tenure = UNCOUNTED
+        return True
+
+    monkeypatch.setattr(Tenancy, "enter", enter)
 
     async def story(sim: Simulation) -> None:
         cluster = stories.Cluster(sim, is_single=True)
-        for name in ("a", "b", "c", "d", "e"):
-            await cluster.start(name)
-            await asyncio.sleep(2)
+        await cluster.start("a")
+
+        async def add(node: Node) -> None:
+            await asyncio.gather(*[node.ref(stories.Counter, f"key-{n}").add(1.5) for n in range(stories.KEYS)])
+
+        slow = asyncio.ensure_future(sim.ask("a", add))
+        await cluster.start("b")
+        await sim.ask("b", add)
+        await slow
         await cluster.finish()
 
-    def tell_some() -> None:
-        for seed in range(20):
-            Simulation(seed).run(story)
-
     with pytest.raises(AssertionError, match="SingleActivation"):
-        tell_some()
+        Simulation(1).run(story)
+    monkeypatch.undo()
+    Simulation(1).run(story)
 
 
 def test_one_view_per_number_objects() -> None:

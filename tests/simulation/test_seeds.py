@@ -17,6 +17,7 @@ COUNT = int(os.environ.get("SEEDS", "5"))
 FAULTS = {
     "kill": 2.0,
     "leave": 2.0,
+    "restart": 2.0,
     "start": 2.0,
     "pause": 4.0,
     "cut": 4.0,
@@ -39,10 +40,10 @@ def schedule_of(rng: random.Random) -> list[tuple[str, int, float]]:
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
 def test_whatever_happens_it_ends_in_one_cluster(seed: int) -> None:
     rng = random.Random(seed)
-    size, schedule = rng.randint(1, 5), schedule_of(rng)
+    size, has_disk, schedule = rng.randint(1, 5), rng.random() < 0.5, schedule_of(rng)
     try:
-        story.hypothesis.inner_test(seed, size, schedule)
+        story.hypothesis.inner_test(seed, size, has_disk, schedule)
     except Exception as error:
-        error.add_note(f"{size} nodes, then {schedule}")
+        error.add_note(f"{size} nodes, {'with' if has_disk else 'without'} disks, then {schedule}")
         error.add_note(f"replay it with: make simulate SEED={seed} SEEDS=1")
         raise

@@ -92,6 +92,7 @@ async def test_wrong_options_are_config_errors(options: dict[str, Any], says: st
         {"max_message_bytes": 10},
         {"dead_letters": -1},
         {"profile": "moon"},
+        {"trust_refused": "yes"},
     ],
     ids=str,
 )

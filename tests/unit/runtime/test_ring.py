@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from ringcast.runtime.ring import PARTITIONS, Key, Ring, check_key, key_hash, partition_of
+from ringcast.discovery.share import PARTITIONS
+from ringcast.runtime.ring import Key, Ring, check_key, key_hash, partition_of
 
 GOLDEN_KEYS: list[tuple[Key, int]] = [
     ("", 0x3F3726888A5B407E),
