@@ -19,6 +19,7 @@ from ringcast.errors import NOT_SENT, CallError, CodecError, NotAllowed, Ringcas
 from ..actors.placement import Labels, LeastLoaded, Near, Placement
 from ..actors.ref import SPAWNED, ActorRef, display
 from ..discovery.member import Identity, View
+from .groups import owners_of
 from .keeper import (
     Answer,
     Begin,
@@ -34,7 +35,7 @@ from .keeper import (
     Stopping,
     Unplaced,
 )
-from .ring import Ring, key_hash, partition_of
+from .ring import key_hash, partition_of
 from .rows import Row, RowId, partition_of_path, row_from_wire
 from .whereabouts import Whereabouts
 from .words import Put, Rows, Word
@@ -60,7 +61,8 @@ STARTS = 200
 STARTS_EVERY = 0.1
 LAG = 0.05
 """Seconds by which the loop may be late before fewer are started."""
-STARTS_MIN = 10
+STARTS_MIN = 50
+"""Not fewer: a machine that is overloaded lags whatever is done, and what was lost is wanted."""
 
 
 class Register:
@@ -361,7 +363,7 @@ class Register:
             ids = tuple(fitting)
         if not ids:
             return kinds.owner(kind, key, None)  # says that nobody hosts it
-        return Ring(ids).owner(partition_of(key_hash(kind.name, key)))
+        return owners_of(ids)[partition_of(key_hash(kind.name, key))]
 
     async def locate(self, ref: ActorRef, *, afresh: bool = False) -> str:
         """Return the id of the member where an actor is, or would be activated; `afresh` by its keeper's word.

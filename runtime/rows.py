@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..actors.spawned import is_spawned
@@ -104,4 +105,9 @@ def row_from_wire(parts: Sequence[Any]) -> Row:
 
 def partition_of_path(path: str) -> int:
     """Return the slice of the circle in which the tree of an actor is kept."""
-    return partition_of(key_hash("", path.split("/", 2)[1]))
+    return _partition_of_tree(path.split("/", 2)[1])
+
+
+@lru_cache(maxsize=1 << 16)
+def _partition_of_tree(step: str) -> int:
+    return partition_of(key_hash("", step))
