@@ -43,7 +43,7 @@ REPEAT = 0.5
 BATCH = 200
 """Rows that one word carries, at most; a partition that is sent whole has as many as it has."""
 
-EARLY_MAX = 1000
+EARLY_MAX = 10_000
 """Words of a member that has a later view already, which wait here for that view."""
 
 NEVER = float("inf")
@@ -148,6 +148,7 @@ class Copies:
         self._seq = 0
         self._last_seq: dict[str, int] = {}
         self._repeat_at = NEVER
+        self._answered_at: dict[str, float] = {}
 
     # ---- what it knows ---------------------------------------------------------------------------
 
@@ -298,6 +299,8 @@ class Copies:
             if len(early) < EARLY_MAX:  # it says again what is lost
                 early.append(word)
             return []
+        if isinstance(word, Heard | Rows | Same | Kept):
+            self._answered_at[sender] = now
         if word.view != view.number or sender not in self._pending:
             return []
         match word:
@@ -480,6 +483,8 @@ class Copies:
         number = self.view.number
         effects: list[CopyEffect] = []
         for node in self._others:
+            if now - self._answered_at.get(node, -NEVER) < REPEAT:
+                continue  # it is at it: to say everything again would only hold it up
             offer = self._offer(node)
             is_needed = any(self._me not in self.keepers(partition) for partition in offer.copies)
             if node in self._deaf or is_needed:
