@@ -24,7 +24,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..discovery.member import View
@@ -179,17 +179,10 @@ class Copies:
         """Whether this member holds nothing that others keep, and need from it."""
         return all(self._me in self.keepers(partition) for partition in self.copies)
 
-    def rows(self) -> Iterator[Row]:
-        """Yield every row that this member has."""
-        for partition in sorted(self.copies):
-            yield from self.copies[partition].rows.values()
-
     # ---- the view --------------------------------------------------------------------------------
 
     def install(self, view: View, now: float) -> list[CopyEffect]:
         """Follow a view that holds this member."""
-        if self.view is not None and view.lineage != self.view.lineage:
-            self.clear()
         self.view = view
         able = [member for member in view.members if member.hosts or member.hosts_by_value] or list(view.members)
         ids = sorted(member.id for member in able)
@@ -310,9 +303,8 @@ class Copies:
                 self._deaf.discard(sender)
                 return []
             case Safe(_, partitions):
-                for partition in partitions:
-                    if self._me not in self.keepers(partition):
-                        self.copies.pop(partition, None)
+                gone = {partition for partition in partitions if self._me not in self.keepers(partition)}
+                self.copies = {partition: copy for partition, copy in self.copies.items() if partition not in gone}
                 return []
             case Digests():
                 return self._compare(word, sender)
@@ -326,20 +318,18 @@ class Copies:
                 return self._put(word, sender)
             case Kept(_, rows):
                 return self._kept(rows, sender)
-            case Forget(_, rows):
-                for row_id, version in rows:
-                    row = self.row(row_id)
-                    if row is not None and row.version == version and row.ended is not None:
-                        self.copies[row.partition].drop(row_id)
+            case _:
+                for row in [self.row(row_id) for row_id, _ in word.rows]:
+                    if row is not None and row.ended is not None and (row.id, row.version) in word.rows:
+                        self.copies[row.partition].drop(row.id)
                 return []
 
     def _offered(self, word: Offer, sender: str) -> list[CopyEffect]:
         self._heard.add(sender)
         safe: dict[str, list[int]] = {}
-        for partition, copy in word.copies.items():
-            if self.leads(partition):
-                self._lead(partition).offers[sender] = copy
-                self._note_safe(partition, safe)
+        for partition in filter(self.leads, word.copies):
+            self._lead(partition).offers[sender] = word.copies[partition]
+            self._note_safe(partition, safe)
         answers: list[CopyEffect] = [Send(sender, Heard(word.view))]
         if sender in safe:
             answers.append(Send(sender, Safe(word.view, tuple(safe[sender]))))
@@ -354,9 +344,8 @@ class Copies:
         """A leader says what its partitions are like."""
         same: list[int] = []
         other: list[int] = []
-        for partition, digest in word.digests.items():
-            if self.keepers(partition)[0] != sender:
-                continue
+        led = {partition: digest for partition, digest in word.digests.items() if self.keepers(partition)[0] == sender}
+        for partition, digest in led.items():
             copy = self.copies.setdefault(partition, Copy())
             if copy.complete_in == word.view or copy.digest == digest:
                 copy.complete_in = word.view

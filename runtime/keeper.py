@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from ..actors.supervision import TEMPORARY
 from ..discovery.member import Identity, View
 from .copies import BATCH, NEVER, Copies, CopyEffect, IsKept, Send, Settled
-from .rows import Row, RowId, Version, partition_of_path
+from .rows import Row, RowId, partition_of_path
 from .words import Word
 
 __all__ = [
@@ -237,8 +237,8 @@ class Keeper:
                     effects.append(effect)
                 case Settled(partition):
                     effects += self._settled(partition, now)
-                case IsKept(row_id, version):
-                    effects += self._kept(row_id, version, now)
+                case _:
+                    effects += self._kept(effect, now)
         return effects
 
     def _settled(self, partition: int, now: float) -> list[Effect]:
@@ -282,20 +282,18 @@ class Keeper:
         effects: list[Effect] = []
         copy = self.copies.copies[parent.partition]
         for child_id in tuple(copy.children.get(parent.id, ())):
-            child = copy.rows[child_id]
-            if child.ended is None and not child.is_named:
-                effects += self._take_down(child, now)
+            effects += self._take_down(copy.rows[child_id], now) if not copy.rows[child_id].is_named else []
         return effects
 
     def _take_down(self, row: Row, now: float) -> list[Effect]:
+        if row.ended is not None:
+            return []
         if row.host in self._runs:
             return [Stopping(row)]  # it stops its own children, and reports
         copy = self.copies.copies[row.partition]
         effects = self._end(row, "stopped", now)
         for child_id in tuple(copy.children.get(row.id, ())):
-            child = copy.rows[child_id]
-            if child.ended is None:
-                effects += self._take_down(child, now)
+            effects += self._take_down(copy.rows[child_id], now)
         return effects
 
     # ---- questions -------------------------------------------------------------------------------
@@ -437,10 +435,12 @@ class Keeper:
 
     def unanswered(self, host: Identity) -> None:
         """A node did not say what became of a `Begin`: it is told again."""
-        for row_id in sorted(self._starting.pop(host, ())):
-            row = self.copies.row(row_id)
-            if row is not None and row.host == host and self._phases.get(row_id) is Phase.STARTING:
-                self._start(row)
+        for row in self._still_to_start(self._starting.pop(host, frozenset()), host):
+            self._start(row)
+
+    def _still_to_start(self, row_ids: Iterable[RowId], host: Identity) -> list[Row]:
+        rows = [self.copies.row(row_id) for row_id in row_ids if self._phases.get(row_id) is Phase.STARTING]
+        return sorted((row for row in rows if row is not None and row.host == host), key=lambda row: row.version)
 
     def _runs_now(self, row: Row, now: float) -> list[Effect]:
         assert row.host is not None, "what runs has a host"
@@ -486,18 +486,15 @@ class Keeper:
         self.restarts += row.host is not None
         return [Place(row, is_new=False)]
 
-    def _kept(self, row_id: RowId, version: Version, now: float) -> list[Effect]:
+    def _kept(self, kept: IsKept, now: float) -> list[Effect]:
         """All copies have a row: go on with what it says."""
-        row = self.copies.row(row_id)
-        if row is None or row.version != version:
-            return []
+        row = self.copies.row(kept.id)
+        assert row is not None and row.version == kept.version, "what is kept is what was written last"  # noqa: PT018
         if row.ended is not None:
             return self._over(row, now)
-        if self._phases.get(row_id) is not Phase.WRITING:
-            return []
         if row.host is None:
-            self._phases[row_id] = Phase.PLACING
-            self._held.discard(row_id)  # its siblings do not wait for it
+            self._phases[row.id] = Phase.PLACING
+            self._held.discard(row.id)  # its siblings do not wait for it
             return self._answer_claims(row)
         self._start(row)
         return []
@@ -530,19 +527,11 @@ class Keeper:
     def flush(self) -> list[Effect]:
         """Send what was written since the last time, and have nodes start what they may."""
         effects: list[Effect] = [effect for effect in self.copies.flush() if isinstance(effect, Send)]
-        for host in sorted(self._to_start):
-            waiting = self._to_start[host]
-            if host in self._starting:
-                continue
-            rows: list[Row] = []
-            while waiting and len(rows) < BATCH:
-                row_id = next(iter(waiting))
-                del waiting[row_id]
-                row = self.copies.row(row_id)
-                if row is not None and row.host == host and self._phases.get(row_id) is Phase.STARTING:
-                    rows.append(row)
-            if not waiting:
-                del self._to_start[host]
+        for host in sorted(self._to_start.keys() - self._starting.keys()):
+            waiting = list(self._to_start.pop(host))
+            rows = self._still_to_start(waiting[:BATCH], host)
+            if len(waiting) > BATCH:
+                self._to_start[host] = dict.fromkeys(waiting[BATCH:])
             if rows:
                 self._starting[host] = frozenset(row.id for row in rows)
                 kin = {row.id: found for row in rows if (found := self._kin(row))}
@@ -559,12 +548,10 @@ class Keeper:
     def tick(self, now: float) -> list[Effect]:
         """Say again what was not answered, and look again for hosts."""
         effects = self._carry_on(self.copies.tick(now), now)
-        for row_id in sorted(row_id for row_id, at in self._again_at.items() if at <= now):
-            row = self.copies.row(row_id)
-            del self._again_at[row_id]
-            if row is not None and self._phases.get(row_id) is Phase.PLACING:
-                effects.append(Place(row, is_new=False))
-        return effects
+        due = sorted(row_id for row_id, at in self._again_at.items() if at <= now)
+        self._again_at = {row_id: at for row_id, at in self._again_at.items() if at > now}
+        rows = [self.copies.row(row_id) for row_id in due if self._phases.get(row_id) is Phase.PLACING]
+        return [*effects, *(Place(row, is_new=False) for row in rows if row is not None)]
 
     def next_deadline(self) -> float:
         """Return when `tick` must be called again at the latest."""
@@ -574,9 +561,6 @@ class Keeper:
 
     def waiting(self) -> list[tuple[Row, str]]:
         """Return the rows that this member leads and that run nowhere, with the reason."""
-        found: list[tuple[Row, str]] = []
-        for row_id, phase in self._phases.items():
-            row = self.copies.row(row_id)
-            if row is not None and phase in (Phase.PLACING, Phase.WAITING):
-                found.append((row, self.why.get(row_id, phase.value)))
-        return found
+        waiting = [row_id for row_id, phase in self._phases.items() if phase in (Phase.PLACING, Phase.WAITING)]
+        rows = [row for row_id in waiting if (row := self.copies.row(row_id)) is not None]
+        return [(row, self.why.get(row.id, self._phases[row.id].value)) for row in rows]

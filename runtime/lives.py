@@ -99,7 +99,7 @@ class Lives:
                 self.supervision.carry_out(parent, family, family.gone(ref))
             raise
         if where is None and parent is not None:
-            self.supervision.family_of(parent).moved(ref)
+            self.supervision.away(parent, ref)
         elif where is not None and not is_new and parent is not None and await self._is_up(where, kind, key):
             family = self.supervision.family_of(parent)
             self.supervision.carry_out(parent, family, family.up(ref, monotonic()))
@@ -135,9 +135,8 @@ class Lives:
         if not is_new:
             self._take(parent, ref, spec.restart, is_up=where is not None and await self._is_up(where, kind, key))
         if where is None:
-            family = self.supervision.family_of(parent)
             self._take(parent, ref, spec.restart, is_up=False)
-            family.moved(ref)
+            self.supervision.away(parent, ref)
         return self._ref(kind, key, where or self._host.node_id)
 
     async def _renew(self, ref: ActorRef, spec: ChildSpec) -> bool:
@@ -334,6 +333,8 @@ class Lives:
             self.supervision.gone_on(cell)
             self._host.watches.moved(name, key)
             return
+        if life.row is None:
+            self.register.whereabouts.end(name, key)
         self.supervision.released(cell, reason)
         self._host.watches.ended(name, key, reason)
         if life.row is not None and reason != FENCED and me is not None:

@@ -43,6 +43,9 @@ class Seeker:
 
     def seek(self, link: Link | None, kind: Kind, key: Any, envelope: Envelope, hops: int, once: str | None) -> None:
         """Hold a message until its actor is found."""
+        if self._register.whereabouts.is_over(kind.name, key):
+            self._host.router.routes.arrivals.place(link, kind, key, envelope, hops, once)
+            return
         burden(envelope)
         waiting = self._sought.get((kind.name, key))
         if waiting is not None:

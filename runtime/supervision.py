@@ -18,6 +18,7 @@ children are left running, and the root stands in until somebody spawns them by 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Iterable
@@ -107,7 +108,7 @@ class Supervision:
         if parent is not None and parent.children is not None:
             if parent.children.stopping == cell.me:
                 return  # it is answered for
-            self._child_lost(parent, cell.me)
+            self.away(parent, cell.me)
 
     def released(self, cell: Cell, reason: str) -> None:
         """A spawned actor has ended for good."""
@@ -331,13 +332,14 @@ class Supervision:
             for child in cell.children or ():
                 ref = cast("ActorRef", child)
                 if (ref._type_name, ref._key) in lost or not self._host.lives.is_elsewhere(ref):
-                    self._child_lost(cell, ref)
+                    self.away(cell, ref)
             life = cell.life
             above = None if life is None or not life.is_down or life.is_orphan else life.parent
             if above is not None and not self._is_here(above):
                 self._host.background(self._report_to(above, cell, "known", ""))
 
-    def _child_lost(self, parent: Cell, child: ActorRef) -> None:
+    def away(self, parent: Cell, child: ActorRef) -> None:
+        """A child was lost, or waits for a node that fits: it comes up by itself, or somebody ends it."""
         if parent.children is not None and not self._is_here(child):
             family = parent.children
             self.carry_out(parent, family, family.moved(child))
@@ -345,10 +347,11 @@ class Supervision:
 
     async def _ask_for(self, parent: Cell, family: Family, child: ActorRef) -> None:
         """See whether a child is started again elsewhere; it reports from there."""
-        try:
-            await self._host.lives.locate(child, afresh=True)
-        except CallError:
-            self._hear(parent, family, child, "gone", "lost")
+        host, reason = None, None
+        with contextlib.suppress(CallError):
+            host, reason = await self._host.lives.register.find(child._type_name, child._key)
+        if host is None:
+            self._hear(parent, family, child, "gone", reason or "lost")
 
 
 def child_name(parent: ActorRef, child: ActorRef) -> str:

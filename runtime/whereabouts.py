@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 KNOWN_MAX = 100_000
 """Actors of other nodes whose places are remembered; the oldest give way, and are asked for again."""
 
+OVER_MAX = 10_000
+"""Actors that have ended here, and had no row, of which that is remembered; of others the keeper is asked."""
+
 
 class Whereabouts:
     """Where the spawned actors are that this node has to do with."""
@@ -26,11 +29,12 @@ class Whereabouts:
         self._me = node_id
         self._kinds = kinds
         self._places: dict[tuple[str, Any], Identity] = {}
+        self._over: dict[tuple[str, Any], None] = {}
 
     def of(self, name: str, key: Any, hint: str) -> str | None:
         """Return the id of the member where an actor is, or probably is; None if it has to be asked for."""
         kind = self._kinds.by_name.get(name)
-        if kind is not None and key in kind.cells:
+        if (kind is not None and key in kind.cells) or (name, key) in self._over:
             return self._me
         known = self._places.get((name, key))
         if known is not None:
@@ -38,6 +42,16 @@ class Whereabouts:
                 return known[0]
             del self._places[name, key]
         return hint if hint != self._me and hint in self._kinds.members else None
+
+    def is_over(self, name: str, key: Any) -> bool:
+        """Whether an actor of this node has ended, and nobody can have its name again."""
+        return (name, key) in self._over
+
+    def end(self, name: str, key: Any) -> None:
+        """Remember that an actor of this node has ended that had no row, and no name to be given again."""
+        self._over[name, key] = None
+        if len(self._over) > OVER_MAX:
+            del self._over[next(iter(self._over))]
 
     def learn(self, name: str, key: Any, host: Identity) -> None:
         """Remember where an actor is."""

@@ -117,8 +117,8 @@ def to_wire(word: Word) -> list[Any]:
             return [code, view, seq, partition, [row.to_wire() for row in rows]]
         case Put(view, seq, rows):
             return [code, view, seq, [row.to_wire() for row in rows]]
-        case Kept(view, named) | Forget(view, named):
-            return [code, view, [[*row_id, *version] for row_id, version in named]]
+        case _:
+            return [code, word.view, [[*row_id, *version] for row_id, version in word.rows]]
 
 
 def from_wire(parts: list[Any]) -> Word:

@@ -6,11 +6,13 @@ import random
 
 import pytest
 
+from ringcast.actors.spawned import SPAWNED, is_spawned
 from ringcast.actors.supervision import PERMANENT, TEMPORARY, TRANSIENT, Restart
 from ringcast.discovery.member import Identity, View
-from ringcast.runtime.copies import COPIES
+from ringcast.runtime.copies import BATCH, COPIES, Copies
 from ringcast.runtime.keeper import (
     Answer,
+    Begin,
     Claimed,
     Gone,
     Keeper,
@@ -19,6 +21,7 @@ from ringcast.runtime.keeper import (
     Unplaced,
 )
 from ringcast.runtime.rows import Row, row_from_wire
+from ringcast.runtime.words import Put
 from tests.unit.runtime.keepers import World, a_row, view
 
 FIVE = ("a", "b", "c", "d", "e")
@@ -305,7 +308,7 @@ def test_a_run_that_is_over_answers_nobody_and_forgets() -> None:
     leader.install(view(3, *FIVE), 0.0)
     other = leader.install(View("m", 1, view(1, *FIVE).members), 0.0)
     assert other
-    assert list(leader.copies.rows()) == []
+    assert leader.copies.copies == {}
 
 
 def test_who_gives_up_is_not_answered() -> None:
@@ -338,3 +341,83 @@ def test_rows_travel_as_plain_values() -> None:
         Row(A.id, b"", TRANSIENT, None, True, True, "", ("n", 2), (1, 2), "x"),
     ):
         assert row_from_wire(row.to_wire()) == row
+
+
+def test_what_waits_or_is_given_away_is_looked_at_again_with_each_view() -> None:
+    world = World(FIVE)
+    world.homeless.add(A.id)
+    world.claim(A)
+    world.homeless.clear()
+    world.install(view(2, *FIVE))
+    world.settle()
+    host = str(world.host_of(A.id))
+    world.homeless.add(A.id)
+    del world.running[host][A.id]
+    world.ask(A.id, "released", A.id, (host, 1))
+    world.homeless.clear()
+    world.install(view(3, *FIVE))
+    assert world.view.number == 3
+    world.settle()
+    assert world.host_of(A.id) is not None
+
+
+def test_a_survivor_alone_takes_down_what_nobody_has_named() -> None:
+    taken = 0
+    for seed in range(60):
+        world = World(("a", "b"), random.Random(seed))
+        for row in (a_row("/s"), a_row("/s/x", is_named=False), a_row("/s/x/y", is_named=False)):
+            world.claim(row)
+        if {world.host_of(("t:A", path)) for path in ("/s", "/s/x", "/s/x/y")} == {"b"}:
+            taken += 1
+            world.lose("b")
+            assert world.host_of(("t:A", "/s")) == "a"
+            assert world.keepers["a"].copies.row(("t:A", "/s/x")) is None
+    assert taken
+
+
+def test_a_host_gets_one_batch_at_a_time() -> None:
+    keeper = Keeper("a")
+    keeper.install(view(1, "a"), 0.0)
+    host: Identity = ("a", 1)
+    for n in range(BATCH + 5):
+        keeper.claim(n, a_row(f"/{n}"), 0.0)
+        keeper.placed(("t:A", f"/{n}"), host, "", 0.0)
+    [first] = keeper.flush()
+    assert isinstance(first, Begin)
+    assert len(first.rows) == BATCH
+    assert keeper.flush() == []
+    keeper.begun(host, dict.fromkeys(row.id for row in first.rows), 0.0)
+    [second] = keeper.flush()
+    assert isinstance(second, Begin)
+    assert len(second.rows) == 5
+    keeper.where(9999, second.rows[0].id, 0.0)
+    keeper.ended(9998, second.rows[0].id, host, "stopped", 0.0)
+    keeper.unanswered(host)
+    [again] = keeper.flush()
+    assert isinstance(again, Begin)
+    assert len(again.rows) == 4
+    keeper.unanswered(host)
+    for row in again.rows:
+        keeper.ended(1, row.id, host, "stopped", 0.0)
+    assert keeper.flush() == [], "what has ended is not started"
+
+
+def test_a_keeper_whose_copy_is_not_complete_takes_no_rows() -> None:
+    copies = Copies("b")
+    copies.install(view(1, "a", "b"), 0.0)
+    row = next(row for row in (a_row(f"/{n}") for n in range(99)) if copies.keepers(row.partition)[0] == "a")
+    assert copies.receive(Put(1, 1, (row,)), "a", 0.0) == []
+    assert copies.row(row.id) is None
+
+
+def test_what_is_due_and_has_ended_meanwhile_is_not_placed() -> None:
+    world = World(("a",))
+    world.homeless.add(A.id)
+    world.claim(A)
+    keeper = world.keepers["a"]
+    keeper.where(1, A.id, 0.0, or_end=True)
+    assert keeper.tick(1e9) == []
+
+
+def test_keys_that_name_no_spawned_actor() -> None:
+    assert [is_spawned(key) for key in ("k", ("a", "b"), (SPAWNED, 1), (SPAWNED, "/a"))] == [False, False, False, True]
