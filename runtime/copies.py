@@ -24,6 +24,7 @@ References:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -141,7 +142,7 @@ class Copies:
         self._leads: dict[int, _Lead] = {}
         self._heard: set[str] = set()
         self._deaf: set[str] = set()
-        self._early: dict[str, list[Word]] = {}
+        self._early: dict[str, deque[Word]] = {}
         self._pending: dict[str, dict[RowId, Version]] = {}
         self._unsent: dict[str, dict[RowId, None]] = {}
         self._forgotten: dict[str, list[tuple[RowId, Version]]] = {}
@@ -288,9 +289,8 @@ class Copies:
         """React to another member's word."""
         view = self.view
         if view is None or word.view > view.number:
-            early = self._early.setdefault(sender, [])
-            if len(early) < EARLY_MAX:  # it says again what is lost
-                early.append(word)
+            early = self._early.setdefault(sender, deque(maxlen=EARLY_MAX))  # it says again what is lost
+            early.append(word)
             return []
         if isinstance(word, Heard | Rows | Same | Kept):
             self._answered_at[sender] = now

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, ActorStopped, CallError, NodeStopped, Unreachable
 
-from ..actors.ref import display
+from ..actors.ref import display, is_spawned
 from . import wire
 from .behalf import PASSING, Behalf
 from .calls import Call, Parcel
@@ -143,7 +143,7 @@ class Routes:
 
     def _end_of(self, route: Route) -> str | None:
         """Return the id of the node that a route leads to; None for a spawned actor that has to be asked for."""
-        if route.node is None or not self.has_register:
+        if route.node is None or not self.has_register or not is_spawned(route.key):  # or it leads to a node itself
             return self.host.kinds.owner(route.kind, route.key, route.node)
         return self.host.lives.register.whereabouts.of(route.kind.name, route.key, route.node)
 

@@ -105,7 +105,7 @@ def row_from_wire(parts: Sequence[Any]) -> Row:
 
 def partition_of_path(path: str) -> int:
     """Return the slice of the circle in which the tree of an actor is kept."""
-    return _partition_of_tree(path.split("/", 2)[1])
+    return _partition_of_tree(path.removeprefix("/").partition("/")[0])
 
 
 @lru_cache(maxsize=1 << 16)

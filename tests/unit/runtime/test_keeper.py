@@ -421,3 +421,18 @@ def test_what_is_due_and_has_ended_meanwhile_is_not_placed() -> None:
 
 def test_keys_that_name_no_spawned_actor() -> None:
     assert [is_spawned(key) for key in ("k", ("a", "b"), (SPAWNED, 1), (SPAWNED, "/a"))] == [False, False, False, True]
+
+
+def test_what_has_ended_already_is_not_taken_down_again() -> None:
+    world = World(FIVE)
+    for row in (a_row("/s"), a_row("/s/x", is_named=False)):
+        world.claim(row)
+    leader = world.keepers[world.leader(A.id)]
+    host = str(world.host_of(("t:A", "/s/x")))
+    del world.running[host][("t:A", "/s/x")]
+    world.ask(("t:A", "/s/x"), "ended", ("t:A", "/s/x"), (host, 1), "stopped")
+    parent = str(world.host_of(("t:A", "/s")))
+    world.lose(parent)
+    assert world.where(("t:A", "/s/x")) == Gone(None)
+    assert world.stopped == []
+    assert leader is not None
