@@ -381,16 +381,15 @@ class Copies:
     def _is_equal(self, partitions: Iterable[int], sender: str) -> list[CopyEffect]:
         """A keeper has a copy that is complete: from now on it gets what is written."""
         safe: dict[str, list[int]] = {}
-        equal = set[int]()
+        pending = self._pending[sender]
         for partition in partitions:
             lead = self._leads.get(partition)
             if lead is not None and sender in lead.unequal:
                 lead.unequal.discard(sender)
                 self._note_safe(partition, safe)
-                equal.add(partition)
-        for row_id in self._pending[sender] if equal else ():
-            if partition_of_path(row_id[1]) in equal:
-                self._unsent[sender][row_id] = None
+                self._unsent[sender].update(
+                    (row_id, None) for row_id in self.copies[partition].rows if row_id in pending
+                )
         assert self.view is not None, "only words of a view are answered"
         return [Send(node, Safe(self.view.number, tuple(found))) for node, found in sorted(safe.items())]
 
