@@ -52,6 +52,9 @@ def tell_a_story(seed: int) -> None:
             world.lose(*rng.sample(members, 2))
         elif step == "join" and len(members) < 7:
             world.install(view(world.view.number + 1, *members, next(spare)))
+            asked = [world.ask(row_id, "where", row_id) for row_id in sorted(alive)]
+            world.settle(rng.randint(0, 10))
+            assert not any(isinstance(world.answers.get(token), Gone) for token in asked), "it lives, and always has"
         elif step == "leave" and len(members) >= 4:
             world.install(view(world.view.number + 1, *members, leaving=rng.choice(members)))
             world.settle(rng.randint(0, 5))

@@ -102,7 +102,10 @@ class World:
     def begin(self, node: str, order: Begin) -> None:
         keeper = self.keepers[node]
         host = order.host[0]
-        if self.rng.random() < self.loss:
+        there, here = self.keepers.get(host), keeper.copies.view
+        assert here is not None
+        is_behind = there is not None and there.copies.view is not None and there.copies.view.number > here.number
+        if there is None or is_behind or self.rng.random() < self.loss:
             keeper.unanswered(order.host)
             return
         outcomes: dict[RowId, str | None] = {}
