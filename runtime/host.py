@@ -163,7 +163,7 @@ class Host:
     def next_epoch(self) -> int:
         """Return the next fencing token: the view's number, then a count of this node."""
         self._epochs += 1
-        return (max(self.view_in_force, self.router.routes.view_number) << 32) | self._epochs
+        return (self.view_in_force << 32) | self._epochs
 
     def deliver(self, kind: Kind, key: Any, envelope: Envelope, once: str | None) -> None:
         """Deliver a call of this node to an actor that belongs here."""

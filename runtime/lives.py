@@ -145,7 +145,7 @@ class Lives:
             where = await self.locate(ref)
             args, kwargs = list(spec.props.args), spec.props.kwargs
             if where == self._host.node_id:
-                args, kwargs = self._host.codec.copy((args, kwargs))
+                args, kwargs = cast("tuple[list[Any], dict[str, Any]]", self._host.codec.copy((args, kwargs)))
             return bool(await self._system.call(where, "renew", ref._type_name, ref._key, args, kwargs))
         except CodecError:
             raise self._host.codec.explain([list(spec.props.args), spec.props.kwargs], "props") from None

@@ -71,6 +71,8 @@ class Tenancy:
         self._vigil = vigil
         self._aside: dict[Cell, None] = {}
         self._left: list[tuple[Share, int]] = []
+        self._ended: list[Share] = []
+        """Where pledges are taken back as soon as all is written."""
 
     # ---- activations -----------------------------------------------------------------------------
 
@@ -89,17 +91,19 @@ class Tenancy:
     def enter(self, cell: Cell) -> bool:
         """Count the activation of a keyed actor in, if it may begin here now."""
         kind = cell.kind
-        owners = kind.owners if kind.version == self._kinds.version else self._kinds.owners(kind)
+        share = kind.share
+        if kind.is_pledged and share is not None and share.open == _ALL:
+            cell.tenure = UNCOUNTED
+            return True
+        owners = self._kinds.owners(kind)
         if kind.group is None and owners:
             cell.tenure = UNCOUNTED
             return True
-        share = kind.share
         if share is None and (share := self._share(kind)) is None:
             return False
-        if kind.is_alone and owners[0] == self._node_id and share.open == _ALL:
-            if not kind.is_pledged:
-                kind.is_pledged = True
-                _count(share, 1)
+        if not kind.is_pledged and kind.is_alone and owners[0] == self._node_id and share.open == _ALL:
+            kind.is_pledged = True
+            _count(share, 1)
             if share.open == _ALL:  # a look that comes after the pledge
                 cell.tenure = UNCOUNTED
                 return True
@@ -116,7 +120,7 @@ class Tenancy:
         if partition >= 0:
             share = cell.kind.share
             assert share is not None, "it was counted there"
-            if not self._left:
+            if not self._left and not self._ended:
                 self._vigil.loop.call_soon(self._count_out)
             self._left.append((share, partition))
 
@@ -124,9 +128,13 @@ class Tenancy:
         if self._vigil.is_waiting and self._vigil.hold(self):
             return  # what they have said may wait in a link
         left, self._left = self._left, []
+        ended, self._ended = self._ended, []
         is_waited_for = False
         for share, partition in left:
             is_waited_for |= share.leave(partition)
+        for share in ended:
+            _count(share, -1)
+            is_waited_for |= share.draining != 0
         if is_waited_for:
             self.emptied()
 
@@ -152,15 +160,12 @@ class Tenancy:
 
     def view_changed(self) -> None:
         """Take back the pledges of classes that other members host now, too."""
-        is_waited_for = False
         for kind in list(self._kinds.by_name.values()):
             if kind.is_pledged and not self.stays(kind):
-                is_waited_for |= self._take_back(kind)
-        if is_waited_for:
-            self.emptied()
+                self._take_back(kind)
 
-    def _take_back(self, kind: Kind) -> bool:
-        """Count the activations of a class one by one; return whether the membership's thread may wait for it."""
+    def _take_back(self, kind: Kind) -> None:
+        """Count the activations of a class one by one; those that have just gone are counted until all is written."""
         share = kind.share
         assert share is not None, "a pledge was made there"
         for cell in kind.cells.values():
@@ -168,14 +173,18 @@ class Tenancy:
                 cell.tenure = partition = _NUMBERS[partition_of(key_hash(kind.name, cell.key))]
                 share.running[partition] += 1
         kind.is_pledged = False
-        _count(share, -1)
-        return bool(share.draining)
+        if not self._left and not self._ended:
+            self._vigil.loop.call_soon(self._count_out)
+        self._ended.append(share)
 
     def fenced(self) -> None:
         """The run is over, and all activations are gone: nothing of it is counted any more."""
         left, self._left = self._left, []
         for share, partition in left:
             share.running[partition] -= 1
+        ended, self._ended = self._ended, []
+        for share in ended:
+            _count(share, -1)
         for kind in self._kinds.by_name.values():
             if kind.is_pledged:
                 assert kind.share is not None, "a pledge was made there"
@@ -194,13 +203,13 @@ class Tenancy:
 
     def go_on(self) -> None:
         """The lease is back."""
-        if self._left:
+        if self._left or self._ended:
             self._vigil.loop.call_soon(self._count_out)  # once the links have written
         self.wake()
 
     def give_up(self) -> None:
         """It is not: answer what waits in the mailboxes."""
-        if self._left:
+        if self._left or self._ended:
             self._vigil.loop.call_soon(self._count_out)
         for cell in self.host.cells():
             if cell.queue or cell.parked:

@@ -167,9 +167,9 @@ def test_defaults_in_the_table_are_the_defaults() -> None:
 
 GLOSSARY_WORDS = """
 activation, ask, backoff, call chain, certainty, credit, dead letter, drain, envelope, epoch, hook, incarnation,
-indirect probe, keyed actor, lineage, link, mailbox, member, node, one_for_all, one_for_one, owner, partition,
+indirect probe, keyed actor, lease, lineage, link, mailbox, member, node, one_for_all, one_for_one, owner, partition,
 passivate, piggyback, placement, probe, refute, rest_for_one, restart, restart intensity, ring, route, runner,
-sequencer, spawn, supervisor, suspect, tell, turn, view, virtual node, watch
+spawn, supervisor, suspect, tell, turn, view, virtual node, voter, watch
 """
 
 

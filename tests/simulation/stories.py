@@ -161,10 +161,10 @@ async def _faults(sim: Simulation, count: int, goes_on: Callable[[int], bool]) -
         if machine.process is not None and machine.process.is_paused:
             machine.process.resume()
     async with asyncio.timeout(SETTLED):
-        await asyncio.gather(*cluster.coming_and_going)
-    for name in names:
-        if not sim.machines[name].is_running:
-            await cluster.start(name)
+        # All at once: a node may have to wait for another one's return, for the majority that it is a part of.
+        back = [cluster.start(name) for name in names if not sim.machines[name].is_running]
+        await asyncio.gather(*cluster.coming_and_going, *back)
+        await asyncio.gather(*[cluster.start(name) for name in names if not sim.machines[name].is_running])
     await cluster.settled(len(names), lasting=10.0)
     await cluster.finish()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import pytest
 
@@ -19,7 +19,7 @@ class SteppedCounts(list[int]):
 
     def __getitem__(self, key: Any) -> Any:
         self.step()
-        return super().__getitem__(key)
+        return cast(Any, super()).__getitem__(key)
 
     def __setitem__(self, key: SupportsIndex | slice, value: Any) -> None:
         self.step()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ringcast import Node
-from ringcast.discovery.gate import NEVER
+from ringcast.discovery.gate import NEVER, Gate
 
 
 def _close(node: Node) -> None:
@@ -21,10 +21,10 @@ def no_lease(node: Node) -> Iterator[None]:
     """Leave the node without a lease, until the end of the block and the next renewal."""
     driver = node._membership._driver
     assert driver is not None
-    heard = driver._on_lease
-    driver._on_lease = lambda until: None  # type: ignore[method-assign]
+    gate = driver._gate
+    driver._gate = Gate()  # which opens and shuts, and lets nobody through
     _close(node)
     try:
         yield
     finally:
-        driver._on_lease = heard  # type: ignore[method-assign]
+        driver._gate = gate

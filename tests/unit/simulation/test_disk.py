@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ringcast.discovery import disk as disk_module
+from ringcast.discovery.archive import Archive
 from ringcast.discovery.disk import Disk, Folder, replace_file
+from ringcast.errors import ConfigError
+from ringcast.runtime.simulation import Simulation
 from ringcast.runtime.simulation.disk import VirtualDisk, VirtualFolder
 
 
@@ -149,3 +153,28 @@ def test_a_rename_that_was_not_synced_may_be_undone() -> None:
     disk.write("a", b"1")
     disk.erase()
     assert disk.names() == []
+
+
+def test_the_folder_of_a_simulated_process_is_on_its_machines_disk(tmp_path: Path) -> None:
+    path = str(tmp_path / "never made")
+
+    async def story(sim: Simulation) -> None:
+        async def claimed() -> tuple[str, int]:
+            archive = Archive(disk_module.Folder(path))
+            archive.claim()
+            with pytest.raises(ConfigError, match="in use by another process"):
+                Archive(disk_module.Folder(path)).claim()
+            return archive.node_id, archive.begin(1000).incarnation
+
+        found = [await sim.machine("a").boot().spawn(claimed())]
+        sim.machine("a").kill()  # and the lock is gone with the process
+        found.append(await sim.machine("a").boot().spawn(claimed()))
+        sim.machine("a").power_off()  # what was synced is still there
+        found.append(await sim.machine("a").boot().spawn(claimed()))
+        elsewhere = await sim.machine("b").boot().spawn(claimed())
+        assert [node_id for node_id, _ in found] == [found[0][0]] * 3
+        assert [incarnation for _, incarnation in found] == [1000, 1001, 1002]
+        assert elsewhere[0] != found[0][0]
+
+    Simulation(1).run(story)
+    assert not Path(path).exists()
