@@ -104,6 +104,7 @@ class Host:
         self.tenancy.view_changed()
         self.router.routes.view_changed(view.number)
         self._move()
+        self.lives.register.install(view)
         self.lives.supervision.view_changed()
         self.durability.view_changed()
         changed, self._view_changed = self._view_changed, asyncio.Event()
@@ -380,8 +381,7 @@ class Host:
             return  # it was removed at once
         self._remove(cell, reason)
         if cell.life is not None:
-            self.lives.supervision.released(cell, reason)
-            self.watches.ended(cell.kind.name, cell.key, reason)
+            self.lives.released(cell, reason)
 
     def _remove(self, cell: Cell, reason: str) -> None:
         """Forget a cell, and see where what still waits in it belongs."""
@@ -389,7 +389,10 @@ class Host:
         if cells.get(cell.key) is cell:
             del cells[cell.key]
         cell.settle()
-        if cell.life is not None:
+        if cell.life is not None and reason in ("leaving", FENCED) and cell.life.outlives_its_node:
+            for envelope in cell.take_rest():
+                self.lives.seeker.seek(None, cell.kind, cell.key, envelope, 0, None)
+        elif cell.life is not None:
             cell.refuse_rest(lambda envelope: stopped(cell, envelope))
         else:
             for envelope in cell.take_rest():
@@ -435,8 +438,7 @@ class Host:
             cell.cancel_timers()
             self._remove(cell, FENCED)
             if cell.life is not None:
-                self.lives.supervision.released(cell, FENCED)
-                self.watches.ended(cell.kind.name, cell.key, FENCED)
+                self.lives.released(cell, FENCED)
             if cell.task is not None or cell.side:
                 if not was_going:  # else it is about to end
                     cell.cancel_turns()

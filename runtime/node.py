@@ -196,7 +196,7 @@ class Node:
         self._system = system = System(self.id, router, host, config.ask_timeout)
         routes = router.routes
         router.host = routes.host = host
-        routes.peers, routes.arrivals = self._peers, arrivals
+        routes.peers, routes.arrivals, routes.has_register = self._peers, arrivals, True
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
         arrivals.seals = seals = self._make_seals()
         arrivals.guard = guard = Guard(self.id, self._options.cluster, self._authorize)
@@ -338,12 +338,14 @@ class Node:
 
     async def _leave(self) -> None:
         self._state = "leaving"
+        self._host.lives.register.is_taking = False
         self._forget_definitions()
         with contextlib.suppress(Exception):
             await self._membership.announce_leaving()
         await asyncio.gather(
             self._host.drain(self._config.drain_timeout), self._gateway.leave(self._config.drain_timeout)
         )
+        await self._host.lives.handed_over(self._config.drain_timeout)
         await self._system.posted(GOODBYES)
         await self._peers.pay()
         self._vigil.end()
@@ -441,8 +443,7 @@ class Node:
         """
         self._require_running("locate")
         target = require_ref(ref, "locate")
-        parts = target._type_name, target._key, target._node
-        return self._host.kinds.members[self._host.kinds.owner(self._host.kinds.named(parts[0]), *parts[1:])]
+        return self._host.kinds.members[await self._host.lives.locate(target)]
 
     # ---- the cluster -----------------------------------------------------------------------------
 
@@ -520,6 +521,7 @@ class Node:
         """Return counts of what happened on this node, by name."""
         return {
             **self._host.stats(),
+            **self._host.lives.register.stats(),
             **self._router.stats(),
             **self._peers.stats(),
             **self._gateway.stats(),
@@ -570,6 +572,7 @@ class Node:
             return
         self._peers.incarnation, self._peers.address = me.incarnation, me.address
         self._host.fence()
+        self._host.lives.register.fenced()
         self._router.routes.fenced()
         self._router.sink.give_up()
         for link in [*self._peers.links.values(), *self._gateway.links]:
