@@ -124,8 +124,11 @@ class Arrivals:
 
     def _sink(self, link: Link | None, origin: str | None) -> ErrorSink:
         """Return where the answer goes to a message that came over a link, or from here; `origin` if it was sent on."""
-        if origin not in (None, self.node_id):
-            return self.peers.link(origin)
+        if origin is not None and origin != self.node_id:
+            asker = self.peers.link(origin)
+            if origin in self.host.kinds.members:
+                asker.await_answers()
+            return asker
         return self.router.sink if link is None or origin == self.node_id else link
 
     def for_client(self, link: Link | None, frame: list[Any]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,8 @@ class Link:
         self.max_message = 0
         """Bytes of the largest message that both nodes take; known while the link is up."""
         self.is_up = False
+        self.is_silent = False
+        """Whether the peer has said that it sends nothing more over this connection."""
         self.identity: Identity | None = None
         """Who the peer has proved to be when the link came up last; None without TLS."""
         self.sieve: Sieve | None = None
@@ -108,6 +111,10 @@ class Link:
         self._behind: dict[int, deque[tuple[bytes, list[memoryview], bool]]] = {}
         """By call: answers that wait for a large one of the same stream to have left."""
         self._controls = 0
+        self._is_awaited = False
+        """Whether answers wait for a connection that is on its way."""
+        self._large: list[Callable[[], None]] = []
+        """What sends those of them that are large."""
         self._inline_until = 0.0
         self._defined: dict[int, Message] = {}
         self.use(codec)
@@ -134,13 +141,21 @@ class Link:
         connection.small_unpacker = codec.unpacker(SMALL * 2, SMALL)
         self._defined.clear()
         self.messages.clear()
+        answers = [frame for frame in self._out if frame[1] in _ANSWERS] if self._is_awaited else []
         self._out.clear()
         self._size = 0
         self._holders.clear()
-        self.is_held = False
+        self.is_held = self.is_silent = False
         self.account.reset()
         self.is_up = True
         self.trouble = ""
+        if self._is_awaited:
+            self._is_awaited = False
+            self._out += answers
+            self.loop.call_soon(self.flush)
+            large, self._large = self._large, []
+            for send in large:
+                send()
         backlog, self.backlog = self.backlog, []
         for parcel in backlog:
             if parcel.buffers or len(parcel.frame) >= wire.PIECE_BYTES:
@@ -167,6 +182,12 @@ class Link:
         connection.close()
         self.arrivals.link_lost(self)
         self.router.routes.link_down(self, why)
+
+    def await_answers(self) -> None:
+        """A call of the peer's has come by way of another node: its answers may have to wait for a connection."""
+        if not self.is_up:
+            self._is_awaited = True
+            self.connect_soon()
 
     def connect_soon(self) -> None:
         """See that there is a connection, in time."""
@@ -240,7 +261,7 @@ class Link:
         something else may have kept the loop since.
         """
         out = self._out
-        if out:
+        if out and not (self._is_awaited and self.connection is None):
             if boot_time() >= self.gate.until and self.connection is not None and not self._may_sort():
                 return
             out, self._out = self._out, []
@@ -333,7 +354,7 @@ class Link:
 
     def too_large(self, size: int) -> CodecError | None:
         """Return what refuses a message that is larger than both nodes take."""
-        if size <= self.max_message:
+        if size <= self.max_message or not self.is_up:  # what waits for a connection is looked at by the peer
             return None
         return CodecError(
             f"a message of {size} bytes is larger than nodes {self.node_id} and {self.peer} both take "
@@ -360,6 +381,8 @@ class Link:
     ) -> None:
         connection = self.connection
         if connection is None:
+            if self._is_awaited and route is None:
+                self._large.append(partial(self._send_parts, frame, buffers, None, then, may_be_held, effect))
             return
         parts = [memoryview(frame), *buffers]
         number = connection.next_bulk()
@@ -431,7 +454,7 @@ class Link:
             if (error := self.too_large(size)) is not None:
                 raise error
             self._send_parts(frame, buffers, None, effect=Answer(number))
-        elif self.connection is not None:
+        elif self.connection is not None or self._is_awaited:
             if not self._out:
                 self.loop.call_soon(self.flush)
             self._out.append(frame)
@@ -462,7 +485,7 @@ class Link:
             behind.append((frame, buffers, is_effect))
         elif not buffers and len(frame) < wire.PIECE_BYTES:
             self._send_answer(number, frame, buffers)
-        elif self.connection is not None:
+        elif self.connection is not None or self._is_awaited:
             self._behind[number] = deque()
             effect = Answer(number) if is_effect else None
             self._send_parts(frame, buffers, None, lambda: self._answer_sent(number), effect=effect)
@@ -664,6 +687,7 @@ class Link:
                     self.connection.acknowledged(frame[1])
             case wire.BYE:
                 self.trouble = "it has left the cluster"
+                self.is_silent = True
             case _:
                 raise CodecError(f"a frame of unknown kind {code!r}")
 
@@ -714,4 +738,5 @@ class Link:
 
 
 _FOREVER = float("inf")
+_ANSWERS = frozenset({wire.REPLY, wire.ERROR, wire.ITEM, wire.END})
 _MESSAGES = frozenset({wire.REQUEST, wire.REQUEST_X, wire.TELL, wire.TELL_X, wire.FOR_CLIENT})
