@@ -350,6 +350,7 @@ class Node:
         await self._peers.pay()
         self._vigil.end()
         await self._membership.release()
+        await self._peers.hear_out()
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")
         self._gateway.stop()

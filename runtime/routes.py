@@ -449,7 +449,7 @@ class Routes:
             if sink == self.sink:
                 if number in self._calls:
                     self._calls[number].link = link
-            elif owner != origin:
+            else:  # also if it owns the actor itself by now: its call must not end with the connection to this node
                 self.peers.link(origin).send_frame([wire.MOVED, number, owner, self.view_number])
         frame, buffers = link.pack_parts(head)
         parcel = Parcel(message, 0, frame, buffers, None)

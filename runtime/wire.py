@@ -25,7 +25,7 @@ that a request is packed and unpacked in one step.
     BULK        bulk, [length, …]       a large message begins: a packed frame and its buffers
     ACK         count                   so many bytes of pieces have been taken in
     HOLD        held                    the peer is to send no more messages for now, or to go on
-    BYE         [reason]                the sender leaves and will close
+    BYE         [reason]                the sender sends nothing more: it leaves, or knows that the peer has left
 
 `message` is the sender's number of a (class, method) pair; DEFINE comes first on each connection.
 
