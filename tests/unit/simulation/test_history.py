@@ -55,7 +55,7 @@ def test_histories_of_a_real_register_are_explained_and_those_with_another_answe
         for instant in range(30):  # each takes effect at its instant, and begins before and ends after it
             method = rng.choice(["read", "write", "swap"])
             arguments = tuple(rng.randrange(3) for _ in range({"read": 0, "write": 1, "swap": 2}[method]))
-            state, answer = register(state, method, arguments)  # type: ignore[arg-type]
+            state, answer = register(state, method, arguments)
             calls.append(Operation(instant - rng.random() * 3, instant + rng.random() * 3, method, arguments, answer))
         assert is_linearizable(calls)
         spoilt = rng.choice([number for number, call in enumerate(calls) if call.method == "read"])
