@@ -91,7 +91,7 @@ class ClusterNode:
 
     @property
     def has_lease(self) -> bool:
-        """Whether it may act: it is in touch with a majority of its cluster; `Node.ready` tells its own process."""
+        """Whether it may act, for it reaches a majority of its cluster; `Node.ready` tells its own process."""
         return self._sim.lease_left(self.name) > 0
 
     @property

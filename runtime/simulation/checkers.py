@@ -109,8 +109,15 @@ class Outcomes(Checker):
         self.lost = 0
         self.latest = ""
 
-    async def of(self, what: str, call: Awaitable[T], *, raises: bool = False) -> T | None:
-        """Await a call; return None if it has failed, or raise that if it is wanted."""
+    async def of(self, what: str, call: Awaitable[T]) -> T | None:
+        """Await a call; return None if it has failed."""
+        try:
+            return await self.or_error(what, call)
+        except (ProcessGone, RingcastError):
+            return None
+
+    async def or_error(self, what: str, call: Awaitable[T]) -> T:
+        """Await a call; return what it returns, and raise what it raises."""
         self._number += 1
         number, begun = self._number, self._world.now
         self._open[number] = (begun, what)
@@ -118,15 +125,11 @@ class Outcomes(Checker):
             value = await call
         except ProcessGone:
             self.lost += 1
-            if raises:
-                raise
-            return None
+            raise
         except RingcastError as error:
             self.failed[type(error).__name__] = self.failed.get(type(error).__name__, 0) + 1
             self.latest = f"{what}, called at {begun:.6f}: {type(error).__name__}: {error}"
-            if raises:
-                raise
-            return None
+            raise
         else:
             self.answered += 1
             return value

@@ -199,7 +199,7 @@ class Company:
             return await getattr(register, method)(*arguments)  # type: ignore[no-any-return]
 
         try:
-            activation, answer, _ = await self.outcomes.of(f"{key} from {name}", sim.ask(name, use), raises=True)
+            activation, answer, _ = await self.outcomes.or_error(f"{key} from {name}", sim.ask(name, use))
         except CallError as error:
             if error.certainty is not NOT_SENT:
                 self.registers.called(key, None, Operation(begun, math.inf, method, arguments, UNKNOWN))
