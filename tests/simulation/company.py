@@ -31,6 +31,10 @@ GRACE = 30.0
 RECOVERY = 10.0
 """Virtual seconds after the last heal in which there must be one cluster that serves everything."""
 
+BEGIN_AGAIN = 20.0
+"""The same where they have lost their lineage for good: until they look for another one, hear nobody for a while,
+and agree on who begins it."""
+
 
 class Company:
     """Who takes part in a story.
@@ -230,7 +234,7 @@ class Company:
             self.operated += bool(hopeless)
             for name in hopeless:
                 self.sim.nodes[name]._membership.dissolve("an operator has looked at it")
-            await self._serving(RECOVERY)
+            await self._serving(BEGIN_AGAIN)
         found = self.sim.views()
         await asyncio.sleep(lasting)
         trouble = self.sim.serves()
