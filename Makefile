@@ -8,6 +8,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 PURE = $(shell $(BIN)/python .ci/pure.py)
 SEED ?= 0
 SEEDS ?= 200
+STORY ?= usual
 SECONDS ?= 60
 
 .DEFAULT_GOAL := check
@@ -51,7 +52,9 @@ chaos: .venv/dev
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 simulate: .venv/dev
-	SEED=$(SEED) SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation $(ARGS)
+	RINGCAST_LOG=critical $(BIN)/python -m tests.simulation.run --first $(SEED) --count $(SEEDS) --story $(STORY) $(ARGS)
+	$(BIN)/python -m tests.simulation.run --first $(SEED) --count $(SEEDS) --cores
+	SEED=$(SEED) SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation/test_seeds.py
 
 fuzz: .venv/dev
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)

@@ -511,6 +511,7 @@ class Host:
 
     async def stop_background(self) -> None:
         """End the host's own tasks."""
+        await asyncio.sleep(0)  # what was begun just now must begin before it is ended: it may hold a socket
         tasks = [task for task in self._background if task is not asyncio.current_task()]
         if self._idle_sweep is not None:
             tasks.append(self._idle_sweep)

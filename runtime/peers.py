@@ -236,7 +236,8 @@ class Peers:
         answer: asyncio.Future[None] = loop.create_future()
         # Counted as it begins: if it is given up for a connection that comes up meanwhile, its hello may still
         # leave, and the peer, which was told this number, must not take it for a newer connection.
-        self._last_dial += 1
+        # From the incarnation on, so that they go on growing when the node starts again under its id.
+        self._last_dial = max(self._last_dial, self.incarnation) + 1
         number = self._last_dial
 
         def opened(connection: Connection) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -79,7 +80,8 @@ class Router:
         self.ask_timeout = ask_timeout
         self.copy_local = copy_local
         self.host: Host
-        self.number = 0
+        # Not from 0: an answer to an earlier run of this node, by way of others, must not be taken for one to this.
+        self.number = self._first_number = int.from_bytes(os.urandom(4)) >> 2
         self.calls: dict[int, Call] = {}
         self.routes = Routes(node_id, self.calls, vigil)
         self.in_flight = InFlight(in_flight_bytes)
@@ -559,7 +561,7 @@ class Router:
     def stats(self) -> dict[str, int | float]:
         """Return counts, by name."""
         return {
-            "calls": self.number,
+            "calls": self.number - self._first_number,
             "calls_pending": len(self.calls),
             "routes": len(self.routes),
             "in_flight_bytes": self.in_flight.bytes,

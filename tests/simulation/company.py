@@ -31,6 +31,10 @@ GRACE = 30.0
 RECOVERY = 10.0
 """Virtual seconds after the last heal in which there must be one cluster that serves everything."""
 
+BEGIN_AGAIN = 20.0
+"""The same where they have lost their lineage for good: until they look for another one, hear nobody for a while,
+and agree on who begins it."""
+
 
 class Company:
     """Who takes part in a story.
@@ -41,6 +45,7 @@ class Company:
         coming: Starts that are under way.
         going: Leaves that are under way.
         operated: How often an operator had to dissolve a lineage.
+        started_over: How often nodes had lost their lineage for good, and took longer than `RECOVERY` to begin again.
     """
 
     def __init__(self, sim: Simulation, **options: Any) -> None:
@@ -49,7 +54,7 @@ class Company:
         self.options: dict[str, dict[str, Any]] = {}
         self.coming: list[asyncio.Task[None]] = []
         self.going: list[asyncio.Task[None]] = []
-        self.operated = 0
+        self.operated = self.started_over = 0
         self.epochs = Epochs(sim)
         self.outcomes = Outcomes(sim.world, LIMIT + GRACE)
         self.turns = Turns()
@@ -217,17 +222,19 @@ class Company:
 
     async def settled(self, lasting: float = 0.0) -> None:
         """Wait until all that runs is one cluster that serves, and stays one; every key answers every node."""
+        before = self._lineages()
         try:
             await self._serving(RECOVERY)
         except AssertionError:
             hopeless = self.sim.hopeless()
-            if not hopeless:
+            self.started_over += self._lineages() != before
+            if not hopeless and self._lineages() == before:
                 raise
             # All that could prove who is dead has died as well. The protocol waits for a person.
-            self.operated += 1
+            self.operated += bool(hopeless)
             for name in hopeless:
                 self.sim.nodes[name]._membership.dissolve("an operator has looked at it")
-            await self._serving(RECOVERY)
+            await self._serving(BEGIN_AGAIN)
         found = self.sim.views()
         await asyncio.sleep(lasting)
         trouble = self.sim.serves()
@@ -236,7 +243,15 @@ class Company:
         for number in range(KEYS):
             for name in self.sim.nodes:
                 key = f"key-{number}"
-                assert await self.add(name, key), f"{key} does not answer {name}: {self.outcomes.latest}"
+                # The first call may find that a connection has died in silence.
+                assert await self.add(name, key) or await self.add(name, key), (
+                    f"{key} does not answer {name}: {self.outcomes.latest}"
+                )
+
+    def _lineages(self) -> set[str]:
+        """Return what the nodes belong to. Where a quorum is lost for good they notice that, and begin again."""
+        councils = [self.sim.council_of(name) for name in self.sim.nodes]
+        return {council.view.lineage if council is not None else "none" for council in councils}
 
     async def _serving(self, within: float) -> None:
         begun = self.sim.now

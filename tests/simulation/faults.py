@@ -149,7 +149,8 @@ def _fail_actor(fate: Fate) -> None:
 
 def _fail_membership(fate: Fate) -> None:
     """The membership's thread ends by an error: the node stops."""
-    if (name := fate.one()) and not fate.company.is_going(name):
+    if fate.company.staying:
+        name = fate.sim.rng.choice(fate.company.staying)
         fate.sim.nodes[name]._membership.give_up("the story has it fail")
         fate.company.go(name)
 

@@ -11,6 +11,7 @@ well. See docs/simulation.md for the ranges that were run.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 import traceback
@@ -41,6 +42,16 @@ def _told(log: Path | None, what: str) -> set[int]:
     return {int(parts[1]) for parts in lines if len(parts) > 2 and parts[0] == what and parts[2] == "well"}
 
 
+def _share(arguments: list[str], first: int, count: int, jobs: int) -> int:
+    """Have several processes tell every so-many-th seed; return how many failed."""
+    command = [sys.executable, "-m", "tests.simulation.run", *arguments, "--jobs", "1", "--step", str(jobs)]
+    parts = [
+        subprocess.Popen([*command, "--first", str(first + job), "--count", str(max(count - job, 0))])
+        for job in range(jobs)
+    ]
+    return min(sum(part.wait() for part in parts), 100)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Tell the stories that the arguments name; return how many failed, 100 at most."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -52,7 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cores", action="store_true", help="stories of the cores alone (core_stories)")
     parser.add_argument("--log", type=Path, help="a file to which each seed adds a line")
     parser.add_argument("--step", type=int, default=1, help="take each so-many-th seed, for several processes")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
     options = parser.parse_args(arguments)
+    if options.jobs > 1:
+        return _share(sys.argv[1:] if arguments is None else arguments, options.first, options.count, options.jobs)
     what = "cores" if options.cores else options.story
     known = _told(options.log, what)
     failed: list[int] = []

@@ -9,6 +9,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,11 @@ FOUND = [
     ("crashes", 1275),
 ]
 
-FOUND_BY = {"8 forgotten fsync": ("brief", 2), "9 incarnation reset": ("brief", 4)}
-"""A story whose seed finds the mistake."""
+BY_STORIES = {"8 forgotten fsync": "brief", "9 incarnation reset": "brief"}
+"""Mistakes that stories find; the others have schedules."""
+
+TRIES = 20
+"""Seeds of which one must find a planted mistake. Which one it is changes with whatever the nodes draw."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,20 +72,30 @@ def test_what_was_found_once(story: str, seed: int) -> None:
     tell(story, seed)
 
 
+def is_found(told: Callable[[int], object]) -> bool:
+    """Whether one of the first seeds ends in an objection."""
+    for seed in range(TRIES):
+        try:
+            told(seed)
+        except (AssertionError, ConfigError):  # a torn record is refused
+            return True
+    return False
+
+
 def test_every_planted_mistake_is_looked_for() -> None:
-    assert FOUND_BY.keys() | SCHEDULES.keys() == PLANTED.keys()
+    assert BY_STORIES.keys() | SCHEDULES.keys() == PLANTED.keys()
 
 
-@pytest.mark.parametrize("name", FOUND_BY)
+@pytest.mark.parametrize("name", BY_STORIES)
 def test_a_planted_mistake_is_found_by_a_story(name: str) -> None:
-    with planted(name), pytest.raises((AssertionError, ConfigError)):  # a torn record is refused
-        tell(*FOUND_BY[name])
+    with planted(name):
+        assert is_found(lambda seed: tell(BY_STORIES[name], seed))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_planted_mistake_is_found_by_its_schedule(name: str) -> None:
-    with planted(name), pytest.raises(AssertionError):
-        Simulation(0).run(SCHEDULES[name])
+    with planted(name):
+        assert is_found(lambda seed: Simulation(seed).run(SCHEDULES[name]))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
