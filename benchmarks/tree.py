@@ -55,7 +55,7 @@ class Gauge(Actor, name="benchmarks.Gauge"):
         return int(_started[0]), _started[1]
 
 
-async def _node(cluster: str, label: str) -> None:
+async def serve(cluster: str, label: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Node(cluster=cluster, labels={"at": label}):
@@ -129,7 +129,7 @@ async def restarts(count: int) -> dict[str, float]:
             await process.wait()
 
 
-async def _main(counts: list[int]) -> int:
+async def measured(counts: list[int]) -> int:
     missed = 0
     for count in counts:
         found = await restarts(count)
@@ -148,13 +148,13 @@ def main() -> int:
     parser.add_argument("--node", nargs=2, metavar=("CLUSTER", "LABEL"))
     given = parser.parse_args()
     if given.node:
-        from benchmarks.tree import _node as node  # by its own name, not as __main__: its classes are hosted
+        from benchmarks.tree import serve  # by its own name, not as __main__: its classes are hosted
 
-        run(node(*given.node))
+        run(serve(*given.node))
         return 0
-    from benchmarks.tree import _main as measure
+    from benchmarks.tree import measured
 
-    return run(measure(given.counts))  # type: ignore[no-any-return]
+    return run(measured(given.counts))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

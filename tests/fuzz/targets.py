@@ -241,7 +241,8 @@ class Bench:
         if link.is_up:
             connection.connection_lost(None)
         assert not link.is_up
-        node._host.drop_all()
+        for cell in list(node._host.cells()):
+            cell.retire("stopped")
         for kind in [kind for kind in node._host.kinds.by_name.values() if not kind.is_here]:
             del node._host.kinds.by_name[kind.name]
 
