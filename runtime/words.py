@@ -128,7 +128,7 @@ def from_wire(parts: list[Any]) -> Word:
         LookupError, TypeError or ValueError: If it cannot be one.
     """
     code, view, *rest = parts
-    kind: type[Any] = _KINDS[code]
+    kind = cast("type[Any]", _KINDS[code])
     if kind is Offer:
         return Offer(view, {partition: (copy[0], copy[1]) for partition, copy in rest[0].items()})
     if kind is Heard:
