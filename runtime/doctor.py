@@ -35,14 +35,18 @@ KNOWN = frozenset(
     f"RINGCAST_{name}"
     for name in (
         "ADVERTISE",
+        "BOOTSTRAP",
         "CLUSTER",
+        "DATA_DIR",
         "DISCOVERY",
+        "EXPECT",
         "HOSTS",
         "LABELS",
         "LISTEN",
         "LOG",
         "SECRET",
         "SECRET_FILE",
+        "SPLIT_BRAIN",
         "STORE",
         "TLS_CA",
         "TLS_CERT",
