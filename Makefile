@@ -12,7 +12,7 @@ STORY ?= usual
 SECONDS ?= 60
 
 .DEFAULT_GOAL := check
-.PHONY: setup demo test check lint coverage format bench hostile simulate fuzz wheel
+.PHONY: setup demo test check lint coverage format bench hostile chaos simulate fuzz wheel
 
 setup: .venv/dev
 
@@ -47,6 +47,9 @@ bench: .venv/runtime
 
 hostile: .venv/dev
 	$(BIN)/python -m benchmarks.hostile $(ARGS)
+
+chaos: .venv/dev
+	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 simulate: .venv/dev
 	RINGCAST_LOG=critical $(BIN)/python -m tests.simulation.run --first $(SEED) --count $(SEEDS) --story $(STORY) $(ARGS)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 _PLAIN_ALLOWED = frozenset({"children", "initial_state", "migrate"})
-_RESERVED = frozenset({"context"})
+_RESERVED = frozenset({"context", "state", "schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class Actor:
 
     context: Context
     __class_options__: ClassVar[ClassOptions] = ClassOptions()
+    __is_durable__: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Check the body and the keywords of a new actor class."""
@@ -150,7 +151,7 @@ def _check_body(cls: type[Actor]) -> None:
                 f"{cls.__qualname__}.{name[:40]}… has a name of {len(name)} characters, it may have {NAME_MAX}"
             )
         where = f"{cls.__qualname__}.{name}"
-        if name in _RESERVED and callable(value):
+        if name in _RESERVED and callable(value) and (name == "context" or cls.__is_durable__):
             raise TypeError(f"{where}: the name is the runtime's own door into the actor; choose another")
         if name.startswith("_") or isinstance(value, (staticmethod, classmethod)) or name in _PLAIN_ALLOWED:
             continue
@@ -234,7 +235,7 @@ def _read(cls: type[Actor]) -> ActorType:
             if streams or inspect.iscoroutinefunction(value):
                 said = options_of(value)
                 is_exposed = opens if said.expose is None else said.expose
-                messages[attribute] = Message(name, attribute, value, streams, said, is_exposed)
+                messages[attribute] = Message(name, attribute, value, streams, said, is_exposed, cls.__is_durable__)
     required: tuple[str, ...] = ()
     if cls.__init__ is not object.__init__:
         required = tuple(
@@ -250,6 +251,11 @@ def _read(cls: type[Actor]) -> ActorType:
 def unknown_message(class_name: str, name: str) -> Message:
     """Return a message of which only the names are known, for a class that is not in this process."""
     return Message(class_name, name, None, False, HandlerOptions())
+
+
+def forget_class(cls: type[Actor]) -> None:
+    """Forget that a class was defined: it is a base of actors, which no node hosts by itself."""
+    _defined.discard(cls)
 
 
 def imported_types() -> Iterator[ActorType]:

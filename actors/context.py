@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 from .placement import Placement
 from .props import Props
+from .reminders import At, Every
 from .supervision import PERMANENT, Restart
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class Activation(Protocol):
     async def stop(self, ref: Any) -> None: ...  # noqa: D102
     async def watch(self, ref: Any) -> None: ...  # noqa: D102
     def timer(self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]) -> Timer: ...  # noqa: D102
+    async def save(self) -> None: ...  # noqa: D102
+    async def delete_state(self) -> None: ...  # noqa: D102
+    async def remind(self, name: str, when: At | Every, method: Callable[..., Any], args: tuple[Any, ...]) -> None: ...  # noqa: D102
+    async def forget(self, name: str) -> bool: ...  # noqa: D102
 
 
 class Context:
@@ -139,6 +144,61 @@ class Context:
         A tick that would pile up behind its predecessor is skipped.
         """
         return self._activation.timer(seconds, seconds, _bound(method, kwargs), args)
+
+    async def save(self) -> None:
+        """Save a durable actor's state now, and let go what the turn has told, spawned and timed so far.
+
+        What the handler does afterwards is a transaction of its own.
+
+        Raises:
+            StoreError: If it was not saved, or nobody knows: let it pass, and the turn is undone.
+            RuntimeError: Outside of a turn, or in a `read_only` one.
+            TypeError: If the actor is not durable.
+        """
+        await self._activation.save()
+
+    async def delete_state(self) -> None:
+        """Begin anew: the state is the initial one, and with the turn's save nothing is stored any more.
+
+        Reminders are forgotten, too; replies to idempotency keys are not, so that a retry finds its reply.
+
+        Raises:
+            RuntimeError: Outside of a turn, or in a `read_only` one.
+            TypeError: If the actor is not durable.
+        """
+        await self._activation.delete_state()
+
+    async def remind(
+        self, name: str, when: At | Every, method: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Tell this actor a message of its own, after any restart or move: ``remind("renew", Every(60), self.renew)``.
+
+        The reminder is saved with the turn. Each tick is a transaction: a tick whose turn was saved does not run
+        again; one that fails, or is lost with its node, does.
+
+        Args:
+            name: Names it; another one of that name is replaced. An `Every` that says the same as before goes on
+                as it was, so `on_start` may say it each time.
+            when: `At` a time, or `Every` so many seconds.
+            method: A message of the actor itself, such as ``self.renew``.
+            args: What the message is told with.
+            kwargs: None: there are positional arguments only.
+
+        Raises:
+            CodecError: If an argument cannot be stored.
+            RuntimeError: Outside of a turn, or in a `read_only` one.
+            TypeError: If the actor is not durable, or an argument is none.
+        """
+        await self._activation.remind(name, when, _bound(method, kwargs), args)
+
+    async def forget(self, name: str) -> bool:
+        """Forget a reminder with the turn's save; return whether there was one of that name.
+
+        Raises:
+            RuntimeError: Outside of a turn, or in a `read_only` one.
+            TypeError: If the actor is not durable.
+        """
+        return await self._activation.forget(name)
 
 
 def _bound(method: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:

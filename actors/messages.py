@@ -41,8 +41,10 @@ class Message:
         streams: Whether the reply is a stream of items.
         options: What `@handler` said.
         is_exposed: Whether clients, which are no members, may send it.
+        is_transaction: Whether a turn of it is a durable actor's, which is saved or undone.
         number: This process's number for the message; it stands for both names on a link.
-        is_plain: Whether a turn of it needs nothing special: no stream, no limit of its own, exclusive.
+        is_plain: Whether a turn of it needs nothing special: no stream, no limit of its own, exclusive,
+            nothing to save.
     """
 
     class_name: str
@@ -51,6 +53,7 @@ class Message:
     streams: bool
     options: HandlerOptions
     is_exposed: bool = False
+    is_transaction: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
     is_plain: bool = field(init=False)
 
@@ -58,7 +61,7 @@ class Message:
         """Work out what the hot path asks."""
         options = self.options
         plain = self.function is not None and not self.streams and not options.read_only and options.timeout is None
-        object.__setattr__(self, "is_plain", plain)
+        object.__setattr__(self, "is_plain", plain and not self.is_transaction)
 
 
 @overload

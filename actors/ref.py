@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn, Protocol, TypeGuard, TypeVar, cast
+from typing import Annotated, Any, NoReturn, Protocol, TypeGuard, TypeVar
 
 from ringcast.errors import ConfigError, NotAMessage
 
 from .actor import Actor, ActorType, unknown_message
 from .messages import Message
+from .spawned import SPAWNED as SPAWNED
+from .spawned import is_spawned as is_spawned
 
 T = TypeVar("T")
 
@@ -136,18 +138,6 @@ class ActorRef:
     def __deepcopy__(self, memo: object) -> ActorRef:
         """Return itself: a ref is immutable."""
         return self
-
-
-SPAWNED = "\0spawned"
-"""First part of the key of a spawned actor; user keys may not begin with it."""
-
-
-def is_spawned(key: object) -> bool:
-    """Whether a key is that of a spawned actor; keys come from clients, too, and may be made to look like one."""
-    if not isinstance(key, tuple):
-        return False
-    parts = cast("tuple[object, ...]", key)
-    return len(parts) == 2 and parts[0] == SPAWNED and isinstance(parts[1], str)
 
 
 def display(type_name: str, key: Any) -> str:

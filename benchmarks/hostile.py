@@ -99,7 +99,7 @@ async def client(inputs: int) -> list[Line]:
     figures = await hostile_client.storm()
     return [
         Line(
-            f"{figures.frames:,} worst-case frames of a client: memory",
+            f"{figures.sent:,} worst-case frames of a client, {figures.calls:,} calls dealt with: memory",
             f"{figures.grown_mib:.1f} MiB",
             "<= 128 MiB",
             figures.grown_mib <= 128,

@@ -5,7 +5,15 @@
 A node in a process of its own takes the client, and hosts the actors that it calls. A member beside it
 asks one of its actors at a steady rate, without and with the attack. The client, in a third process,
 sends frames of each of the `KINDS` in turn over `LINES` connections, `FRAMES_PER_SECOND` if the node
-takes them so quickly, and dials anew whenever it is closed. It never reads an answer.
+takes them so quickly. It dials anew whenever it is closed, and whenever a connection takes nothing for
+`PATIENCE`; beside that it dials `KNOCKS_PER_SECOND` times and hangs up when it is let in. It never reads
+an answer.
+
+It goes on until so many frames are sent and the node has dealt with as many calls, for `LONGEST` seconds
+at most, for a node may make it wait. What waits in a socket does not count as dealt with.
+
+There are `ROUNDS` of it, each with a new client and a while without one before it, and the middle one of
+the rounds counts: other programs of the machine are noticed, too.
 
 What is watched: the greatest memory of the node's process over what it had before, and how long the
 member's asks take.
@@ -31,13 +39,16 @@ from typing import Any, cast
 
 import msgpack
 
-from ringcast import Actor, Node, Seeds, handler, run
+from ringcast import Actor, Node, NodeConfig, Seeds, handler, run
 from ringcast.discovery.address import split_address
 from ringcast.discovery.preamble import preamble
 from ringcast.runtime import wire
+from ringcast.runtime.allowance import CLIENT_BATCH
 from ringcast.runtime.callframe import KEY_MAX
+from ringcast.runtime.clientlink import WEIGHED
 from ringcast.runtime.extensions import Code
 from ringcast.runtime.uplink import framed
+from ringcast.runtime.weigh import EXTENSION_VALUES
 from ringcast.security.channels import CLIENTS
 from ringcast.security.credential import Credential, issue
 from ringcast.security.private import write_private
@@ -48,10 +59,16 @@ from .child import Child, ready
 __all__ = ["ClientFigures", "storm"]
 
 FRAMES = 1000
-"""Frames that the attack consists of."""
+"""Frames that are sent, and calls that the node deals with, at least."""
 FRAMES_PER_SECOND = 200
 LINES = 4
 """Connections that the attacker holds at a time."""
+PATIENCE = 2.0
+"""Seconds that a line may take nothing."""
+KNOCKS_PER_SECOND = 20
+LONGEST = 60.0
+"""Seconds that the attack takes at most, in all."""
+ROUNDS = 3
 ASKS_PER_SECOND = 200
 MODULE = "benchmarks.hostile_client"
 CLUSTER = "hostile-client"
@@ -66,25 +83,32 @@ class ClientFigures:
     """What an authenticated client's worst frames cost.
 
     Attributes:
-        frames: How many were sent.
-        closed: How often the node closed the client's connection.
+        sent: How many frames were sent.
+        calls: How many calls the node dealt with.
+        closed: How often a connection of the client ended.
         refused: Calls that the node refused by a rule.
         grown_mib: How much more memory the node's process had at its peak than before.
-        idle_p99: Seconds that a hundredth of the member's asks took, or longer, without the attack.
-        attacked_p99: The same with it.
+        p99s: By round: seconds that a hundredth of the member's asks took, or longer, without the attack and
+            with it.
     """
 
-    frames: int
+    sent: int
+    calls: int
     closed: int
     refused: int
     grown_mib: float
-    idle_p99: float
-    attacked_p99: float
+    p99s: tuple[tuple[float, float], ...]
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """The `p99s` of the round whose factor is the middle one."""
+        return sorted(self.p99s, key=lambda p99s: p99s[1] / p99s[0])[len(self.p99s) // 2]
 
     @property
     def factor(self) -> float:
         """How much longer the slowest hundredth of asks takes under attack."""
-        return self.attacked_p99 / self.idle_p99
+        idle, attacked = self.middle
+        return attacked / idle
 
 
 class Open(Actor, expose=True):
@@ -106,9 +130,11 @@ class Inside(Actor):
     async def echo(self, number: int) -> int:
         return number
 
-    async def refused(self) -> int:
+    async def dealt_with(self) -> tuple[int, int, int]:
+        """Return how many calls clients have made, how many a rule has refused, and how many clients are there."""
         [node] = nodes
-        return int(node.stats()["refused_calls"])
+        stats = node.stats()
+        return int(stats["client_calls"]), int(stats["refused_calls"]), int(stats["clients"])
 
 
 nodes: list[Node] = []
@@ -161,9 +187,9 @@ def array_of(element: bytes, size: int) -> bytes:
 def colliding(count: int) -> bytes:
     """Return a dict whose keys, integers, all have one hash."""
     modulus = (1 << 61) - 1
-    keys = (n * modulus for n in range(1, count + 1) if n * modulus < 1 << 63)
-    pairs = [_packb(key) + b"\xc0" for key in keys]
-    return sealed(b"\xdf" + struct.pack("!I", len(pairs)) + b"".join(pairs))
+    keys = (_packb((n * modulus).to_bytes(10, "little")) for n in range(1, count + 1))
+    pairs = [b"\xc7" + bytes([len(key), Code.BIG_INT]) + key + b"\xc0" for key in keys]
+    return b"\xdf" + struct.pack("!I", len(pairs)) + b"".join(pairs)
 
 
 def tower(levels: int) -> bytes:
@@ -175,6 +201,10 @@ def tower(levels: int) -> bytes:
 
 
 EMPTY = sealed(b"\xc0")
+LIMITS = NodeConfig()
+_EXTENSIONS = LIMITS.client_max_values // EXTENSION_VALUES
+_TUPLE = b"\xd4" + bytes([Code.TUPLE]) + b"\x90"
+_COLLIDING = colliding(LIMITS.client_max_hashed)
 
 KINDS: dict[str, Callable[[], bytes]] = {
     "a call of a new key": lambda: batch(call("take", EMPTY, next(_numbers))),
@@ -182,13 +212,17 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "a told message": lambda: batch(call("take", EMPTY, number=0)),
     "a large message of empty dicts": lambda: large("take", array_of(b"\x80", SEALED_MAX)),
     "a large message of numbers": lambda: large("take", array_of(b"\xcf" + b"\xff" * 8, SEALED_MAX)),
-    "as many dicts as are taken": lambda: large("take", array_of(b"\x81\xa0\xc0", 3 * 32_000)),
+    "as many dicts as are taken": lambda: large("take", array_of(b"\x80", LIMITS.client_max_values)),
+    "as many extensions as are taken": lambda: large("take", array_of(_TUPLE, _EXTENSIONS * len(_TUPLE))),
+    "as many extensions as nobody counts": lambda: batch(call("take", array_of(_TUPLE, WEIGHED - 8))),
+    "as many small frames as are taken": lambda: batch(*([wire.CANCEL, 1, True] for _ in range(CLIENT_BATCH // 4))),
     "a large message that waits": lambda: large("sit", sealed(b"\xc6" + struct.pack("!I", 8 << 20) + bytes(8 << 20))),
     "a large message that stops": lambda: large("take", bytes(1 << 20), claimed=SEALED_MAX),
     "lists in lists": lambda: batch(call("take", nested(15_000))),
     "extensions in extensions": lambda: batch(call("take", tower(2_500))),
     "a list that claims 4 G elements": lambda: batch(call("take", sealed(b"\xdd\xff\xff\xff\xff"))),
-    "keys of one hash": lambda: batch(call("take", colliding(4_000))),
+    "keys of one hash": lambda: batch(call("take", sealed(colliding(4_000)))),
+    "as many keys of one hash as are taken": lambda: batch(call("take", array_of(_COLLIDING, 3 * len(_COLLIDING)))),
     "a pickle": lambda: batch(call("take", sealed(b"\xc7\x03" + bytes([Code.PICKLE]) + b"\xc4\x01."))),
     "a large answer, not read": lambda: batch(call("much", sealed(_packb(8 << 20)))),
     "a class that nobody has": lambda: batch(call("m", EMPTY, name=f"m:C{next(_numbers)}")),
@@ -232,18 +266,22 @@ async def server() -> None:
 # ---- the attacker --------------------------------------------------------------------------------
 
 
-async def attack(address: str, credential: Path, frames: int) -> None:
-    """Send frames; print a line for each that was sent, and for each time that the node closed the connection."""
+async def attack(address: str, credential: Path) -> None:
+    """Send frames for ever; print a line for each that was sent, and for each connection that has ended."""
     context = Credential.read(credential).dialling()
-    loop, kinds = asyncio.get_running_loop(), itertools.cycle(KINDS.values())
+    loop = asyncio.get_running_loop()
     due: asyncio.Queue[bytes] = asyncio.Queue(LINES)
+
+    async def dialled(sock: socket.socket) -> asyncio.StreamWriter:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, split_address(address))
+        await loop.sock_sendall(sock, preamble(CLIENTS))
+        _, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname="", limit=1 << 12)
+        return writer
 
     async def line() -> None:
         with socket.socket() as sock:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, split_address(address))
-            await loop.sock_sendall(sock, preamble(CLIENTS))
-            _, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname="", limit=1 << 12)
+            writer = await dialled(sock)
             hello = {"protocol": list(wire.PROTOCOL), "cluster": CLUSTER, "max_message": 1 << 30, "in_flight": 1 << 30}
             writer.write(framed(hello))
             try:
@@ -253,7 +291,7 @@ async def attack(address: str, credential: Path, frames: int) -> None:
                         due.put_nowait(data)
                         return
                     writer.write(data)
-                    async with asyncio.timeout(2.0):
+                    async with asyncio.timeout(PATIENCE):
                         await writer.drain()
                     print("sent", flush=True)
             finally:
@@ -266,31 +304,38 @@ async def attack(address: str, credential: Path, frames: int) -> None:
             print("closed", flush=True)
             await asyncio.sleep(0.01)
 
-    held = [asyncio.create_task(lines()) for _ in range(LINES)]
-    began = loop.time()
-    for count in range(frames):
-        await due.put(next(kinds)())
-        await asyncio.sleep(began + count / FRAMES_PER_SECOND - loop.time())
-    while not due.empty():  # noqa: ASYNC110
-        await asyncio.sleep(0.1)
-    print("over", flush=True)
-    await asyncio.gather(*held)
+    async def knocks() -> None:
+        while True:
+            with contextlib.suppress(OSError), socket.socket() as sock:
+                (await dialled(sock)).transport.abort()
+            await asyncio.sleep(1 / KNOCKS_PER_SECOND)
+
+    async def frames() -> None:
+        for kind in itertools.cycle(KINDS.values()):
+            await due.put(kind())
+            await asyncio.sleep(1 / FRAMES_PER_SECOND)
+
+    await asyncio.gather(*(lines() for _ in range(LINES)), knocks(), frames())
 
 
 class _Attack:
     """The attacker's process; what it has done is in a file."""
 
-    def __init__(self, address: str, credential: Path, report: Path, frames: int) -> None:
+    def __init__(self, address: str, credential: Path, report: Path) -> None:
         self._report = report
         with report.open("w") as file:
-            attack = ["attack", address, str(credential), str(frames)]
-            command = ["nice", "-n", "19", sys.executable, "-m", MODULE, *attack]
+            command = ["nice", "-n", "19", sys.executable, "-m", MODULE, "attack", address, str(credential)]
             self._process = subprocess.Popen(command, stdout=file)
 
-    def done(self) -> tuple[int, int, bool]:
-        """Return how many frames were sent, how often it was closed, and whether it is over."""
-        words = self._report.read_text().split()
-        return words.count("sent"), words.count("closed"), "over" in words
+    @property
+    def sent(self) -> int:
+        """How many frames were sent."""
+        return self._report.read_text().count("sent")
+
+    @property
+    def closed(self) -> int:
+        """How many connections have ended."""
+        return self._report.read_text().count("closed")
 
     def end(self) -> None:
         self._process.kill()
@@ -328,8 +373,8 @@ def _kib(pid: int, what: str) -> int:
     raise RuntimeError(f"this system does not tell a process's {what}")
 
 
-async def storm(*, frames: int = FRAMES, seconds: float = 5.0) -> ClientFigures:
-    """Measure; takes `seconds`, and for as long as the node needs for `frames` frames."""
+async def storm(*, frames: int = FRAMES, seconds: float = 5.0, longest: float = LONGEST) -> ClientFigures:
+    """Measure; takes `seconds`, and for as long as the node needs for `frames` frames, `longest` seconds at most."""
     with tempfile.TemporaryDirectory() as name:
         folder, secret = Path(name), Secret((new_key(time.time()),))
         write_private(folder / "secret", secret.render())
@@ -344,26 +389,34 @@ async def storm(*, frames: int = FRAMES, seconds: float = 5.0) -> ClientFigures:
             if before is not None:
                 os.environ["RINGCAST_SECRET_FILE"] = before
         with child:
-            return await _measured(child, folder, frames, seconds)
+            return await _measured(child, folder, frames, seconds, longest)
 
 
-async def _measured(child: Child, folder: Path, frames: int, seconds: float) -> ClientFigures:
+async def _measured(child: Child, folder: Path, frames: int, seconds: float, longest: float) -> ClientFigures:
     address, pid = child.address.split()
     async with Node(cluster=CLUSTER, discovery=[Seeds([address])], hosts=[], secret=folder / "secret") as node:
-        inside = node.ref(Inside, "one")
+        inside, p99s, sent, closed = node.ref(Inside, "one"), list[tuple[float, float]](), 0, 0
         await asking(inside, 1.0)
-        idle = await asking(inside, seconds)
         kib = _kib(int(pid), "VmRSS")
         _forget_peak(int(pid))
-        attacker, attacked = _Attack(address, folder / "credential", folder / "report", frames), list[float]()
-        try:
-            while not attacker.done()[2]:
-                attacked += await asking(inside, 0.5)
-            sent, closed, _ = attacker.done()
-        finally:
-            attacker.end()
+        for turn in range(1, ROUNDS + 1):
+            while (await inside.dealt_with())[2]:
+                await asking(inside, 0.5)  # what is left of the round before
+            idle, attacked = await asking(inside, seconds), list[float]()
+            attacker = _Attack(address, folder / "credential", folder / "report")
+            try:
+                until, due = time.monotonic() + longest / ROUNDS, frames * turn // ROUNDS
+                while time.monotonic() < until and min(attacker.sent + sent, (await inside.dealt_with())[0]) < due:
+                    took = await asking(inside, 0.5)
+                    if attacker.sent:  # it takes its time to start
+                        attacked += took
+                sent, closed = sent + attacker.sent, closed + attacker.closed
+            finally:
+                attacker.end()
+            p99s.append((_p99(idle), _p99(attacked)))
         grown = (_kib(int(pid), "VmHWM") - kib) / 1024
-        return ClientFigures(sent, closed, await inside.refused(), grown, _p99(idle), _p99(attacked))
+        calls, refused, _ = await inside.dealt_with()
+        return ClientFigures(sent, calls, closed, refused, grown, tuple(p99s))
 
 
 def _forget_peak(pid: int) -> None:
@@ -372,10 +425,12 @@ def _forget_peak(pid: int) -> None:
 
 def main() -> None:
     figures = run(storm())
+    for idle, attacked in figures.p99s:
+        print(f"the member's p99 {idle * 1e3:.1f} -> {attacked * 1e3:.1f} ms, {attacked / idle:.2f} times")
     print(
-        f"{figures.frames:,} frames, {figures.closed} times closed, {figures.refused:,} calls refused by a rule; "
-        f"{figures.grown_mib:.1f} MiB more at the peak (at most 128); the member's p99 {figures.idle_p99 * 1e3:.1f} -> "
-        f"{figures.attacked_p99 * 1e3:.1f} ms, {figures.factor:.2f} times (at most 3)"
+        f"{figures.sent:,} frames sent, {figures.calls:,} calls dealt with, {figures.closed} connections ended, "
+        f"{figures.refused:,} calls refused by a rule; {figures.grown_mib:.1f} MiB more at the peak (at most 128); "
+        f"{figures.factor:.2f} times the member's p99 (at most 3)"
     )
     sys.exit(figures.grown_mib > 128 or figures.factor > 3)
 
@@ -384,7 +439,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["server", *_]:
             run(server())
-        case ["attack", address, credential, frames]:
-            run(attack(address, Path(credential), int(frames)))
+        case ["attack", address, credential]:
+            run(attack(address, Path(credential)))
         case _:
             main()

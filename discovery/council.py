@@ -315,9 +315,9 @@ class Council:
         self._evidence.forget({member.identity for member in view.members}, now)
         self._apply_at = now
         self._left &= {member.id for member in view.members}
-        ended = self._end_lease(now)
         if self.is_member:
-            return [*ended, *self._take_seat(now)]
+            return self._take_seat(now)
+        ended = self._end_lease(now)
         held = view.member(self.me.id)
         if self._depart_by is not None:
             self.has_departed = True
@@ -327,10 +327,11 @@ class Council:
 
     def _take_seat(self, now: float) -> list[Effect]:
         self._tenure.begin(self.view, now)
-        return [*self.polls.persist(), InstallView(self.view), *self._renew(now)]
+        lease = LeaseUntil(self._tenure.until)  # it goes on under this view
+        return [*self.polls.persist(), InstallView(self.view), lease, *self._renew(now)]
 
     def _end_lease(self, now: float) -> list[Effect]:
-        self._tenure.begin(self.view, now)
+        self._tenure.end(now)
         return [LeaseUntil(self._tenure.until)]
 
     # Time

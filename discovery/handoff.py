@@ -144,8 +144,10 @@ class Handoff:
     def install(self, view: View, me: Identity, now: float) -> list[HandoffEffect]:
         """Follow a view that holds this member, or look again at what it gives to it."""
         if me != self._me or self._view is None or view.lineage != self._view.lineage:
+            # Who joins may hear what others have drained before it hears of the view; they repeat it only later.
+            words = {who: word for who, word in self._words.items() if word.lineage == view.lineage}
             self.fence()
-            self._me = me
+            self._me, self._words = me, words
         self._view = view
         named = {member.identity for member in view.members}
         self._words = {who: word for who, word in self._words.items() if who in named}
@@ -207,7 +209,7 @@ class Handoff:
             if message.who == self._me:
                 self._seen[sender] = max(message.seq, self._seen.get(sender, 0))
             return []
-        if view is None or message.lineage != view.lineage:
+        if view is not None and message.lineage != view.lineage:
             return []
         known = self._words.get(sender)
         if known is None or message.seq > known.seq:

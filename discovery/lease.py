@@ -9,7 +9,14 @@ the member's lease takes at most `L / (1 - rho)` and the promise at least
 `L (1 + 4 rho) / (1 + rho)` of true time, which is more for every rho below one half.
 
 A round that is answered late counts by its own send time, so it can only be worth less.
-Installing a view ends the lease; nothing that was renewed under another number counts.
+Nothing that is renewed under another number than that of the view in force counts.
+
+A lease outlasts a change of the view, for a member that is in both. Whoever renewed its last
+round, some voter among them accepted the new view later than that (a lease's majority and
+either quorum share a voter, and a voter that has accepted renews no more under the old
+number). So the new view was installed anywhere only after the round was sent; and each voter
+promises anew, when it installs it, to accept no view without the member for longer than any
+lease from before can last.
 
 References:
     Gray, Cheriton. "Leases". SOSP 1989, section 3.1 (clocks).
@@ -48,9 +55,12 @@ class LocalLease:
         """Return whether the member may act at this instant."""
         return now < self.until
 
-    def begin(self, number: int, needed: int) -> None:
-        """End the lease; from now on it takes `needed` voters under view `number`."""
+    def end(self) -> None:
+        """Give it up."""
         self.until = float("-inf")
+
+    def begin(self, number: int, needed: int) -> None:
+        """Go on under view `number`: from now on it takes `needed` voters there to renew it."""
         self._number = number
         self._needed = needed
         self._sent.clear()

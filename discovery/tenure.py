@@ -39,9 +39,13 @@ class Tenure:
         """Return for how long there has been no lease; seconds."""
         return max(0.0, now - max(self._unserved_since, self._lease.until))
 
-    def begin(self, view: View, now: float) -> None:
-        """End the lease; from now on it can only be had under this view."""
+    def end(self, now: float) -> None:
+        """End the lease."""
         self._unserved_since = max(self._unserved_since, min(now, self._lease.until))
+        self._lease.end()
+
+    def begin(self, view: View, now: float) -> None:
+        """Go on under this view; the lease is renewed there, and runs on until then."""
         self._lease.begin(view.number, lease_quorum(view))
         self._informed.clear()
         self.renew_at = now

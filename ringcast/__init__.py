@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from .actors.actor import Actor
 from .actors.context import Context, Timer
+from .actors.durable import DurableActor
 from .actors.messages import handler
 from .actors.placement import Labels, LeastLoaded, Local, Near, Ring
 from .actors.props import Props, props
 from .actors.ref import Ref, is_ref
+from .actors.reminders import At, Every
 from .actors.supervision import (
     PERMANENT,
     TEMPORARY,
@@ -83,6 +85,7 @@ __all__ = [
     "Actor",
     "ActorName",
     "ActorStopped",
+    "At",
     "Authorize",
     "Backoff",
     "CallCycle",
@@ -98,7 +101,9 @@ __all__ = [
     "Credential",
     "DeadLetter",
     "Dns",
+    "DurableActor",
     "Event",
+    "Every",
     "Fatal",
     "HandshakeRefused",
     "Identity",

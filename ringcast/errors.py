@@ -16,9 +16,9 @@ its fields.
     ├── NotAMessage               no such message on this actor class (also an AttributeError)
     ├── RemoteError               a handler raised something that cannot be rebuilt here
     ├── CodecError                a value cannot travel, or what arrived cannot be decoded
-    ├── StoreError                the store of durable state refused or is away
+    ├── StoreError                the store of durable state refused or is away; has a certainty, too
     │   ├── StaleActivation       a newer activation owns the state
-    │   └── VersionConflict       the state changed since it was read
+    │   └── VersionConflict       the state changed, and the write may have been in it
     ├── SecurityError             refused: identity or permission
     │   ├── HandshakeRefused      two nodes do not fit together; says both sides' values
     │   └── NotAllowed            a rule forbids the call; says which
@@ -180,15 +180,31 @@ class CodecError(RingcastError):
 
 
 class StoreError(RingcastError):
-    """The store of durable state refused an operation or cannot be reached."""
+    """The store of durable state refused an operation or cannot be reached.
+
+    Attributes:
+        certainty: Whether what was to be written may be in the store. The actor itself is at its last
+            committed state.
+    """
+
+    certainty: Certainty
+
+    def __init__(self, what: str, *, certainty: Certainty = Certainty.MAYBE_EXECUTED) -> None:
+        """Keep what is known; `what` is the whole sentence a person reads."""
+        super().__init__(what)
+        self.certainty = certainty
+
+    def __str__(self) -> str:
+        """Return the sentence and the certainty."""
+        return f"{self.args[0] if self.args else type(self).__name__} ({self.certainty.value})"
 
 
 class StaleActivation(StoreError):
-    """A newer activation has claimed the state; this one is stopped."""
+    """A newer activation has claimed the state; this one is stopped, and the call can be made again."""
 
 
 class VersionConflict(StoreError):
-    """The state changed since it was read."""
+    """The state changed while it was unknown whether a write had reached it."""
 
 
 class SecurityError(RingcastError):

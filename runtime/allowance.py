@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..discovery.packed import LEVELS
-from .wire import MAX_BATCH
+from .wire import BATCH, MAX_BATCH
 
 if TYPE_CHECKING:
     from .config import NodeConfig
 
-CLIENT_BATCH: Final = 256 * 1024
+CLIENT_BATCH: Final = BATCH
 """Bytes of a client's batch: what it sends at once of small messages."""
 
 

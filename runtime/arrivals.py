@@ -102,7 +102,7 @@ class Arrivals:
         if link is not None:
             chain = link.weigh(chain)
         envelope: Envelope = (message, args, kwargs or None, sink, number, deadline, chain, trace)
-        if link is not None and number and link.cancelled and self._was_cancelled(link, number):
+        if link is not None and number and link.cancelled and self.was_cancelled(link, number):
             link.grant(message, key, 1)
             return
         self._place(link, kind, key, envelope, version, hops, once)
@@ -150,7 +150,7 @@ class Arrivals:
         deadline = math.inf if ttl is None else monotonic() + ttl * 0.001
         if message.streams and ttl is not None:
             deadline = StreamDeadline(ttl * 0.001)
-        if link is not None and link.cancelled and self._was_cancelled(link, number):
+        if link is not None and link.cancelled and self.was_cancelled(link, number):
             link.grant(message, key, 1)
             return
         chain = () if link is None else link.weigh(())
@@ -178,6 +178,22 @@ class Arrivals:
         self, link: Link | None, kind: Kind, key: Any, envelope: Envelope, version: int, hops: int, once: str | None
     ) -> None:
         """Deliver a message to its cell here, or send it on."""
+        if is_spawned(key) and key not in kind.cells:
+            self.host.lives.seeker.seek(link, kind, key, envelope, hops, once)
+            return
+        self.place(link, kind, key, envelope, hops, once, version)
+
+    def place(
+        self,
+        link: Link | None,
+        kind: Kind,
+        key: Any,
+        envelope: Envelope,
+        hops: int,
+        once: str | None,
+        version: int = 0,
+    ) -> None:
+        """Deliver a message to its cell here, or say why not; one to a keyed actor may be sent on."""
         message = envelope[0]
         cell = kind.cells.get(key)
         try:
@@ -208,11 +224,11 @@ class Arrivals:
                 cell = self.host.activate(kind, key)
             admitted = self.host.admit(cell, envelope, once)
         except (CallError, CodecError, NotAllowed) as error:
-            self._refuse(link, key, envelope, error)
+            self.refuse(link, key, envelope, error)
             return
         except (LookupError, TypeError, ValueError) as error:
             # Not the connection's fault: a client or a limited node may have written it, and others sent it on.
-            self._refuse(link, key, envelope, CodecError(f"{message.name}: it came as what is no message: {error!r}"))
+            self.refuse(link, key, envelope, CodecError(f"{message.name}: it came as what is no message: {error!r}"))
             return
         if admitted is None:
             if link is not None:
@@ -232,7 +248,8 @@ class Arrivals:
         elif cell.accept_local(envelope, accepted) is None:
             accepted.set_result(None)
 
-    def _refuse(self, link: Link | None, key: Any, envelope: Envelope, error: RingcastError) -> None:
+    def refuse(self, link: Link | None, key: Any, envelope: Envelope, error: RingcastError) -> None:
+        """Answer a message with an error; what was told and has nobody to hear of it is a dead letter."""
         message, sink = envelope[0], envelope[3]
         if link is not None:
             link.grant(message, key, 1)
@@ -313,7 +330,8 @@ class Arrivals:
         if len(link.cancelled) > CANCELLED_MAX:
             del link.cancelled[next(iter(link.cancelled))]
 
-    def _was_cancelled(self, link: Link, number: int) -> bool:
+    def was_cancelled(self, link: Link, number: int) -> bool:
+        """Whether the peer has cancelled a call before it was placed; asked once."""
         now = monotonic()
         until = link.cancelled.pop(number, 0.0)
         self._forget_old_cancels(link, now)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .kinds import Kind
     from .life import Life
     from .once import Remembered
+    from .transaction import Transaction
 
 SLICE = 0.003
 """Seconds that one drain may keep the loop before others get their turn."""
@@ -68,7 +69,15 @@ SUSPENDED = object()
 
 
 class Cell(Mailbox):
-    """One activation. Made by the host; everything else goes through its methods."""
+    """One activation. Made by the host; everything else goes through its methods.
+
+    Attributes:
+        transaction: The running turn of a durable actor; None for others.
+        is_saving: Whether that turn is being saved, and so cannot be cancelled any more.
+    """
+
+    transaction: Transaction | None = None
+    is_saving: bool = False
 
     __slots__ = (
         "__weakref__",
@@ -262,12 +271,14 @@ class Cell(Mailbox):
         if not self.host.tenancy.admits(self):
             return False
         try:
+            if not await self._prepare():
+                return False
             self._make()
             assert self.actor is not None
             if self.children is not None:
                 self.children.reopen()  # they were kept for this start
             if not self.kind.begins_plainly:
-                await self.actor.on_start()
+                await self._run_on_start(self.actor)
             if isinstance(self.actor, Supervisor):
                 await self.host.lives.declare(self, self.actor)
         except asyncio.CancelledError:
@@ -283,6 +294,23 @@ class Cell(Mailbox):
         self.current = None
         self.host.started(self)
         return True
+
+    async def _prepare(self) -> bool:
+        """Do what comes before the actor can be made; False if it cannot be now, and who waits has been told."""
+        return True
+
+    async def _run_on_start(self, actor: Actor) -> None:
+        await actor.on_start()
+
+    async def run_on_stop(self, actor: Actor, reason: str) -> None:
+        """Run the actor's `on_stop`, in the turn that is set."""
+        await actor.on_stop(reason)
+
+    def _next_epoch(self) -> int:
+        return self.host.next_epoch(self.epoch >> 32)
+
+    def _furnish(self, actor: Actor) -> None:
+        """Give a new actor what it has before its ``__init__`` runs, beside its context."""
 
     async def _rest(self, seconds: float) -> None:
         """Wait until it may be time to make the actor; `_wake` ends that early."""
@@ -301,7 +329,7 @@ class Cell(Mailbox):
 
     def _make(self) -> None:
         """Make the actor, in a turn of its own; `on_start` is still to come."""
-        self.epoch = self.host.next_epoch(self.epoch >> 32)
+        self.epoch = self._next_epoch()
         self.number = self.turn = number = self.number + 1
         self.since = monotonic()
         self.current = current = (self.kind.hooks["on_start"], (), None, None, 0, math.inf, (), None)
@@ -309,6 +337,7 @@ class Cell(Mailbox):
         cls = self.kind.actor.cls
         actor = cls.__new__(cls)
         actor.context = Context(Door(self))
+        self._furnish(actor)
         if self.life is None:
             actor.__init__()  # type: ignore[misc]
         else:

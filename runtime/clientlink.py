@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ringcast.errors import NOT_SENT, CallError, CodecError, MailboxFull, NotAllowed, RingcastError, Unreachable
 
@@ -31,6 +31,7 @@ from .calls import Call, Parcel, Reader
 from .connection import Connection
 from .inflight import LIGHT
 from .link import Link
+from .pace import LONG, Ration
 from .weigh import PART, weigh_slowly
 
 if TYPE_CHECKING:
@@ -39,8 +40,11 @@ if TYPE_CHECKING:
     from .guard import Sieve
     from .routes import Route
 
-WEIGHED = 16 * 1024
+WEIGHED = 1024
 """Bytes of arguments from which on it is looked at how much would be built of them."""
+PER_VALUE = 0.5e-6
+PER_BYTE = 1e-9
+"""Seconds that a value, or a byte, takes where it is decoded or sealed, which may be another node."""
 GRACE = 0.5
 """Seconds after a call's limit for which its client may still ask where it is."""
 PULL_MAX = 1024
@@ -84,6 +88,7 @@ class Relayed(Call):
     def set_result(self, result: Any) -> None:
         """Pass the sealed answer on."""
         if self._is_over() and self.asked:
+            self.client.spend_on(result)
             self.client.reply(self.asked, result)
 
     def refuse(self, wire: list[Any], link: Link | None) -> None:
@@ -123,6 +128,7 @@ class Relayed(Call):
         """Pass an item on."""
         try:
             if self.asked:
+                self.client.spend_on(item)
                 self.client.item(self.asked, item)
         except CodecError as error:
             self.fail(error)
@@ -137,15 +143,20 @@ class Relayed(Call):
 class Budget:
     """What all connections with credentials of one name have under way at one node: a client may open several."""
 
-    def __init__(self) -> None:
-        """Start with nothing."""
+    def __init__(self, share: float) -> None:
+        """Start with nothing; `share` is that of the loop's time which long steps may take."""
         self.links: set[ClientLink] = set()
         self.calls = 0
+        self.ration = Ration(share)
 
     @property
     def bytes(self) -> int:
         """Arguments of calls, and large messages that are coming."""
         return sum(link.account.bytes for link in self.links)
+
+    def is_unused(self, now: float) -> bool:
+        """Return whether it is as good as a new one."""
+        return not self.links and not self.calls and self.ration.is_full(now)
 
 
 class ClientLink(Link):
@@ -169,6 +180,7 @@ class ClientLink(Link):
         self.account.limit = gateway.config.client_in_flight_bytes
         self.budget = gateway.budget_of(client)
         self.budget.links.add(self)
+        self.ration = self.budget.ration
         self.under_way: set[Relayed] = set()
         self._packed = packed_caller(client)
         self._asked: dict[int, Relayed] = {}
@@ -253,6 +265,16 @@ class ClientLink(Link):
         if not self._asked:
             self.close(self._farewell)
 
+    def spend(self, seconds: float) -> None:
+        """Count time that a call takes elsewhere than in a step; a little is not counted."""
+        if seconds > LONG:
+            self.ration.spend(seconds, monotonic())
+
+    def spend_on(self, sealed: Any) -> None:
+        """Count the time that it took to seal an answer."""
+        if isinstance(sealed, bytes):
+            self.spend(len(sealed) * PER_BYTE)
+
     # ---- calls under way -----------------------------------------------------------------------------
 
     def over(self, call: Relayed) -> None:
@@ -287,19 +309,27 @@ class ClientLink(Link):
     # ---- receiving -----------------------------------------------------------------------------------
 
     def receive(self, frames: Iterable[list[Any]]) -> None:
-        """Take in frames, as the gateway's pace allows."""
+        """Take in frames; they are dealt with as the gateway's pace allows."""
         was_idle = not self._pending and self._weighing is None
-        self._pending.extend(frames)
+        for count, frame in enumerate(frames):
+            if count == wire.BATCH_FRAMES:
+                raise CodecError(f"a batch of more than {count} frames")
+            if frame[0] == wire.BULK:
+                self._expect(frame)  # at once: its pieces may be the very next bytes
+            else:
+                self._pending.append(frame)
         if was_idle and self._pending:
             self.gateway.pace.enter(self)
-        connection = self.connection
-        if self._is_held or connection is None or connection.transport is None:
-            return
-        if self._pending or self._weighing is not None or connection.is_paused:
-            self._is_held = True
-            connection.transport.pause_reading()
-            if connection.is_paused:
-                self.gateway.host.background(self._read_on_drained())
+        if self._pending or self._weighing is not None or (self.connection is not None and self.connection.is_paused):
+            self.hold()
+
+    def _expect(self, frame: list[Any]) -> None:
+        """A large call begins."""
+        if self.budget.bytes > 2 * self.gateway.config.client_in_flight_bytes:
+            raise CodecError("it was asked to hold its messages back, and sends large ones")
+        _, number, lengths = frame
+        if self.connection is not None:
+            self.connection.expect(number, lengths)
 
     def receive_bulk(self, head: bytes, buffers: list[bytes]) -> None:
         """Take in a large call that is whole."""
@@ -321,24 +351,39 @@ class ClientLink(Link):
             return False
         if self._pending or self._weighing is not None:
             return True
-        self._read_on()
+        if self._is_held:
+            self._read_on()
         return False
+
+    def hold(self) -> None:
+        """Read no further, until all that came has had its turn and the client has taken its answers."""
+        connection = self.connection
+        if not self._is_held and connection is not None and connection.transport is not None:
+            self._is_held = True
+            connection.transport.pause_reading()
+            if not self._pending and self._weighing is None:
+                self._read_on()
 
     def _read_on(self) -> None:
         connection = self.connection
-        if self._is_held and connection is not None and connection.transport is not None and not connection.is_paused:
+        if connection is None or connection.transport is None:
+            return
+        if connection.is_paused:
+            self.gateway.host.background(self._read_on_drained())
+        else:
             self._is_held = False
             connection.transport.resume_reading()
 
     async def _read_on_drained(self) -> None:
         """Read on once the client has taken its answers."""
         await self.drained()
-        if not self._pending and self._weighing is None:
+        if self._is_held and not self._pending and self._weighing is None:
             self._read_on()
 
     def _take(self, frame: list[Any]) -> None:
         match frame:
             case [wire.CALL, *parts]:
+                self.gateway.calls += 1
                 call_frame = CallFrame.checked(parts)
                 if len(call_frame.sealed) > WEIGHED:
                     self._weighing = self._weigh(call_frame)
@@ -354,12 +399,6 @@ class ClientLink(Link):
                 call = self._asked.get(number)
                 if call is not None:
                     self.router.pull(call.number, count)
-            case [wire.BULK, int() as number, [int(), *_] as lengths] if self.connection is not None and all(
-                type(length) is int for length in cast("list[object]", lengths)
-            ):
-                if self.budget.bytes > 2 * self.gateway.config.client_in_flight_bytes:
-                    raise CodecError("it was asked to hold its messages back, and sends large ones")
-                self.connection.expect(number, cast("list[int]", lengths))
             case [wire.ACK, int() as count] if self.connection is not None and count > 0:
                 self.connection.acknowledged(count)
             case [wire.BYE]:
@@ -397,10 +436,10 @@ class ClientLink(Link):
                 ),
             )
         else:
-            self._call(frame)
+            self._call(frame, values * PER_VALUE + len(frame.sealed) * PER_BYTE)
 
-    def _call(self, frame: CallFrame) -> None:
-        """Make a call for the client, if it is allowed."""
+    def _call(self, frame: CallFrame, seconds: float = 0.0) -> None:
+        """Make a call for the client, if it is allowed; it takes its owner so many seconds to decode."""
         asked = frame.number
         if asked in self._asked:
             raise CodecError(f"call {asked} was made before, and is not over")
@@ -431,6 +470,8 @@ class ClientLink(Link):
         if asked:
             self._asked[asked] = call
         # A client's idempotency keys are its own: nobody else gets the reply that one remembers.
+        if route.link is not None:
+            self.spend(seconds)
         once = None if frame.idempotency_key is None else f"client {self.client.name}: {frame.idempotency_key}"
         meta = [frame.sealed, self._packed, not asked, None, None, 0, once]
         names = frame.class_name, frame.method

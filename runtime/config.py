@@ -9,7 +9,15 @@ from ringcast.errors import ConfigError
 from ..actors.supervision import OneForAll, OneForOne, RestForOne, Strategy
 from ..discovery.profile import LAN, LOCAL, WAN, Profile
 
-_DURATIONS = ("ask_timeout", "drain_timeout", "stuck_after", "slow_turn", "half_frame_timeout", "handshake_timeout")
+_DURATIONS = (
+    "ask_timeout",
+    "drain_timeout",
+    "stuck_after",
+    "slow_turn",
+    "half_frame_timeout",
+    "handshake_timeout",
+    "store_timeout",
+)
 
 PROFILES = {"local": LOCAL, "lan": LAN, "wan": WAN}
 """The membership's numbers by name."""
@@ -37,6 +45,7 @@ _LEAST = {
     "client_unsent_bytes": 65536,
     "bulk_window_bytes": 65536,
     "dead_letters": 0,
+    "max_state_bytes": 1024,
 }
 """By option: the least whole number that it takes."""
 
@@ -83,8 +92,12 @@ class NodeConfig:
             then see paths and lines of the code.
         client_max_message_bytes: The largest message of a client.
         client_decoded_bytes: How much memory one message of a client may take when it is decoded.
-        client_max_values: How many values one message of a client may hold, if it is a large one. Raising it
-            lets one message keep the event loop for longer: a millisecond or so for a thousand.
+        client_max_values: How many values one message of a client may hold, if it is larger than 1 KiB. Tuples,
+            dates, records and whatever else msgpack does not know count as ten. Raising it lets one message keep
+            the event loop for longer: half a millisecond for a thousand.
+        client_share: How much of the event loop's time, as a part of 1, clients of one name may take in steps
+            that are longer than a millisecond: large messages. What they send beyond it waits, unread. Raising it
+            lets large messages through faster, and lets others wait for them more often.
         client_max_depth: How deep lists, dicts and other values of a client may stand inside one another.
         client_max_hashed: How many entries a client's dict or set may have if not all are str or bytes.
         client_in_flight_bytes: The `link_in_flight_bytes` of a client.
@@ -98,6 +111,10 @@ class NodeConfig:
             False where something else may refuse in its place: a firewall that answers with resets, a mapped port
             whose container still runs, a service's address. Then a node that was killed is missed as slowly as one
             that is silent.
+        max_state_bytes: The largest state of a durable actor, as it is stored. Raised: saves write that much.
+        store_timeout: How long a save whose outcome is unknown is said again before its call fails. Raising it makes
+            callers wait longer for a store that has gone away.
+        store_start_timeout: How long a store that was named may take to be there when the node starts; 0 is one try.
         root: How the cluster's root treats spawned actors that fail.
     """
 
@@ -125,9 +142,10 @@ class NodeConfig:
     client_tracebacks: bool = False
     client_max_message_bytes: int = 16 << 20
     client_decoded_bytes: int = 64 << 20
-    client_max_values: int = 65_536
+    client_max_values: int = 8192
     client_max_depth: int = 64
     client_max_hashed: int = 512
+    client_share: float = 0.005
     client_in_flight_bytes: int = 16 << 20
     client_unsent_bytes: int = 64 << 20
     bulk_window_bytes: int = 512 * 1024
@@ -135,6 +153,9 @@ class NodeConfig:
     profile: str | None = None
     trust_refused: bool = True
     root: Strategy = field(default_factory=OneForOne)
+    max_state_bytes: int = 8 << 20
+    store_timeout: float = 5.0
+    store_start_timeout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no node can work with.
@@ -156,6 +177,15 @@ class NodeConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
                 raise ConfigError(f"NodeConfig({name}={value!r}): it takes seconds greater than 0")
+        start = self.store_start_timeout
+        if isinstance(start, bool) or not isinstance(start, (int, float)) or not start >= 0:
+            raise ConfigError(f"NodeConfig(store_start_timeout={start!r}): it takes seconds, at least 0")
+        if (
+            isinstance(self.client_share, bool)
+            or not isinstance(self.client_share, (int, float))
+            or not (0 < self.client_share <= 1)
+        ):
+            raise ConfigError(f"NodeConfig(client_share={self.client_share!r}): it takes a part of 1, greater than 0")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -29,7 +29,7 @@ from ..security.trust import explained
 from .allowance import Allowance
 from .codec import FrameUnpacker
 from .effect import Effect
-from .wire import ACK, BATCH, BULKS, HEAD, PIECE_BIT, PIECE_BYTES, PIECE_HEAD
+from .wire import ACK, BATCH, BATCH_FRAMES, BULKS, HEAD, PIECE_BIT, PIECE_BYTES, PIECE_HEAD
 
 if TYPE_CHECKING:
     from .link import Link
@@ -365,7 +365,7 @@ class Connection(asyncio.Protocol):
         if self.is_paused and not self._has_room(transport):
             return
         total = sum(map(len, frames))
-        if total > BATCH and len(frames) > 1:
+        if (total > BATCH and len(frames) > 1) or len(frames) > BATCH_FRAMES:
             half = len(frames) // 2
             self.write(frames[:half], is_traffic)
             self.write(frames[half:], is_traffic)

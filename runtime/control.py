@@ -33,7 +33,7 @@ import msgpack
 import ringcast
 from ringcast.errors import HandshakeRefused, NotAllowed, RingcastError
 
-from ..actors.ref import display
+from ..actors.ref import SPAWNED, display
 from ..discovery.address import join_address, split_address
 from ..discovery.knock import TOKEN_BYTES
 from ..discovery.packed import look_through
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .config import NodeConfig
     from .host import Host
     from .node import Node
+    from .rows import Row
 
 MAX_REQUEST: Final = 64 * 1024
 MAX_DEPTH: Final = 16
@@ -219,6 +220,11 @@ class Control:
                 total += len(kind.cells)
                 cells = (cell for _, cell in zip(range(limit - len(listed)), kind.cells.values(), strict=False))
                 listed.extend(_shown(cell) for cell in cells)
+        for row, why in self._host.lives.register.waiting():
+            if wanted is None or is_named(row.id[0], wanted):
+                total += 1
+                if len(listed) < limit:
+                    listed.append(_waiting(row, why))
         return {"total": total, "actors": listed}
 
     def _knock(self, address: str, token: object, times: int) -> dict[str, Any]:
@@ -277,6 +283,22 @@ def _shown(cell: Cell) -> dict[str, Any]:
         "restart": None if cell.life is None else cell.life.restart.value,
         "restarts": 0 if cell.life is None else cell.life.restarts,
         "failures": cell.failures,
+    }
+
+
+def _waiting(row: Row, why: str) -> dict[str, Any]:
+    """Return what is shown of a spawned actor that runs nowhere, by the keeper of its row."""
+    parent = row.parent
+    return {
+        "actor": display(row.id[0], (SPAWNED, row.id[1])),
+        "class": row.id[0],
+        "state": f"waiting: {why}",
+        "mailbox": 0,
+        "running": [],
+        "supervisor": "root" if parent is None else display(*parent),
+        "restart": row.restart.value,
+        "restarts": 0,
+        "failures": 0,
     }
 
 

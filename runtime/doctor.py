@@ -43,6 +43,7 @@ KNOWN = frozenset(
         "LOG",
         "SECRET",
         "SECRET_FILE",
+        "STORE",
         "TLS_CA",
         "TLS_CERT",
         "TLS_KEY",

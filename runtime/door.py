@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..actors.context import Timer
 from ..actors.ref import ActorRef, is_ref, spawned_path
+from ..actors.reminders import At, Every
 from ..actors.turn import SINK, current_turn
 from .behalf import Behalf
 from .once import Remembered
 from .supervision import child_name
 from .tenancy import check_run
 from .timers import start_timer
+from .transaction import open_transaction
 
 if TYPE_CHECKING:
     from ..security.identity import Identity
@@ -102,7 +104,28 @@ class Door:
     def timer(self, first: float, every: float | None, method: Callable[..., Any], args: tuple[Any, ...]) -> Timer:
         """Start a timer that tells this actor one of its own messages."""
         check_run(self._cell)
+        if (transaction := open_transaction()) is not None:
+            return transaction.timer(self._cell, first, every, method, args)
         return start_timer(self._cell, first, every, method, args)
+
+    async def save(self) -> None:
+        """Refuse: there is no state."""
+        raise self._stateless("save()")
+
+    async def delete_state(self) -> None:
+        """Refuse: there is no state."""
+        raise self._stateless("delete_state()")
+
+    async def remind(self, name: str, when: At | Every, method: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Refuse: there is no state to keep a reminder with."""
+        raise self._stateless("remind()")
+
+    async def forget(self, name: str) -> bool:
+        """Refuse: there is no state."""
+        raise self._stateless("forget()")
+
+    def _stateless(self, what: str) -> TypeError:
+        return TypeError(f"context.{what} is for actors with a state: make {self._cell.name} a DurableActor[…]")
 
     async def _permit(self) -> None:
         """Return when what an actor orders may leave this node.

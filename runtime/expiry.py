@@ -73,7 +73,7 @@ def _cancel_running(
     if expired and sink is not None:
         where = f"running for {monotonic() - since:.1f} s on node {cell.host.node_id}"
         sink.fail(envelope[4], _timeout(cell, message, MAYBE_EXECUTED, where))
-    if task is not None and (message.options.cancellable or message.streams):
+    if task is not None and (message.options.cancellable or message.streams) and not cell.is_saving:
         if task is cell.task:
             cell.cancelling = turn
         task.cancel()

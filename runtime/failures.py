@@ -22,7 +22,7 @@ import contextlib
 import traceback
 from typing import TYPE_CHECKING, Any, cast
 
-from ringcast.errors import MAYBE_EXECUTED, CallError, Certainty, CodecError, RemoteError, RingcastError
+from ringcast.errors import MAYBE_EXECUTED, CallError, Certainty, CodecError, RemoteError, RingcastError, StoreError
 
 from ..actors.naming import find_class, travels_by_value, wire_name
 from .extensions import Code, TakeApart
@@ -116,6 +116,8 @@ def put_together_error(cls: type, content: Any) -> BaseException:
         attributes = {**_FIELDS, **attributes}
         if not all(isinstance(attributes[name], kind) for name, kind in _KINDS.items()):
             raise CodecError("an error of ringcast came with fields that are none of its own")
+    if issubclass(cls, StoreError) and not isinstance(attributes.setdefault("certainty", MAYBE_EXECUTED), Certainty):
+        raise CodecError("an error of a store came with a certainty that is none")
     if issubclass(cls, RingcastError):
         return cls.rebuilt(str(args[0]), attributes)
     if _names_its_arguments(cls):

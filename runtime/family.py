@@ -45,6 +45,8 @@ class Phase(enum.Enum):
     """Not running; to be started when its turn comes."""
     STARTING = "starting"
     UP = "up"
+    AWAY = "away"
+    """Lost with its node, or without a node that fits: the register starts it, and it comes up by itself."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +61,7 @@ class Child:
         since: When it came up last; monotonic seconds.
         intensity: Its own window, under the root.
         is_failing: Whether the root has given up counting, and retries at the backoff's limit.
+        is_named: Whether its supervisor has named it; others do not outlive the supervisor's activation.
     """
 
     restart: Restart
@@ -68,6 +71,7 @@ class Child:
     since: float = 0.0
     intensity: Intensity | None = None
     is_failing: bool = False
+    is_named: bool = True
 
 
 class Family:
@@ -160,24 +164,43 @@ class Family:
         self._starts.extend(key for key, child in self._children.items() if child.phase is Phase.DOWN)
         return [*map(End, reversed(dropped)), *self._advance()]
 
-    def add(self, child: Hashable, restart: Restart, *, is_up: bool = False) -> None:
+    def add(self, child: Hashable, restart: Restart, *, is_up: bool = False, is_named: bool = True) -> None:
         """Take a child that is being started, or is up already; nothing if it belongs here already."""
         assert not self._is_closing, "a supervisor that goes takes no more children"
         if child not in self._children:
-            self._children[child] = Child(restart, Phase.UP if is_up else Phase.STARTING)
+            self._children[child] = Child(restart, Phase.UP if is_up else Phase.STARTING, is_named=is_named)
+
+    def is_named(self, child: Hashable) -> bool:
+        """Whether a child outlives this activation of its supervisor, if that goes on elsewhere."""
+        return child in self._children and self._children[child].is_named
 
     # ---- what happens to them ------------------------------------------------------------------
 
     def up(self, child: Hashable, now: float) -> list[Directive]:
         """Note that a child has started."""
         known = self._children.get(child)
-        if known is None or known.phase is not Phase.STARTING:
+        if known is None or known.phase not in (Phase.STARTING, Phase.AWAY):
             return []
         known.phase = Phase.UP
         known.since = now
         if self._awaited != child:
             return []
         self._awaited = None
+        return self._advance()
+
+    def moved(self, child: Hashable) -> list[Directive]:
+        """Note that a child was lost with its node and is started again elsewhere: no failure of its own.
+
+        Its siblings do not wait for it, neither to be started nor to be stopped.
+        """
+        known = self._children.get(child)
+        if known is None:
+            return []
+        known.phase = Phase.AWAY
+        if self._awaited == child:
+            self._awaited = None
+        if self._stopping == child and not self._is_final and known.restart is not TEMPORARY:
+            self._stopping = None
         return self._advance()
 
     def failed(self, child: Hashable, now: float) -> list[Directive]:
@@ -273,7 +296,8 @@ class Family:
         """Plan to stop whom a failed child takes along, and to start all that are down after that."""
         order = list(self._children)
         first = 0 if isinstance(self._strategy, OneForAll) else order.index(key)
-        doomed = {other for other in order[first:] if self._children[other].phase is not Phase.DOWN}
+        still = (Phase.DOWN, Phase.AWAY)
+        doomed = {other for other in order[first:] if self._children[other].phase not in still}
         if self._awaited in doomed:
             self._awaited = None
         doomed.update(self._stops)
@@ -289,7 +313,7 @@ class Family:
             key = self._stops.pop()
             child = self._children[key]
             is_final = self._is_final or child.restart is TEMPORARY
-            if is_final or child.phase is not Phase.DOWN:
+            if is_final or child.phase not in (Phase.DOWN, Phase.AWAY):
                 self._stopping = key
                 return [Stop(key, is_final)]
         if self._is_closing:

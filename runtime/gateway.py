@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -25,13 +25,12 @@ from ringcast.errors import HandshakeRefused
 
 from ..security.channels import CLIENTS
 from ..security.identity import Identity
-from ..security.tunnel import Tunnel
 from . import wire
 from .allowance import Allowance
 from .clientlink import Budget, ClientLink
 from .connection import Connection
 from .greeting import Greeting
-from .pace import Pace
+from .pace import Pace, PacedTunnel, Ration
 from .uplink import check_protocol, framed
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ class Gateway:
         self.seals = seals
         self.links: set[ClientLink] = set()
         self.pace = Pace()
+        self.calls = 0
+        """Those that clients have made or told, refused ones, too."""
         self._budgets: dict[str, Budget] = {}
         self._routes: dict[Route, None] = {}
         self._authorities = trust.node_authorities
@@ -87,6 +88,7 @@ class Gateway:
         return {
             "clients": len(self.links),
             "client_calls_pending": sum(len(link.under_way) for link in self.links),
+            "client_calls": self.calls,
             "refused_calls": self.guard.refused,
         }
 
@@ -106,7 +108,7 @@ class Gateway:
         )
         self._greeting.add(connection, sock)
         try:
-            protocol = Tunnel(context, connection, is_server=True)
+            protocol = PacedTunnel(context, connection, self.pace, Ration(config.client_share))
             raw, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
             await asyncio.sleep(config.handshake_timeout)
             if connection in self._greeting:
@@ -176,6 +178,8 @@ class Gateway:
         room = hello.get("in_flight")
         connection.room = room if isinstance(room, int) else 0
         link = ClientLink(self, identity)
+        assert isinstance(transport, PacedTunnel)
+        transport.ration = link.ration
         self.links.add(link)
         link.up(connection, self.codec, limit)
         link.send_frame([wire.AUTHORITIES, self._authorities])
@@ -191,8 +195,7 @@ class Gateway:
     def gone(self, link: ClientLink, why: str) -> None:
         """A client's connection has ended."""
         self.links.discard(link)
-        if not link.budget.links and not link.budget.calls:
-            self._budgets.pop(link.client.name, None)
+        self._forget_budgets()
         self._gone.set()
         self.log.info("client disconnected", client=str(link.client), reason=why, clients=len(self.links))
 
@@ -209,8 +212,14 @@ class Gateway:
                 link.send_frame([wire.AUTHORITIES, authorities])
 
     def budget_of(self, client: Identity) -> Budget:
-        """Return what counts for clients of one name; it is forgotten when none is connected."""
-        return self._budgets.setdefault(client.name, Budget())
+        """Return what counts for clients of one name; it is kept until none is connected, and none owes time."""
+        self._forget_budgets()
+        return self._budgets.setdefault(client.name, Budget(self.config.client_share))
+
+    def _forget_budgets(self) -> None:
+        now = monotonic()
+        for name in [name for name, budget in self._budgets.items() if budget.is_unused(now)]:
+            del self._budgets[name]
 
     def route_used(self, route: Route) -> None:
         """Note which routes clients use; the one that was not used for longest is forgotten when they are many."""

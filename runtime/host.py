@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ringcast.errors import NOT_SENT, ActorStopped, CallError, Unreachable
+from ringcast.errors import NOT_SENT, ActorStopped, CallError, RingcastError, StoreError, Unreachable
 
 from ..actors.actor import Actor
 from ..actors.ref import ActorRef, display, is_spawned
@@ -33,6 +33,7 @@ from .cell import INLINE_WINDOW, Cell
 from .codec import Codec
 from .cycles import enter
 from .dead import DeadLetters
+from .durable import DurableCell
 from .envelope import Envelope, Sink
 from .expiry import cancel_call, stopped
 from .kinds import Kind, Kinds
@@ -44,6 +45,7 @@ from .tasks import tasks_by_cell
 from .tenancy import FENCED, Tenancy
 
 if TYPE_CHECKING:
+    from .durability import Durability
     from .lives import Lives
     from .router import Router
     from .watches import Watches
@@ -73,6 +75,7 @@ class Host:
         self.tenancy: Tenancy
         self.lives: Lives
         self.watches: Watches
+        self.durability: Durability
         self.move_seconds = math.inf
         """How long a turn may run on whose actor belongs elsewhere."""
         self.kinds = kinds
@@ -101,7 +104,9 @@ class Host:
         self.tenancy.view_changed()
         self.router.routes.view_changed(view.number)
         self._move()
+        self.lives.register.install(view)
         self.lives.supervision.view_changed()
+        self.durability.view_changed()
         changed, self._view_changed = self._view_changed, asyncio.Event()
         changed.set()
 
@@ -151,10 +156,15 @@ class Host:
                 actor=display(kind.name, key),
                 node=self.node_id,
             )
-        cell = kind.cells[key] = Cell(self, kind, key)
-        self.activations += 1
+        cell = self.make_cell(kind, key)
         if self._idle_sweep is None:
             self._idle_sweep = self.loop.create_task(self._sweep_idle(), context=contextvars.Context())
+        return cell
+
+    def make_cell(self, kind: Kind, key: Any) -> Cell:
+        """Make the cell of an actor whose class is here."""
+        cell = kind.cells[key] = DurableCell(self, kind, key) if kind.is_durable else Cell(self, kind, key)
+        self.activations += 1
         return cell
 
     def next_epoch(self, number: int) -> int:
@@ -264,7 +274,7 @@ class Host:
         if cell.life is not None and not cell.kind.supervises:
             self.lives.supervision.started(cell)
 
-    def start_failed(self, cell: Cell, error: BaseException) -> Callable[[Envelope], CallError]:
+    def start_failed(self, cell: Cell, error: BaseException) -> Callable[[Envelope], RingcastError]:
         """An actor could not be made: whoever waits is told why, and the next try waits.
 
         Returns:
@@ -272,7 +282,9 @@ class Host:
         """
         self.log.error("actor could not be started", actor=cell.name, exc_info=error)
 
-        def refusal(envelope: Envelope) -> CallError:
+        def refusal(envelope: Envelope) -> RingcastError:
+            if isinstance(error, StoreError):
+                return error  # it says what is wrong with the actor's state
             failure = ActorStopped(
                 f"{cell.name} could not be started: {type(error).__name__}: {error}",
                 certainty=NOT_SENT,
@@ -355,7 +367,7 @@ class Host:
             current_turn.set((cell, cell.number, (cell.kind.hooks["on_stop"], (), None, None, 0, math.inf, (), None)))
             try:
                 async with asyncio.timeout(supervision.patience):
-                    await actor.on_stop(reason)
+                    await cell.run_on_stop(actor, reason)
             except Exception as error:
                 self.log.error("on_stop failed", actor=cell.name, reason=reason, exc_info=error)
         await cell.end_tasks()
@@ -369,8 +381,7 @@ class Host:
             return  # it was removed at once
         self._remove(cell, reason)
         if cell.life is not None:
-            self.lives.supervision.released(cell, reason)
-            self.watches.ended(cell.kind.name, cell.key, reason)
+            self.lives.released(cell, reason)
 
     def _remove(self, cell: Cell, reason: str) -> None:
         """Forget a cell, and see where what still waits in it belongs."""
@@ -378,7 +389,10 @@ class Host:
         if cells.get(cell.key) is cell:
             del cells[cell.key]
         cell.settle()
-        if cell.life is not None:
+        if cell.life is not None and reason in ("leaving", FENCED) and cell.life.outlives_its_node:
+            for envelope in cell.take_rest():
+                self.lives.seeker.seek(None, cell.kind, cell.key, envelope, 0, None)
+        elif cell.life is not None:
             cell.refuse_rest(lambda envelope: stopped(cell, envelope))
         else:
             for envelope in cell.take_rest():
@@ -424,8 +438,7 @@ class Host:
             cell.cancel_timers()
             self._remove(cell, FENCED)
             if cell.life is not None:
-                self.lives.supervision.released(cell, FENCED)
-                self.watches.ended(cell.kind.name, cell.key, FENCED)
+                self.lives.released(cell, FENCED)
             if cell.task is not None or cell.side:
                 if not was_going:  # else it is about to end
                     cell.cancel_turns()

@@ -44,6 +44,7 @@ class Kind:
         "group",
         "hooks",
         "is_alone",
+        "is_durable",
         "is_here",
         "is_pledged",
         "looked_for_until",
@@ -79,11 +80,17 @@ class Kind:
         self.hooks: dict[str, Message] = {}
         self.supervises = actor is not None and issubclass(actor.cls, Supervisor)
         """Whether its actors declare children."""
-        self.begins_plainly = actor is not None and actor.cls.on_start is Actor.on_start and not self.supervises
+        self.is_durable = actor is not None and actor.cls.__is_durable__
+        """Whether its actors' state is stored."""
+        self.begins_plainly = (
+            actor is not None and actor.cls.on_start is Actor.on_start and not self.supervises and not self.is_durable
+        )
         if actor is not None:
             for hook in ("on_start", "on_stop", "on_terminated"):
                 function = getattr(actor.cls, hook)
-                self.hooks[hook] = Message(name, hook, function, False, HandlerOptions())
+                self.hooks[hook] = Message(
+                    name, hook, function, False, HandlerOptions(), is_transaction=self.is_durable
+                )
 
     def replace(self, actor: ActorType) -> None:
         """Take the class, known by name until now, or a newer one of that name (a reloaded module)."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..actors.ref import ActorRef
-from ..actors.supervision import Restart
+from ..actors.supervision import TEMPORARY, Restart
+from .rows import Row
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +26,7 @@ class Life:
         restarts: How often it was started again.
         is_failing: Whether it is past the root's intensity and retried at the backoff's limit.
         since: When it came up last; monotonic seconds.
+        row: Its row in the register; None for one that nobody starts again elsewhere, and that nobody has named.
         removed: Names of declared children that were stopped for good: the next start leaves them out.
     """
 
@@ -39,4 +41,10 @@ class Life:
     restarts: int = 0
     is_failing: bool = False
     since: float = 0.0
+    row: Row | None = None
     removed: set[str] | None = None
+
+    @property
+    def outlives_its_node(self) -> bool:
+        """Whether it is started elsewhere when its node leaves or is lost."""
+        return self.row is not None and not self.row.is_local and self.restart is not TEMPORARY

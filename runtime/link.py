@@ -84,6 +84,8 @@ class Link:
         self.max_message = 0
         """Bytes of the largest message that both nodes take; known while the link is up."""
         self.is_up = False
+        self.is_silent = False
+        """Whether the peer has said that it sends nothing more over this connection."""
         self.identity: Identity | None = None
         self.incarnation = 0
         """Of the peer's run at the other end of the connection, as its hello says; 0 if it was no member yet."""
@@ -144,7 +146,7 @@ class Link:
         self._out.clear()
         self._size = 0
         self._holders.clear()
-        self.is_held = False
+        self.is_held = self.is_silent = False
         self.account.reset()
         self.is_up = True
         self.trouble = ""
@@ -700,6 +702,7 @@ class Link:
                     self.connection.acknowledged(frame[1])
             case wire.BYE:
                 self.trouble = "it has left the cluster"
+                self.is_silent = True
             case _:
                 raise CodecError(f"a frame of unknown kind {code!r}")
 

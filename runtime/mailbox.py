@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringcast.errors import CallError
+from ringcast.errors import RingcastError
 
 from ..actors.messages import Message
 from ..actors.ref import display
@@ -150,7 +150,7 @@ class Mailbox:
                 granter.grant(self.kind.any_message, self.key, count)
         self.deferred = self.debts = None
 
-    def refuse_rest(self, make: Callable[[Envelope], CallError]) -> None:
+    def refuse_rest(self, make: Callable[[Envelope], RingcastError]) -> None:
         """Answer all that still waits with an error; told messages become dead letters."""
         queue, self.queue = self.queue or (), None
         parked, self.parked = self.parked, None
@@ -168,7 +168,7 @@ class Mailbox:
             elif accepted is None:
                 self._refuse(envelope, make)
 
-    def _refuse(self, envelope: Envelope, make: Callable[[Envelope], CallError]) -> None:
+    def _refuse(self, envelope: Envelope, make: Callable[[Envelope], RingcastError]) -> None:
         if envelope[3] is not None:
             envelope[3].fail(envelope[4], make(envelope))
         else:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import sys
 import weakref
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 import structlog
 
@@ -42,6 +43,7 @@ from .codec import Codec
 from .config import NodeConfig
 from .control import Control
 from .dead import DeadLetters
+from .durability import Durability
 from .gateway import Gateway
 from .greeting import admission_of
 from .groups import Groups, digest_of
@@ -50,9 +52,10 @@ from .host import Host
 from .kinds import Kinds
 from .lives import Lives
 from .logs import set_up_logs
-from .options import options
+from .options import options, store_option
 from .peers import Peers
 from .router import Router
+from .stores import Store
 from .system import System
 from .tenancy import Tenancy
 from .vigil import Vigil
@@ -61,8 +64,6 @@ from .watches import Watches
 
 A = TypeVar("A")
 
-LATER: Final = {"store": None}
-"""Options that come with durable state; until then only their defaults are taken."""
 
 GOODBYES = 1.0
 """Seconds that a leaving node waits until others have heard which of its actors have ended."""
@@ -90,6 +91,7 @@ class Node:
         secret: Where | None = None,
         tls: Certificates | bool | None = None,
         authorize: Authorize | None = None,
+        store: str | Store | Callable[[], Store] | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         expect: int | None = None,
         bootstrap: str | None = None,
@@ -113,6 +115,11 @@ class Node:
                 loopback only, is connections in clear that anybody on this machine may open.
             authorize: ``authorize(caller, actor, method)`` is asked about each message that comes from clients and
                 from other nodes: True lets it pass, False or a reason refuses it; see `Authorize`.
+            store: Where durable actors keep their state: ``memory:``, ``sqlite:///path``, ``postgresql://…``,
+                ``redis://…`` (which promises less: see docs/state.md), a `Store`, or a function that makes one when
+                the first durable actor needs it. All nodes of a cluster need the
+                same. Default on the loopback is a SQLite file of this user, one for each cluster's name; a node that
+                listens beyond has no default, and runs durable actors only with one.
             data_dir: A folder of this node's own, in which it keeps its id and its votes. With it a node that is
                 started again may vote for views as before; without it each start is another node.
             expect: How many nodes the cluster begins with: it begins when more than half of them are there.
@@ -120,18 +127,15 @@ class Node:
             bootstrap: ``"auto"``, or ``"join"`` for a node that waits for a cluster and never begins one.
             split_brain: ``"majority"``: what has lost touch with the majority of the members serves nothing.
                 ``"static:3"``: nor does anybody as long as there are fewer than 3 members.
-            unknown: The options of `LATER`, with their defaults only; anything else is refused.
+            unknown: Anything else is refused, by its name.
 
         Raises:
             ConfigError: If an option is unknown or wrong.
         """
-        for option, value in unknown.items():
-            if option not in LATER:
-                known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls, authorize, data_dir"
-                more = "expect, bootstrap, split_brain"
-                raise ConfigError(f"Node has no option {option!r}; it takes {known}, {more}")
-            if value != LATER[option]:
-                raise ConfigError(f"{option}={value!r}: this version has nothing but {LATER[option]!r} for it yet")
+        for option in unknown:
+            known = "cluster, listen, advertise, discovery, hosts, labels, config, secret, tls, authorize, store"
+            more = "data_dir, expect, bootstrap, split_brain"
+            raise ConfigError(f"Node has no option {option!r}; it takes {known}, {more}")
         if config is not None and not isinstance(config, NodeConfig):
             raise ConfigError(f"config={config!r}: it takes a NodeConfig(…)")
         if authorize is not None and not callable(authorize):
@@ -152,6 +156,7 @@ class Node:
             bootstrap=bootstrap,
             split_brain=split_brain,
         )
+        self._store = store_option(store, self._options.cluster, self._options.is_local)
         self._trust = self._options.trust
         self._config = config if config is not None else NodeConfig()
         self.id = self._trust.node_id
@@ -191,13 +196,21 @@ class Node:
         self._system = system = System(self.id, router, host, config.ask_timeout)
         routes = router.routes
         router.host = routes.host = host
-        routes.peers, routes.arrivals = self._peers, arrivals
+        routes.peers, routes.arrivals, routes.has_register = self._peers, arrivals, True
         arrivals.peers, arrivals.verbs = self._peers, system.verbs
         arrivals.seals = seals = self._make_seals()
         arrivals.guard = guard = Guard(self.id, self._options.cluster, self._authorize)
         self._gateway = Gateway(self._trust, config, plain, router, host, arrivals, guard, seals)
         host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()), patience=config.drain_timeout)
         host.watches = Watches(host, system)
+        host.durability = self._durability = Durability(
+            host,
+            plain,
+            self._store,
+            max_state_bytes=config.max_state_bytes,
+            patience=config.store_timeout,
+            start_patience=config.store_start_timeout,
+        )
         self._watchdog = Watchdog(self.id, config.slow_turn, config.stuck_after, self._give_up)
         self._membership = Membership(
             trust=self._trust,
@@ -258,6 +271,7 @@ class Node:
         Raises:
             ConfigError: If the port is in use, or an option does not fit.
             HandshakeRefused: If a seed belongs to another cluster.
+            StoreError: If the store that was named is not there.
             NodeStopped: If it was started before, or is told to leave meanwhile.
         """
         if self._state != "new":
@@ -278,6 +292,7 @@ class Node:
             self._router.stop(f"node {self.id} could not start")
             await self._peers.stop()
             await self._host.stop_background()
+            await self._durability.stop()
             await self._membership.stop()
             self._has_begun.set()
             task = asyncio.current_task()
@@ -295,6 +310,7 @@ class Node:
         self._log.info("node has joined", cluster=self._options.cluster, address=self.address, view=self.view.number)
 
     async def _join(self, first_view: asyncio.Future[None]) -> None:
+        await self._durability.start(self._hosted())
         await self._membership.start()
         await first_view
         with contextlib.suppress(TimeoutError):  # a node whose cluster has no majority at present is a member, too
@@ -323,21 +339,25 @@ class Node:
 
     async def _leave(self) -> None:
         self._state = "leaving"
+        self._host.lives.register.is_taking = False
         self._forget_definitions()
         with contextlib.suppress(Exception):
             await self._membership.announce_leaving()
         await asyncio.gather(
             self._host.drain(self._config.drain_timeout), self._gateway.leave(self._config.drain_timeout)
         )
+        await self._host.lives.handed_over(self._config.drain_timeout)
         await self._system.posted(GOODBYES)
         await self._peers.pay()
         self._vigil.end()
         await self._membership.release()
+        await self._peers.hear_out()
         self._state = "stopped"
         self._router.stop(f"node {self.id} has left its cluster")
         self._gateway.stop()
         await self._peers.stop()
         await self._host.stop_background()
+        await self._durability.stop()
         await self._membership.stop()
         self._watchdog.stop()
         for queue in self._events:
@@ -425,8 +445,7 @@ class Node:
         """
         self._require_running("locate")
         target = require_ref(ref, "locate")
-        parts = target._type_name, target._key, target._node
-        return self._host.kinds.members[self._host.kinds.owner(self._host.kinds.named(parts[0]), *parts[1:])]
+        return self._host.kinds.members[await self._host.lives.locate(target)]
 
     # ---- the cluster -----------------------------------------------------------------------------
 
@@ -504,9 +523,11 @@ class Node:
         """Return counts of what happened on this node, by name."""
         return {
             **self._host.stats(),
+            **self._host.lives.register.stats(),
             **self._router.stats(),
             **self._peers.stats(),
             **self._gateway.stats(),
+            **self._durability.stats(),
             **{f"membership_{name}": value for name, value in self._membership.stats().items()},
             "dead_letters": self.dead_letters.total,
             "forwarded": self._arrivals.forwarded,
@@ -528,7 +549,8 @@ class Node:
         if self._state == "stopped":
             return
         try:
-            me = self._membership.me
+            me = view.member(self.id)  # the membership's own thread may be a run further by now
+            assert me is not None, "a node is told of views that it is in"
             self._peers.incarnation, self._peers.address = me.incarnation, me.address
             self._tenancy.shares = self._membership.shares
             self._host.install(view)
@@ -552,6 +574,7 @@ class Node:
             return
         self._peers.incarnation, self._peers.address = me.incarnation, me.address
         self._host.fence()
+        self._host.lives.register.fenced()
         self._router.routes.fenced()
         self._router.sink.give_up()
         for link in [*self._peers.links.values(), *self._gateway.links]:
@@ -626,6 +649,7 @@ class Node:
         hosted = self._hosted()
         if self._state == "running" and hosted != self._membership.me.hosts:
             self._membership.update(hosts=hosted)
+            self._durability.look(hosted)
 
     def _require_running(self, what: str) -> None:
         if self._state not in ("running", "leaving"):
@@ -648,7 +672,12 @@ def _within(module: str, wanted: Sequence[str]) -> bool:
 
 
 def run(main: Any) -> Any:
-    """Run a coroutine to its end, under uvloop where it is installed: ``ringcast.run(main())``."""
+    """Run a coroutine to its end, under uvloop where it is installed: ``ringcast.run(main())``.
+
+    What is imported by then is set aside from garbage collection (`gc.freeze`): to look through all of it
+    stops the loop for tens of milliseconds, and a peer's large messages can make that happen again and again.
+    """
+    gc.freeze()
     if sys.platform != "win32":
         try:
             import uvloop

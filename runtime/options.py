@@ -2,18 +2,21 @@
 
 ``RINGCAST_CLUSTER``, ``RINGCAST_LISTEN``, ``RINGCAST_ADVERTISE``, ``RINGCAST_HOSTS`` (modules, by
 commas), ``RINGCAST_LABELS`` (``gpu=1,zone=a``) and ``RINGCAST_DISCOVERY`` (``zeroconf``,
-``seeds:host:port,host:port``, ``dns:name:port``, ``none``), ``RINGCAST_DATA_DIR``, ``RINGCAST_EXPECT``,
-``RINGCAST_BOOTSTRAP`` and ``RINGCAST_SPLIT_BRAIN``. ``RINGCAST_SECRET_FILE`` and
+``seeds:host:port,host:port``, ``dns:name:port``, ``none``), ``RINGCAST_STORE``, ``RINGCAST_DATA_DIR``,
+``RINGCAST_EXPECT``, ``RINGCAST_BOOTSTRAP`` and ``RINGCAST_SPLIT_BRAIN``. ``RINGCAST_SECRET_FILE`` and
 ``RINGCAST_SECRET`` are read where secrets are (`find_secret`); ``RINGCAST_TLS_CA``,
 ``RINGCAST_TLS_CERT`` and ``RINGCAST_TLS_KEY`` stand for ``tls=Certificates(…)``. Arguments win.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
+from urllib.parse import quote
 
 from ringcast.errors import ConfigError
 
@@ -25,8 +28,12 @@ from ..discovery.dns import Dns
 from ..discovery.multicast import Zeroconf
 from ..discovery.source import Seeds, Source
 from ..security.material import Certificates
+from ..security.private import user_data
 from ..security.secret import Where
 from ..security.trust import Trust
+from .stores import Store, store_at
+from .stores.address import TAKES
+from .stores.sqlite import SQLiteStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,42 @@ def options(
             f"RINGCAST_SECRET_FILE; without one, listen on 127.0.0.1"
         )
     return found
+
+
+def store_option(
+    given: str | Store | Callable[[], Store] | None,
+    cluster: str,
+    is_local: bool,
+    environment: Mapping[str, str] = os.environ,
+) -> Store | Callable[[], Store]:
+    """Return the store that was named, or what makes one, such as the default, when a durable actor needs it.
+
+    Raises:
+        ConfigError: If what was named is none.
+    """
+    named = given if given is not None else environment.get("RINGCAST_STORE")
+    if named is None:
+        return partial(_default_store, cluster, is_local)
+    if isinstance(named, str):
+        return store_at(named)
+    if not callable(named) and not all(
+        callable(getattr(named, method, None)) for method in ("open", "claim", "write", "close")
+    ):
+        raise ConfigError(f"store={named!r}: it takes {TAKES}, or a Store")
+    return named
+
+
+def _default_store(cluster: str, is_local: bool) -> Store:
+    if not is_local:
+        raise ConfigError(
+            "a durable actor needs a store, and a node that listens beyond the loopback has no default: give all nodes "
+            "the same one with Node(store=…) or RINGCAST_STORE. Several machines can share postgresql://… and "
+            "redis://… (which may lose acknowledged state in a crash); nodes of one machine sqlite:///path"
+        )
+    name = quote(cluster, safe=" ")
+    if len(name) > 200:
+        name = hashlib.sha256(cluster.encode("utf-8", "surrogatepass")).hexdigest()
+    return SQLiteStore(user_data() / "state" / f"{name}.db")
 
 
 def _expect(given: int | None, named: str | None) -> int | None:

@@ -61,6 +61,9 @@ class Orders:
                 delay=round(delay, 3),
             )
         life.is_failing = is_failing
+        if cell.actor is not None and cell.retiring is None and not life.is_down:
+            self._host.lives.supervision.started(cell)  # the register has started it already
+            return True
         cell.revive_at(monotonic() + delay)
         return True
 
@@ -80,8 +83,9 @@ class Orders:
             await self._host.next_retired()
         return cells.get(key) is cell
 
-    async def _on_end(self, name: str, key: Any) -> None:
+    async def _on_end(self, name: str, key: Any) -> bool:
         self.end(name, key)
+        return True
 
     def end(self, name: str, key: Any) -> None:
         """Let an actor go that is down and is not started again."""
@@ -90,17 +94,19 @@ class Orders:
             cell.life.is_over = True
             cell.retire("ended" if cell.life.why == "ended" else "failed")
 
-    async def _on_stop(self, name: str, key: Any, reason: str = "stopped", is_supervised: bool = False) -> None:
-        """End an actor for good, and return when it has ended; a keyed one is deactivated."""
+    async def _on_stop(self, name: str, key: Any, reason: str = "stopped", is_supervised: bool = False) -> bool | None:
+        """End an actor for good, and return when it has ended; a keyed one is deactivated. None if it is not here."""
         kind = self._host.kinds.named(name)
         cell = kind.cells.get(key)
         if cell is None:
-            return
+            return None
         cell.retire(reason)
         if is_supervised:
             self._be_patient_with(cell)
         while kind.cells.get(key) is cell:
             await self._host.next_retired()
+        await self._host.lives.reported(name, key)
+        return True
 
     def _be_patient_with(self, cell: Cell) -> None:
         """Cancel the running turn of an actor that is to stop, unless it ends in time."""

@@ -175,8 +175,10 @@ class Peers:
         backlog, link.backlog = link.backlog, []
         for parcel in backlog:  # never sent: the next owner gets them
             self.arrivals.place_again(parcel)
-        if has_left and link.is_up:  # it closes the connection itself, behind its last answers
-            self.router.loop.call_later(LAST_WORDS, self._let_go, link)
+        if has_left and link.is_up:
+            # It sends on what comes until it has heard that nothing more comes, and then closes the connection.
+            link.send_frame([BYE])
+            self.router.loop.call_later(2 * LAST_WORDS, self._let_go, link)
         else:
             self._let_go(link)
 
@@ -475,6 +477,14 @@ class Peers:
         return self._allows_pickle and (identity is None or identity.allow is None)
 
     # ---- the end -----------------------------------------------------------------------------
+
+    async def hear_out(self) -> None:
+        """Return when members that are connected have said that they send nothing more here; or soon."""
+        for _ in range(round(LAST_WORDS / 0.005)):
+            links = (link for peer, link in self.links.items() if peer in self._known)
+            if all(link.is_silent or not link.is_up for link in links):
+                break
+            await asyncio.sleep(0.005)
 
     async def pay(self) -> None:
         """Return when what is owed to peers has been written: answers, and messages to be sent on; or soon."""

@@ -36,7 +36,7 @@ _FROZEN_SLOTS_GETSTATE = getattr(dataclasses, "_dataclass_getstate", None)
 
 def take_apart_record(cls: type[Any]) -> TakeApart | None:
     """Return how records of `cls` are taken apart; None if it is none, or cannot be found by name."""
-    parts = _content_of(cls)
+    parts = content_of(cls)
     if parts is None or travels_by_value(cls):
         return None
     name = wire_name(cls)
@@ -51,7 +51,8 @@ def put_together_record(code: int, cls: type[Any], content: Any) -> object:
     return _PUT_TOGETHER[code](cls, content)
 
 
-def _content_of(cls: type[Any]) -> TakeApart | None:
+def content_of(cls: type[Any]) -> TakeApart | None:
+    """Return how records of `cls` are taken apart, without their class's name; None if it is none."""
     if issubclass(cls, enum.Enum):
         by_value = issubclass(cls, enum.Flag)  # whose combinations have no names
         return Code.ENUM, operator.attrgetter("value" if by_value else "name")

@@ -13,6 +13,7 @@ import math
 import os
 import weakref
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from ringcast.errors import (
     CallTimeout,
     CodecError,
     NodeStopped,
+    RingcastError,
 )
 
 from ..actors.messages import Message
@@ -40,6 +42,7 @@ from .limits import Limits, no_time, not_taken
 from .routes import Route, Routes
 from .streams import Inflow, StreamDeadline
 from .tenancy import check_run
+from .transaction import open_transaction
 
 if TYPE_CHECKING:
     from ..discovery.gate import Gate
@@ -287,11 +290,24 @@ class Router:
         return self._sent(route, parcel, self.ask_timeout)
 
     def _tell(
-        self, ref: ActorRef, route: Route, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        ref: ActorRef,
+        route: Route,
+        message: Message,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        saved: Turn | None = None,
     ) -> Awaitable[None] | None:
-        """Send a told message with everything that the common case leaves out."""
+        """Send a told message with everything that the common case leaves out.
+
+        `saved` is the turn that told it, if that is over: its limit does not hold any more.
+        """
+        if saved is None and (transaction := open_transaction()) is not None:
+            args, kwargs = self.isolate_arguments(args, kwargs)
+            transaction.keep(partial(self._tell_kept, transaction.turn, ref, message, args, kwargs))
+            return None
         options = ref._options
-        turn = current_turn.get()
+        turn = saved if saved is not None else current_turn.get()
         now = monotonic()
         own = options.timeout if options is not None else None
         deadline = math.inf if own is None else now + own
@@ -300,7 +316,7 @@ class Router:
         if turn is not None:
             check_run(turn[0])
             trace = self.trace_of(turn)
-            if not (options and options.detached):
+            if saved is None and not (options and options.detached):
                 limit = max(min(limit, turn[2][DEADLINE] - now), 0.0)
         link = route.link
         if link is None:
@@ -316,6 +332,28 @@ class Router:
         parcel.taken = self.loop.create_future()
         parcel.is_nested = turn is not None
         return self._sent(route, parcel, limit)
+
+    def _tell_kept(
+        self, turn: Turn, ref: ActorRef, message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Send what a turn told, now that it is saved; nobody waits, so a refusal is a dead letter."""
+
+        def refused(error: BaseException) -> None:
+            self.host.dead.add(display(ref._type_name, ref._key), message.name, str(error))
+
+        async def taken(waiting: Awaitable[None]) -> None:
+            try:
+                await waiting
+            except RingcastError as error:
+                refused(error)
+
+        try:
+            waiting = self._tell(ref, self.aim(ref, message), message, args, kwargs, turn)
+        except RingcastError as error:
+            refused(error)
+            return
+        if waiting is not None:
+            self.host.background(taken(waiting))
 
     def _sent(self, route: Route, parcel: Parcel, limit: float) -> Awaitable[None] | None:
         """Send a told message as far as there is credit."""

@@ -16,9 +16,9 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, CallError, NodeStopped, Unreachable
+from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, ActorStopped, CallError, NodeStopped, Unreachable
 
-from ..actors.ref import display
+from ..actors.ref import display, is_spawned
 from . import wire
 from .behalf import PASSING, Behalf
 from .calls import Call, Parcel
@@ -88,6 +88,9 @@ class Routes:
         self._vigil = vigil
         self._calls = calls
         self._routes: dict[tuple[str, Any, str | None], Route] = {}
+        self._spawned: dict[tuple[str, Any], list[Route]] = {}
+        self.has_register = False
+        """Whether the places of spawned actors can be asked for; a client's node does that for it."""
         self._tidier: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -106,6 +109,8 @@ class Routes:
         route = self._routes.get((type_name, key, node))
         if route is None:
             route = self._routes[type_name, key, node] = Route(self.host.kinds.named(type_name), key, node)
+            if node is not None:
+                self._spawned.setdefault((type_name, key), []).append(route)
             if self._tidier is None:
                 self._tidier = self.loop.call_later(IDLE, self._tidy)
         self._aim(route)
@@ -115,8 +120,12 @@ class Routes:
         """Aim a route at the present owner, if the view has changed since."""
         if route.version == self.version:
             return
-        owner = self.host.kinds.owner(route.kind, route.key, route.node)
-        link = None if owner == self._node_id else self.peers.link(owner)
+        owner = self._end_of(route)
+        if owner is None:
+            link: Link | None = self.host.lives.seeker.nowhere
+            self.host.lives.seeker.look_up(route)
+        else:
+            link = None if owner == self._node_id else self.peers.link(owner)
         route.used = monotonic()
         if link is not route.link or route.version == 0:
             if route.link is not None:
@@ -131,6 +140,34 @@ class Routes:
         route.version = self.version
         if route.waiting:
             self._flush(route)
+
+    def _end_of(self, route: Route) -> str | None:
+        """Return the id of the node that a route leads to; None for a spawned actor that has to be asked for."""
+        if route.node is None or not self.has_register or not is_spawned(route.key):  # or it leads to a node itself
+            return self.host.kinds.owner(route.kind, route.key, route.node)
+        return self.host.lives.register.whereabouts.of(route.kind.name, route.key, route.node)
+
+    def found(self, type_name: str, key: Any) -> None:
+        """It is known now where a spawned actor is, or it may be elsewhere: aim its routes anew."""
+        for route in self._spawned.get((type_name, key), ()):
+            route.version = -1
+            if route.waiting:
+                self._reaim(route)
+
+    def lost(self, type_name: str, key: Any) -> list[Route]:
+        """Return the routes to a spawned actor that is nowhere."""
+        nowhere = self.host.lives.seeker.nowhere
+        return [route for route in self._spawned.get((type_name, key), ()) if route.link is nowhere]
+
+    def end(self, route: Route, error: CallError) -> None:
+        """Refuse what waits for a spawned actor that has ended; what was told is a dead letter."""
+        waiting, route.waiting = route.waiting, deque()
+        route.version = -1
+        for parcel in waiting:
+            if parcel.taken is not None and not parcel.taken.done() and isinstance(error, ActorStopped):
+                parcel.taken.set_result(None)
+                self.host.dead.add(route.name, parcel.message.name, str(error))
+            self._refuse(parcel, error)
 
     def view_changed(self, number: int) -> None:
         """Aim every route anew that has something waiting; the others when they are next used."""
@@ -187,6 +224,11 @@ class Routes:
             if route.link is not None:
                 route.link.routes.pop(route, None)
             del self._routes[name]
+            if route.node is not None:
+                routes = self._spawned[name[0], name[1]]
+                routes.remove(route)
+                if not routes:
+                    del self._spawned[name[0], name[1]]
         return True
 
     def _tidy(self) -> None:
@@ -283,7 +325,11 @@ class Routes:
 
     def granted(self, kind_name: str, key: Any, node: str | None, link: Link, count: int) -> None:
         """A peer has found room for `count` messages to an actor; `node` is where a spawned one runs."""
-        route = self._routes.get((kind_name, key, node))
+        if node is not None and self.has_register:
+            routes = [route for route in self._spawned.get((kind_name, key), ()) if route.link is link]
+            route = min(routes, key=lambda route: route.credit + route.kept, default=None)
+        else:
+            route = self._routes.get((kind_name, key, node))
         if route is not None and route.link is link:
             self._credit(route, min(route.credit + route.kept + count, wire.WINDOW))
             if route.waiting:
@@ -306,7 +352,7 @@ class Routes:
         for number, call in list(self._calls.items()):
             if call.link is not link or call.is_waiting:
                 continue
-            if call.message.options.read_only and not call.message.streams and call.parcel is not None:
+            if call.parcel is not None and self._may_run_again(call):
                 self._again(call)
                 continue
             del self._calls[number]
@@ -323,8 +369,20 @@ class Routes:
         if any(route.waiting for route in link.routes):
             link.connect_soon()
 
+    def _may_run_again(self, call: Call) -> bool:
+        """Whether a call may be sent twice: a read-only one, or one that a durable actor knows by its key."""
+        message, sent = call.message, call.parcel
+        if message.streams:
+            return False
+        if message.options.read_only:
+            return True
+        if not message.is_transaction or not isinstance(sent, Parcel):
+            return False
+        frame = self.host.codec.unpack_parts(sent.frame, sent.buffers or ())
+        return frame[0] == wire.REQUEST_X and frame[6][6] is not None
+
     def _again(self, call: Call) -> None:
-        """Send a read-only call again: to the same owner once it is back, or to the next."""
+        """Send a call again: to the same owner once it is back, or to the next."""
         sent = call.parcel
         frame, buffers = (sent.frame, sent.buffers) if isinstance(sent, Parcel) else (sent, None)
         assert frame is not None
@@ -335,8 +393,10 @@ class Routes:
 
     # ---- forwarding ----------------------------------------------------------------------------
 
-    def forward(self, kind: Kind, key: Any, envelope: Envelope, hops: int, once: str | None = None) -> None:
-        """Send a message that waited here, or arrived here, on to the actor's owner.
+    def forward(
+        self, kind: Kind, key: Any, envelope: Envelope, hops: int, once: str | None = None, to: str | None = None
+    ) -> None:
+        """Send a message that waited here, or arrived here, on to the actor's owner; `to` is a spawned one's node.
 
         The answer goes straight to whoever asked, who is told on whom it depends now.
 
@@ -347,10 +407,10 @@ class Routes:
         if isinstance(sink, Remembered):
             for waiting, waiter in sink.waiting():
                 self.forward(
-                    kind, key, (message, args, kwargs, waiting, waiter, deadline, chain, trace), hops, sink.key
+                    kind, key, (message, args, kwargs, waiting, waiter, deadline, chain, trace), hops, sink.key, to
                 )
             return
-        owner = self.host.kinds.owner(kind, key, None)
+        owner = self.host.kinds.owner(kind, key, None) if to is None else to
         if hops >= wire.MAX_HOPS:
             raise Unreachable(
                 f"{display(kind.name, key)}.{message.name} was sent on {hops} times while its route was changing",
@@ -389,7 +449,7 @@ class Routes:
             if sink == self.sink:
                 if number in self._calls:
                     self._calls[number].link = link
-            elif owner != origin:
+            else:  # also if it owns the actor itself by now: its call must not end with the connection to this node
                 self.peers.link(origin).send_frame([wire.MOVED, number, owner, self.view_number])
         frame, buffers = link.pack_parts(head)
         parcel = Parcel(message, 0, frame, buffers, None)
@@ -406,6 +466,11 @@ class Routes:
         call = self._calls.get(number)
         if call is not None and node in self.host.kinds.members:
             call.link = None if node == self._node_id else self.peers.link(node)
+            if call.route.node is not None and self.has_register:
+                member = self.host.kinds.members[node]
+                route = call.route
+                self.host.lives.register.whereabouts.learn(route.kind.name, route.key, member.identity)
+                self.found(route.kind.name, route.key)
 
     def stop(self, why: str) -> None:
         """Refuse what still waits."""

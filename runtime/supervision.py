@@ -9,23 +9,26 @@ A spawned actor that is down keeps its cell: its mailbox, its watchers and its p
 siblings wait for what its supervisor says. The children of a `Supervisor` that is started again are
 kept so, too; those of other actors end with the activation that spawned them.
 
-An actor whose supervisor is out of reach, because its node was lost, is left running, and the root
-stands in until somebody spawns it by its name.
+A child that was lost with its node is started again elsewhere by the register, and reports from there:
+to its family that is no failure. A supervisor that was lost is started again, too, and finds its living
+children. Orders and reports follow both. Where the register knows nothing of a supervisor any more, its
+children are left running, and the root stands in until somebody spawns them by their names.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from ringcast.errors import CallError, Unreachable
+from ringcast.errors import CallError
 
-from ..actors.ref import ActorRef, spawned_path
-from ..actors.supervision import Strategy
+from ..actors.ref import ActorRef, is_spawned, spawned_path
+from ..actors.supervision import Restart, Strategy
 from ..actors.supervisor import Supervisor
 from .directives import Closed, Directive, End, Escalate, Ready, Start, Stop
 from .family import Family
@@ -95,6 +98,18 @@ class Supervision:
             life.why = why
             self._report(cell, event)
 
+    def gone_on(self, cell: Cell) -> None:
+        """A spawned actor leaves this node, to go on elsewhere: a family here waits for it, as others' do."""
+        life = life_of(cell)
+        if life.parent is None or life.is_orphan:
+            self._hear(None, self.root, cell.me, "gone", "")
+            return
+        parent = self._host.kinds.named(life.parent._type_name).cells.get(life.parent._key)
+        if parent is not None and parent.children is not None:
+            if parent.children.stopping == cell.me:
+                return  # it is answered for
+            self.away(parent, cell.me)
+
     def released(self, cell: Cell, reason: str) -> None:
         """A spawned actor has ended for good."""
         self._report(cell, "gone", reason)
@@ -104,27 +119,24 @@ class Supervision:
         if life.parent is None or life.is_orphan:
             self._hear(None, self.root, cell.me, event, reason)
             return
-        where = self._where(life.parent)
-        if where == self._host.node_id:
+        if self._is_here(life.parent):
             if not self._hear_at(life.parent, cell.me, event, reason):
                 self._stand_in(cell, event)
-        elif where is not None:
-            self._host.background(self._report_to(where, cell, event, reason))
         else:
-            self._stand_in(cell, event)
+            self._host.background(self._report_to(life.parent, cell, event, reason))
 
-    async def _report_to(self, where: str, cell: Cell, event: str, reason: str) -> None:
-        parent = life_of(cell).parent
-        assert parent is not None
-        if not await self._call(where, "report", parent._type_name, parent._key, cell.me, event, reason):
+    async def _report_to(self, parent: ActorRef, cell: Cell, event: str, reason: str) -> None:
+        known = await self._order(parent, "report", cell.me, event, reason)
+        if not known:
             self._stand_in(cell, "failed" if event == "known" else event)
 
-    def _where(self, ref: ActorRef) -> str | None:
-        """Return the id of the member where an actor is, or would be; None if it is out of reach."""
-        try:
-            return self._host.kinds.owner(self._host.kinds.named(ref._type_name), ref._key, ref._node)
-        except Unreachable:
-            return None
+    def _is_here(self, ref: ActorRef) -> bool:
+        """Whether an actor is on this node, or would be."""
+        if ref._key in self._host.kinds.named(ref._type_name).cells:
+            return True
+        if ref._node is not None:
+            return False
+        return self._host.kinds.owner_or_none(self._host.kinds.named(ref._type_name), ref._key) == self._host.node_id
 
     def _stand_in(self, cell: Cell, event: str) -> None:
         """The supervisor of an actor is out of reach, or knows nothing of it: the root stands in."""
@@ -146,7 +158,9 @@ class Supervision:
 
     # ---- at the supervisor's node: reports become directives -------------------------------------
 
-    async def _on_report(self, name: str, key: Any, child: ActorRef, event: str, reason: str) -> bool:
+    async def _on_report(self, name: str, key: Any, child: ActorRef, event: str, reason: str) -> bool | None:
+        if is_spawned(key) and key not in self._host.kinds.named(name).cells:
+            return None  # it has gone on elsewhere
         return self._hear_at(self._host.kinds.ref_by_name(name, key, None), child, event, reason)
 
     def _hear_at(self, parent: ActorRef, child: ActorRef, event: str, reason: str) -> bool:
@@ -187,12 +201,16 @@ class Supervision:
                     self._start(parent, family, cast("ActorRef", child), directive)
                 case Stop(child, is_final):
                     ref = cast("ActorRef", child)
-                    is_closing_here = family in self._closing and ref._node == self._host.node_id
-                    reason = self._closing[family][1] if is_closing_here else "stopped"
+                    reason = self._closing[family][1] if family in self._closing else "stopped"
+                    if reason in _WITH_THE_NODE and family.is_named(ref) and not self._is_here(ref):
+                        self._host.loop.call_soon(self._hear, parent, family, ref, "gone", "")  # it runs on
+                        continue
+                    if not (self._is_here(ref) and family.is_named(ref)):
+                        reason = "stopped"
                     self._host.background(self._halt(parent, family, ref, reason if is_final else None))
                 case End(child):
                     ref = cast("ActorRef", child)
-                    if ref._node == self._host.node_id:
+                    if self._is_here(ref):
                         self._orders.end(ref._type_name, ref._key)
                     else:
                         self._host.background(self._order(ref, "end"))
@@ -210,7 +228,7 @@ class Supervision:
     def _start(self, parent: Cell | None, family: Family, child: ActorRef, start: Start) -> None:
         cause = cast("ActorRef | None", start.cause)
         rest = (start.delay, cause, start.restarts, start.is_failing)
-        if child._node == self._host.node_id:
+        if self._is_here(child):
             if not self._orders.revive(child._type_name, child._key, *rest):
                 self._hear(parent, family, child, "gone", "")
         else:
@@ -223,23 +241,29 @@ class Supervision:
     async def _halt(self, parent: Cell | None, family: Family, child: ActorRef, reason: str | None) -> None:
         """Stop a child, for good if there is a reason, and tell its family when that is done."""
         if reason is not None:
-            await self._order(child, "stop", reason, True)
+            await self._host.lives.stop(child, reason, True)
         is_kept = reason is None and await self._order(child, "halt")
         self._hear(parent, family, child, "halted" if is_kept else "gone", "")
 
-    async def _order(self, child: ActorRef, verb: str, *rest: Any) -> Any:
-        assert child._node is not None, "every spawned actor has a node"
-        return await self._call(child._node, verb, child._type_name, child._key, *rest)
-
-    async def _call(self, where: str, verb: str, *args: Any) -> Any:
-        """Ask a node until it answers; None once it is no member."""
-        while where == self._host.node_id or where in self._host.kinds.members:
+    async def _order(self, ref: ActorRef, verb: str, *rest: Any) -> Any:
+        """Tell an actor's node until it answers, wherever the actor is meanwhile; None if it has ended."""
+        where = ""
+        while True:
+            last = where
             try:
-                return await self._system.call(where, verb, *args)
+                where = await self._host.lives.locate(ref, afresh=bool(last))
+            except CallError:
+                return None
+            if where == last and where == self._host.node_id and not self._is_here(ref):
+                return None
+            try:
+                done = await self._system.call(where, verb, ref._type_name, ref._key, *rest)
             except CallError as error:
                 self._host.log.debug("a node did not answer", peer=where, verb=verb, error=str(error))
                 await self._host.wait_for_view(AGAIN)
-        return None
+                continue
+            if done is not None or where == last:
+                return done
 
     def _escalate(self, parent: Cell, child: ActorRef, restarts: int) -> None:
         strategy = parent.kind.actor.options.supervision
@@ -279,6 +303,15 @@ class Supervision:
         if not is_kept:
             parent.children = None
 
+    def take_kin(self, parent: Cell, kin: Iterable[tuple[ActorRef, Restart]]) -> None:
+        """A supervisor is started again because its node was lost or has left: here are the children that it had."""
+        family = self.family_of(parent)
+        for child, restart in kin:
+            is_up = self._host.lives.is_elsewhere(child)
+            family.add(child, restart, is_up=is_up)
+            if not is_up:
+                family.moved(child)
+
     def stops_with_its_parent(self, cell: Cell) -> bool:
         """Whether an actor has a parent on this node, which stops it in its turn."""
         parent = None if cell.life is None else cell.life.parent
@@ -294,22 +327,31 @@ class Supervision:
 
     def view_changed(self) -> None:
         """Say who was lost with its node, and see that nobody waits for orders from there."""
-        here, members = self._host.node_id, self._host.kinds.members
+        lost = self._host.lives.register.whereabouts.view_changed()
         for cell in self._host.cells():
             for child in cell.children or ():
-                node = cast("ActorRef", child)._node
-                if node != here and node not in members and cell.children is not None:
-                    self._hear(cell, cell.children, cast("ActorRef", child), "gone", "lost")
+                ref = cast("ActorRef", child)
+                if (ref._type_name, ref._key) in lost or not self._host.lives.is_elsewhere(ref):
+                    self.away(cell, ref)
             life = cell.life
-            if life is not None and life.is_down and life.parent is not None and not life.is_orphan:
-                self._ask_whether_known(cell, life.parent)
+            above = None if life is None or not life.is_down or life.is_orphan else life.parent
+            if above is not None and not self._is_here(above):
+                self._host.background(self._report_to(above, cell, "known", ""))
 
-    def _ask_whether_known(self, cell: Cell, parent: ActorRef) -> None:
-        where = self._where(parent)
-        if where is None:
-            self._stand_in(cell, "failed")
-        elif where != self._host.node_id:
-            self._host.background(self._report_to(where, cell, "known", ""))
+    def away(self, parent: Cell, child: ActorRef) -> None:
+        """A child was lost, or waits for a node that fits: it comes up by itself, or somebody ends it."""
+        if parent.children is not None and not self._is_here(child):
+            family = parent.children
+            self.carry_out(parent, family, family.moved(child))
+            self._host.background(self._ask_for(parent, family, child))
+
+    async def _ask_for(self, parent: Cell, family: Family, child: ActorRef) -> None:
+        """See whether a child is started again elsewhere; it reports from there."""
+        host, reason = None, None
+        with contextlib.suppress(CallError):
+            host, reason = await self._host.lives.register.find(child._type_name, child._key)
+        if host is None:
+            self._hear(parent, family, child, "gone", reason or "lost")
 
 
 def child_name(parent: ActorRef, child: ActorRef) -> str:

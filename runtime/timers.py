@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..actors.context import Timer
+from ..actors.messages import Message
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -29,11 +30,7 @@ def start_timer(
     Raises:
         TypeError: If the method is no message of the actor, or the seconds are none.
     """
-    message = cell.kind.actor.messages.get(getattr(method, "__name__", ""))
-    if message is None or getattr(method, "__self__", None) is not cell.actor or message.streams:
-        raise TypeError(f"a timer takes a message of the actor itself, such as self.flush, not {method!r}")
-    if not first >= 0 or (every is not None and not every > 0):
-        raise TypeError(f"a timer takes seconds: at least 0 for after(), more than 0 for every(); not {first!r}")
+    message = timer_message(cell, first, every, method)
     loop = cell.host.loop
     sent: Envelope | None = None
     handle: asyncio.TimerHandle
@@ -60,3 +57,17 @@ def start_timer(
         cell.timers = set()
     cell.timers.add(timer)
     return timer
+
+
+def timer_message(cell: Cell, first: float, every: float | None, method: Callable[..., Any]) -> Message:
+    """Return the message that a timer of these arguments tells.
+
+    Raises:
+        TypeError: If the method is no message of the actor, or the seconds are none.
+    """
+    message = cell.kind.actor.messages.get(getattr(method, "__name__", ""))
+    if message is None or getattr(method, "__self__", None) is not cell.actor or message.streams:
+        raise TypeError(f"a timer takes a message of the actor itself, such as self.flush, not {method!r}")
+    if not first >= 0 or (every is not None and not every > 0):
+        raise TypeError(f"a timer takes seconds: at least 0 for after(), more than 0 for every(); not {first!r}")
+    return message

@@ -1,7 +1,8 @@
 """Watches: who wants to know when an actor has ended, on both sides.
 
 The watcher's node keeps what to call; the node where the actor is keeps whom to tell. When that
-node is lost, the watcher's node says so itself; when a keyed actor moves, the watch follows it.
+node is lost, the watcher's node asks whether the actor goes on elsewhere, and says so itself if not;
+when an actor moves, the watch follows it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 from ringcast.errors import CallError
 
 from ..actors.ref import ActorRef, is_spawned, require_ref
-from ..discovery.member import View
+from ..discovery.member import Identity, View
 
 if TYPE_CHECKING:
     from .cell import Cell
     from .host import Host
     from .system import System
+
+AGAIN = 0.5
+"""Seconds until a node is told again that did not answer."""
 
 Target = tuple[str, Any]
 
@@ -31,12 +35,12 @@ class Watch:
     Attributes:
         ref: The actor that is watched.
         notice: What to call with the reason, once.
-        node: Where the actor was last known to be.
+        host: The run of the node that is to tell; None while it is looked for.
     """
 
     ref: ActorRef
     notice: Callable[[str], None]
-    node: str
+    host: Identity | None
 
 
 class Watches:
@@ -56,17 +60,12 @@ class Watches:
     async def watch(self, ref: ActorRef, notice: Callable[[str], None]) -> Callable[[], None]:
         """Call `notice` once with the reason when the actor has ended; return what ends the watch."""
         number = next(self._numbers)
-        name, key, node = _parts(ref)
-        kind = self._host.kinds.named(name)
+        watch = self._watches[number] = Watch(ref, notice, None)
         try:
-            where = self._host.kinds.owner(kind, key, node)
-            watch = self._watches[number] = Watch(ref, notice, where)
             await self._register(number, watch)
-        except CallError:
-            if node is None:
-                self._watches.pop(number, None)
-                raise
-            self._fire(number, "lost", notice)  # the node of a spawned actor is gone, and it with it
+        except BaseException:
+            self._watches.pop(number, None)
+            raise
         return lambda: self._forget(number)
 
     async def watch_for(self, cell: Cell, ref: Any) -> None:
@@ -80,40 +79,66 @@ class Watches:
         await self.watch(target, notice)
 
     async def _register(self, number: int, watch: Watch) -> None:
-        name, key, _ = _parts(watch.ref)
-        reason = await self._system.call(watch.node, "watch", name, key, self._host.node_id, number)
-        if reason is not None:
-            self._fire(number, reason)
+        """Tell the node where the actor is; if it has ended, so has the watch."""
+        name, key, hint = _parts(watch.ref)
+        last = ""
+        while number in self._watches:
+            try:
+                where = await self._host.lives.locate(watch.ref, afresh=bool(last))
+            except CallError:
+                if hint is None:
+                    raise
+                self._fire(number, "lost" if hint not in self._host.kinds.members else "ended")
+                return
+            if where == last:
+                self._fire(number, "ended")  # its keeper does not know it yet
+                return
+            member = self._host.kinds.members.get(where)
+            watch.host = None if member is None else member.identity
+            try:
+                reason = await self._system.call(where, "watch", name, key, self._host.node_id, number)
+            except CallError:
+                if hint is None:
+                    raise
+                await self._host.wait_for_view(AGAIN)
+                continue
+            if reason is None:
+                return
+            last = where
 
     def _forget(self, number: int) -> None:
         watch = self._watches.pop(number, None)
-        if watch is not None and watch.node in self._host.kinds.members:
+        if watch is not None and watch.host is not None and watch.host[0] in self._host.kinds.members:
             name, key, _ = _parts(watch.ref)
-            self._system.post(watch.node, "unwatch", name, key, self._host.node_id, number)
+            self._system.post(watch.host[0], "unwatch", name, key, self._host.node_id, number)
 
-    def _fire(self, number: int, reason: str, notice: Callable[[str], None] | None = None) -> None:
+    def _fire(self, number: int, reason: str) -> None:
         watch = self._watches.pop(number, None)
-        notice = watch.notice if watch is not None else notice
-        if notice is not None:
-            notice(reason)
+        if watch is not None:
+            watch.notice(reason)
 
     def view_changed(self, view: View) -> None:
         """Say what was lost with its node; follow what moved."""
-        members = {member.id for member in view.members}
+        runs = {member.identity for member in view.members}
         for number, watch in list(self._watches.items()):
             name, key, node = _parts(watch.ref)
-            if watch.node not in members:
-                self._fire(number, "lost")
+            if watch.host is None:
+                continue  # it is on its way
+            if watch.host not in runs:
+                if node is None:
+                    self._fire(number, "lost")
+                else:
+                    self._host.background(self._follow(number, watch))
             elif node is None:
                 try:
                     owner = self._host.kinds.owner(self._host.kinds.named(name), key, None)
                 except CallError:
                     continue
-                if owner != watch.node:
-                    watch.node = owner
+                if owner != watch.host[0]:
                     self._host.background(self._follow(number, watch))
 
     async def _follow(self, number: int, watch: Watch) -> None:
+        watch.host = None
         try:
             await self._register(number, watch)
         except CallError:
@@ -141,6 +166,10 @@ class Watches:
         """An actor of this node has ended for good: tell who watches it."""
         for watcher, number in sorted(self._watchers.pop((name, key), ())):
             self._system.post(watcher, "ended", number, reason)
+
+    def moved(self, name: str, key: Any) -> None:
+        """An actor goes on elsewhere: who watches it follows it there when this node has left."""
+        self._watchers.pop((name, key), None)
 
     def released(self, name: str, key: Any, reason: str) -> None:
         """A keyed activation of this node has gone; going idle or moving is no end."""

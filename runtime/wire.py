@@ -25,7 +25,7 @@ that a request is packed and unpacked in one step.
     BULK        bulk, [length, …]       a large message begins: a packed frame and its buffers
     ACK         count                   so many bytes of pieces have been taken in
     HOLD        held                    the peer is to send no more messages for now, or to go on
-    BYE         [reason]                the sender leaves and will close
+    BYE         [reason]                the sender sends nothing more: it leaves, or knows that the peer has left
 
 `message` is the sender's number of a (class, method) pair; DEFINE comes first on each connection.
 
@@ -59,6 +59,8 @@ MAX_BATCH: Final = 8 << 20
 """A batch of frames is never longer; large messages travel in pieces."""
 BATCH: Final = 128 * 1024
 """A batch of more than one frame is not made longer: clients' may not be (see `Allowance`)."""
+BATCH_FRAMES: Final = 2048
+"""The same for frames: clients' batches may not have more."""
 BULKS: Final = 16
 """Large messages that may be under way to one node at a time; later ones wait at their sender."""
 DEFINITIONS: Final = 65_536

@@ -37,6 +37,7 @@ from ...discovery.share import PARTITIONS
 from ...security.secret import Key, Secret
 from ..cell import Cell
 from ..node import Node
+from ..stores import MemoryStore
 from . import substitutes
 from .air import Air, Ether
 from .machine import Clock, Machine, Process, ProcessGone, silence
@@ -150,6 +151,7 @@ class Simulation:
         machines: By name, in the order in which they were first named.
         observers: Who is told what happens.
         log: The latest that nodes have logged.
+        store: Where durable actors keep their state; it outlives every process.
         errors: Exceptions that nobody caught, as the loops have reported them.
     """
 
@@ -186,6 +188,7 @@ class Simulation:
         self.log: deque[Said] = deque(maxlen=LOG_MAX)
         self.errors: list[str] = []
         self.ether = Ether(self.network)
+        self.store = MemoryStore("simulated")
         self._nodes: dict[str, SimulatedNode] = {}
         self._drifts = drifts
         self._tls = tls
@@ -327,6 +330,7 @@ class Simulation:
             "discovery": [Air(self.ether)],
             "secret": SECRET,
             "tls": None if self._tls else False,
+            "store": lambda: self.store,
             **options,
         }
 

@@ -9,8 +9,9 @@ from benchmarks.hostile_client import KINDS, storm
 
 async def test_a_clients_worst_frames_are_refused_and_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGCAST_LOG", "error")
-    figures = await storm(frames=6 * len(KINDS), seconds=0.6)
-    assert figures.frames > 5 * len(KINDS)  # the last ones may meet a connection that was just closed
+    figures = await storm(frames=2 * len(KINDS), seconds=0.6, longest=12.0)
+    assert figures.sent > len(KINDS)
+    assert figures.calls >= 10
     assert figures.closed >= 10
     assert figures.grown_mib <= 128
-    assert figures.attacked_p99 > 0.0
+    assert figures.factor > 0.0

@@ -44,6 +44,6 @@ def test_whatever_happens_it_ends_in_one_cluster(seed: int) -> None:
     try:
         story.hypothesis.inner_test(seed, size, has_disk, schedule)
     except Exception as error:
-        error.add_note(f"{size} nodes {'with' if has_disk else 'without'} disks, then {schedule}")
+        error.add_note(f"{size} nodes, {'with' if has_disk else 'without'} disks, then {schedule}")
         error.add_note(f"replay it with: make simulate SEED={seed} SEEDS=1")
         raise

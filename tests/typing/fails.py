@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringcast import Actor, Client, Node, Ref, broadcast, handler, props, submit, tell, using
+from ringcast import Actor, Client, DurableActor, Every, Node, Ref, broadcast, handler, props, submit, tell, using
 
 
 class Counter(Actor):
@@ -12,6 +12,13 @@ class Counter(Actor):
     @handler(read_only=True)
     async def name(self) -> str:
         return ""
+
+
+class Total(DurableActor[dict[str, int]]):
+    async def add(self, name: str) -> None:
+        self.state[name] = "1"  # error: the state has a type
+        await self.context.remind("add", Every(1.0), self.add, 1)  # error: remind checks arguments
+        await self.context.remind("add", Every(1.0, misfire="never"), self.add, "a")  # error: no such misfire
 
 
 class Worker(Actor):

@@ -10,9 +10,12 @@ from ringcast import (
     PERMANENT,
     Actor,
     ActorName,
+    At,
     Authorize,
     ChildSpec,
     Client,
+    DurableActor,
+    Every,
     Fatal,
     Identity,
     Labels,
@@ -35,6 +38,30 @@ from ringcast import (
     using,
     watching,
 )
+
+
+class Total(DurableActor[dict[str, int]], name="t.Total"):
+    schema = 2
+
+    def migrate(self, old: dict[str, int], schema: int) -> dict[str, int]:
+        return {**old, "from": schema}
+
+    async def on_start(self) -> None:
+        await self.context.remind("add", Every(60.0, misfire="skip"), self.add, "a", 1)
+        await self.context.remind("end", At(1.8e9), self.add, "a")
+
+    async def add(self, name: str, n: int = 1) -> int:
+        assert_type(self.state, dict[str, int])
+        self.state[name] = self.state.get(name, 0) + n
+        await self.context.save()
+        assert_type(await self.context.forget("add"), bool)
+        return self.state[name]
+
+
+async def durable(node: Node) -> None:
+    total = node.ref(Total, "t")
+    assert_type(await total.add("a", 1), int)
+    assert_type(await using(total, idempotency_key="k").add("a"), int)
 
 
 class Counter(Actor, mailbox=10, idle_after=None, supervision=OneForOne(), restart_on=(ValueError,), name="t.Counter"):

@@ -16,6 +16,7 @@ from ringcast.errors import (
     RemoteError,
     RingcastError,
     StaleActivation,
+    StoreError,
     Unreachable,
 )
 
@@ -25,6 +26,8 @@ def test_a_call_error_says_what_where_and_how_certain() -> None:
     assert str(error) == "nobody hosts X [routing] (not sent)"
     assert str(CallError("lost")) == "lost (maybe executed)"
     assert CallError("lost").certainty is MAYBE_EXECUTED
+    assert str(StoreError("away", certainty=NOT_SENT)) == "away (not sent)"
+    assert StoreError("away").certainty is MAYBE_EXECUTED
 
 
 @pytest.mark.parametrize(

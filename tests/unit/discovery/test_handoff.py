@@ -176,6 +176,16 @@ def test_words_of_other_lineages_and_before_the_first_view_count_for_nothing() -
     assert core.receive(Drained("other", 9, 9, 0), B.identity) == []
 
 
+def test_a_word_to_a_newcomer_that_comes_before_its_first_view_is_kept() -> None:
+    core = handoff()
+    assert drained(core, B, 2) == []
+    core.receive(Drained("other", 9, 9, 0), C.identity)
+    assert opened(core.install(view(2, ME, B), ME.identity, NOW)) == [0, 2]
+    core = handoff()
+    core.receive(Drained("other", 9, 9, 0), C.identity)
+    assert opened(core.install(view(2, ME, C), ME.identity, NOW)) == []
+
+
 def test_a_new_run_and_a_new_lineage_begin_with_nothing() -> None:
     again = Member("m", "m:1", {}, 9)
     core = settled()

@@ -35,15 +35,19 @@ def test_a_lease_runs_from_the_sending_of_a_round_that_enough_have_renewed() -> 
     assert lease.until == 10.3 + LOCAL.lease
 
 
-def test_a_new_view_ends_the_lease_and_old_answers_count_for_nothing() -> None:
+def test_a_lease_outlasts_a_new_view_and_old_answers_count_for_nothing() -> None:
     lease = LocalLease(LOCAL)
     lease.begin(3, 1)
     old = lease.ask(10.0)
     assert lease.grant(3, old, "a")
     lease.begin(4, 1)
-    assert not lease.is_valid(10.0)
+    assert lease.until == 10.0 + LOCAL.lease
     assert not lease.grant(3, old, "a")
     assert not lease.grant(4, old, "a")
+    assert lease.grant(4, lease.ask(10.5), "a")
+    assert lease.until == 10.5 + LOCAL.lease
+    lease.end()
+    assert not lease.is_valid(10.6)
 
 
 def test_only_the_last_rounds_are_kept() -> None:
@@ -74,4 +78,6 @@ def test_it_knows_for_how_long_it_has_not_served() -> None:
     assert tenure.unserved(12.5) == 0.0
     assert tenure.unserved(14.0) == 1.0
     tenure.begin(VIEW, 12.5)
+    assert tenure.unserved(14.0) == 1.0
+    tenure.end(12.5)
     assert tenure.unserved(14.0) == 1.5

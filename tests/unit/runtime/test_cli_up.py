@@ -139,6 +139,7 @@ class FakeNode:
     """Starts and ends when the test says so."""
 
     id, address, cluster, members = "one", "127.0.0.1:1", "shop", ()
+    was_drained = False
 
     def __init__(self) -> None:
         self.may_start = asyncio.Event()

@@ -305,3 +305,35 @@ def test_what_ends_for_good_is_not_kept_after_all() -> None:
     assert one.close(is_final=True) == [Stop("b", True)]
     assert one.close(is_final=False) == []
     assert one.gone("b") == [Stop("a", True)]
+
+
+# ---- children that are away --------------------------------------------------------------------------
+
+
+def test_a_child_that_is_away_comes_up_by_itself_and_counts_nothing() -> None:
+    one = family(OneForAll(max_restarts=0), "a", "b")
+    assert one.moved("b") == []
+    assert one.moved("stranger") == []
+    assert one.up("b", 1.0) == []
+    assert one.is_named("b")
+    assert not one.is_named("stranger")
+
+
+def test_nobody_waits_for_the_start_of_a_child_that_is_away() -> None:
+    one = Family(OneForAll(), random.Random(0))
+    assert one.declare([("a", PERMANENT), ("b", PERMANENT)]) == [Start("a", 0.0, None, 0)]
+    assert one.moved("a") == [Start("b", 0.0, None, 0)]
+    assert one.up("b", 1.0) == [Ready()]
+
+
+def test_a_child_that_is_away_is_not_taken_along_and_not_waited_for() -> None:
+    one = family(OneForAll(), "a", "b", "c")
+    one.moved("b")
+    assert one.failed("a", 1.0) == [Stop("c", False)]
+    [start] = one.moved("c")
+    assert isinstance(start, Start)
+    assert start.child == "a"
+    one.up("a", 2.0)
+    assert one.close(is_final=True) == [Stop("c", True)]
+    assert one.moved("c") == [], "its end is waited for, wherever it is"
+    assert one.gone("c") == [Stop("b", True)]

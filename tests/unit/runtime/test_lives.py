@@ -243,10 +243,11 @@ async def test_placement() -> None:
             light = await one.spawn(props(Worker), on=LeastLoaded())
             counts[(await one.locate(light)).id] += 1
         assert min(counts.values()) > 0
-        error = await raised(one.spawn(props(Worker), on=Labels(gpu="2")))
-        assert isinstance(error, Unreachable)
-        assert error.certainty is NOT_SENT
-        assert "gpu" in str(error)
+        waits = await one.spawn(props(Worker), on=Labels(gpu="2"))
+        asked = submit(waits.get)
+        async with Node(cluster=one.cluster, discovery=[Seeds([one.address])], labels={"gpu": "2"}) as third:
+            assert await asked == 0, "it starts when a node offers the labels"
+            assert (await one.locate(waits)).id == third.id
 
 
 # ---- starting again ----------------------------------------------------------------------------------
@@ -458,7 +459,7 @@ async def test_watching_a_keyed_actor_that_is_stopped(quick: Place) -> None:
 
 
 async def test_a_spawned_actor_ends_with_its_node_unless_it_is_started_elsewhere(there: Place) -> None:
-    worker = await there.node.spawn(props(Worker, "w"))
+    worker = await there.node.spawn(props(Worker, "w"), restart=TEMPORARY)
     async with watching(worker) as ended:
         await there.owner.leave()
         async with asyncio.timeout(5):

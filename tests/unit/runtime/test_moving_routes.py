@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from ringcast import NOT_SENT, Actor, Node, Seeds, Unreachable, submit
 from ringcast.actors.actor import actor_type
 from ringcast.actors.messages import Message
 from ringcast.runtime import wire
-from ringcast.runtime.calls import Parcel
+from ringcast.runtime.calls import Call, Parcel
 from ringcast.runtime.kinds import Kind
 from tests.unit.runtime.places import eventually, gates, new_cluster
 
@@ -25,6 +26,9 @@ class Page(Actor):
     async def note(self, what: str) -> int:
         self._notes.append(what)
         return len(self._notes)
+
+    async def repeat(self, what: str) -> str:
+        return what
 
     async def notes(self) -> list[str]:
         return self._notes
@@ -91,6 +95,25 @@ async def test_a_message_waits_for_the_view_that_its_sender_has_seen() -> None:
         assert one.stats()["forwarded"] == 0, "it is held"
         await two.leave()  # the view that makes this node the owner
         assert await ref.notes() == ["early"]
+
+
+@pytest.mark.parametrize("size", [1, 200_000])
+async def test_an_answer_waits_for_the_first_connection_to_who_asked(size: int) -> None:
+    """A call that came by way of a third node may be answered before there is a connection to its caller."""
+    async with two_hosts() as (one, two):
+        key, _ = await owned_by(one, one)
+        kind, message = known(one)
+        link = one._peers.link(two.id)
+        if link.connection is not None:
+            link.down(link.connection, "it is to come anew")
+        asked = Call(loop=asyncio.get_running_loop())
+        asked.number, asked.message, asked.link, asked.parcel, asked.deadline = 999, message, None, b"", math.inf
+        two._router.calls[999] = asked
+        meta: list[Any] = [["x" * size], {}, [], None, two.id, 1, None]
+        note = kind.actor.messages["repeat"]
+        one._arrivals.message(None, kind, note, [wire.REQUEST_X, 999, note.number, key, 5000, one.view.number, meta])
+        async with asyncio.timeout(5):
+            assert await asked == "x" * size
 
 
 async def test_what_a_leaving_node_could_not_send_on_is_told_to_who_asked() -> None:

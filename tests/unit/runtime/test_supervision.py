@@ -17,6 +17,7 @@ from ringcast import (
     Actor,
     ActorStopped,
     Backoff,
+    CallError,
     ChildSpec,
     ConfigError,
     Fatal,
@@ -35,6 +36,7 @@ from ringcast import (
     props,
     submit,
     tell,
+    using,
     watching,
 )
 from ringcast.actors.supervision import Strategy
@@ -566,7 +568,7 @@ async def test_siblings_on_two_nodes_restart_in_order(two: tuple[Node, Node]) ->
     await seen(*(f"stop {name}: stopped" for name in "zyxw"), "stop app: stopped")
 
 
-async def test_a_child_that_leaves_with_its_node_is_waited_for_no_longer(two: tuple[Node, Node]) -> None:
+async def test_nobody_waits_for_a_child_whose_node_has_left_and_that_fits_on_no_other(two: tuple[Node, Node]) -> None:
     for name, at in zip("xyz", "aba", strict=True):
         plan.append(ChildSpec(props(Part, name), name=name, on=Labels(at=at)))
     app = await two[0].spawn(props(All), name="app", on=Labels(at="a"))
@@ -579,7 +581,7 @@ async def test_a_child_that_leaves_with_its_node_is_waited_for_no_longer(two: tu
     gates.seen.clear()
     await tell(x.fail)
     await seen("fail x", "stop x: failed", "stop z: restarting", "start x", "start z")
-    assert await app.names() == ["x", "z"]
+    assert await app.names() == ["x", "y", "z"]
 
 
 # ---- lost parents --------------------------------------------------------------------------------
@@ -742,5 +744,10 @@ async def test_child_specs_travel_without_pickle(where: str) -> None:
         await part.set(2)
         assert await part.get() == 2
         nowhere = ChildSpec(props(Part, "p"), name="q", on=Labels(at="nowhere"))
-        assert isinstance(await raised(app.add_child(nowhere)), Unreachable)
-        assert await app.names() == ["Part"]
+        waits = await app.add_child(nowhere)
+        assert await app.names() == ["Part", "q"]
+        assert isinstance(await raised(using(waits, timeout=0.2).get()), CallError), "nobody offers the labels"
+        assert await app.remove_child("q")
+        async with asyncio.timeout(5):
+            while await app.names() != ["Part"]:
+                pass

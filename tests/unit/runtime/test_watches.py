@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ringcast import Actor, Node, Seeds, Unreachable, props, watching
+from ringcast import TEMPORARY, Actor, Node, Seeds, Unreachable, props, watching
 from ringcast.actors.placement import Near
 from tests.unit.runtime.places import new_cluster
 
@@ -78,7 +78,8 @@ async def test_a_watch_follows_a_keyed_actor_that_moves() -> None:
 
 async def test_what_is_lost_with_its_node_has_ended_for_a_watcher_elsewhere() -> None:
     async with nodes(3, callers=1) as (first, second, caller):
-        ref = await caller.spawn(props(Watched), on=Near(await owned_by(second, caller)))
+        near = Near(await owned_by(second, caller))
+        ref = await caller.spawn(props(Watched), restart=TEMPORARY, on=near)
         assert (await caller.locate(ref)).id == second.id
         watcher = await caller.spawn(props(Watcher), on=Near(await owned_by(first, caller)))
         await watcher.watch(ref)

@@ -1,0 +1,1 @@
+"""Real processes under real faults, and what their users notice: ``make chaos``."""

@@ -1,0 +1,518 @@
+"""A cell of a durable actor: it claims the actor's row, and each of its turns is a transaction.
+
+The activation begins with a claim, whose version is the actor's epoch. After each exclusive turn the state is
+packed; if that differs from what is stored, it is written over the version that this activation knows, and only
+then do the reply and the turn's effects leave. A turn that raises, or that cannot be saved, is undone: the state
+is unpacked anew from what was saved last.
+
+What a failed write does to the activation:
+
+* surely not written, and nobody else has the row: the call fails, the activation goes on;
+* fenced, or nobody knows: the activation is *spent*. The next message claims the row anew, which also fences
+  the write that may still be on its way, and reads what became of it.
+
+A claim that the store refuses fails the calls that wait, and is tried again with the next: a store that is away
+ends no actor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from ringcast.errors import NOT_SENT, CallError, CodecError, ConfigError, StaleActivation, StoreError
+
+from ..actors.actor import Actor
+from ..actors.context import Context
+from ..actors.durable import DurableActor
+from ..actors.reminders import At, Every
+from ..actors.turn import current_turn
+from .cell import Cell
+from .door import Door
+from .durability import KEEP_ROUND, Durability
+from .envelope import Envelope
+from .once import KEEP, REMEMBERED_MAX, Remembered
+from .reminder import Reminder
+from .rownames import reply_key
+from .stores import Claimed, Reply, Write
+from .transaction import Transaction, open_transaction
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .kinds import Kind
+
+__all__ = ["DurableCell"]
+
+FORMAT = 1
+"""The version of what is around a stored state."""
+
+RETRY = 0.25
+"""Seconds until a claim that was refused is tried again."""
+
+VIEW_WAIT = 1.0
+"""Seconds to wait for a newer view, when one has claimed the row."""
+
+ALARM_MAX = 3600.0
+"""Seconds that the loop's timer is set ahead, at most: the wall clock may be put right meanwhile."""
+
+Stored = tuple[Any, dict[str, Reminder]]
+
+
+class DurableCell(Cell):
+    """One activation of a durable actor."""
+
+    __slots__ = (
+        "_alarm",
+        "_claimed",
+        "_form",
+        "_is_spent",
+        "_is_stored",
+        "_operation",
+        "_row",
+        "_saved",
+        "_since_kept",
+        "_ticks",
+        "_ver",
+        "is_saving",
+        "reminders",
+        "transaction",
+    )
+
+    def __init__(self, host: Host, kind: Kind, key: Any) -> None:
+        """Make an empty cell."""
+        super().__init__(host, kind, key)
+        self.transaction: Transaction | None = None
+        self.is_saving = False
+        self.reminders: dict[str, Reminder] = {}
+        self._row = self._durability.row_of(kind.actor, key)
+        self._form = self._durability.form_of(kind.actor)
+        self._alarm: asyncio.TimerHandle | None = None
+        self._ticks: dict[str, Envelope] = {}
+        """By reminder: its tick that waits here, or runs."""
+        self._claimed: Claimed | None = None
+        self._is_spent = False
+        """Whether the row may be another's by now, or hold what this activation does not know."""
+        self._operation = 0
+        self._ver = 0
+        self._saved = b""
+        """What `_packed` returned at the last save, or at the beginning."""
+        self._is_stored = False
+        self._since_kept = KEEP_ROUND
+        """Remembered replies since older ones were forgotten; the first write of an activation looks after it."""
+
+    @property
+    def _durability(self) -> Durability:
+        return self.host.durability
+
+    # ---- beginning -------------------------------------------------------------------------------
+
+    async def _prepare(self) -> bool:
+        """Claim the row; False if there is nothing to begin with now."""
+        self._forget_ticks()
+        self._is_spent = False
+        try:
+            self._claimed = await self._claim()
+        except (StoreError, ConfigError) as error:
+            self.host.log.warning("a durable actor's row cannot be claimed", actor=self.name, error=str(error))
+            refusal = error
+            self.refuse_rest(lambda envelope: refusal)
+            self.not_before = monotonic() + RETRY
+            return False
+        return self._claimed is not None
+
+    async def _claim(self) -> Claimed | None:
+        """Claim the row; None if this activation has to go.
+
+        Raises:
+            StoreError: If the store is away, or another node has claimed the row in a view that does not come here.
+        """
+        end = monotonic() + VIEW_WAIT
+        while self.retiring is None:
+            view = self.host.kinds.view
+            assert view is not None, "messages come with the first view"
+            claimed = await self._durability.claim(self._row, view.lineage, view.number)
+            if claimed is not None:
+                return claimed
+            if monotonic() > end:
+                raise StaleActivation(
+                    f"{self.name} was claimed by the owner of a view newer than view {view.number} of node "
+                    f"{self.host.node_id}, which has not come there yet: try again",
+                    certainty=NOT_SENT,
+                )
+            await self.host.wait_for_view(VIEW_WAIT)
+        return None
+
+    def _next_epoch(self) -> int:
+        assert self._claimed is not None, "an actor is made after its row was claimed"
+        self._ver = self._claimed.ver
+        # Names this activation's writes: drawing for each would cost a system call.
+        self._operation = int.from_bytes(os.urandom(10), "big") << 48
+        return self._ver
+
+    def _furnish(self, actor: Actor) -> None:
+        """Give a new actor its state."""
+        actor.context = Context(DurableDoor(self))
+        claimed, self._claimed = self._claimed, None
+        assert claimed is not None
+        durable = cast("DurableActor[Any]", actor)
+        self._is_stored = claimed.payload is not None
+        if claimed.payload is None:
+            durable.state, self.reminders = durable.initial_state(), {}
+        else:
+            durable.state, self.reminders = self._unpacked(claimed.payload, claimed.schema, durable)
+        # A state of an older form is not written before it changes; until then it is undone to this.
+        self._saved = self._packed(durable)
+        self._arm()
+
+    async def _run_on_start(self, actor: Actor) -> None:
+        turn = current_turn.get()
+        assert turn is not None
+        await self._transact(actor.on_start, turn[2])
+
+    async def run_on_stop(self, actor: Actor, reason: str) -> None:
+        """Run `on_stop`, and save what it changed; not after a failure, when nothing of it is to be kept."""
+        if self._is_spent or reason == "failed":
+            await actor.on_stop(reason)
+            return
+        turn = current_turn.get()
+        assert turn is not None
+        self.turn = turn[1]
+        await self._transact(partial(actor.on_stop, reason), turn[2])
+
+    # ---- turns -----------------------------------------------------------------------------------
+
+    async def _special(self, envelope: Envelope) -> Any:
+        """Run a turn; all turns of a durable actor come here."""
+        if envelope[0].options.read_only:
+            return await super()._special(envelope)
+        sink = envelope[3]
+        if isinstance(sink, Remembered):
+            return await self._once(sink, envelope)
+        name = next((name for name, tick in self._ticks.items() if tick is envelope), None)
+        if name is not None:
+            return await self._tick(name, envelope)
+        return await self._transact(partial(super()._special, envelope), envelope)
+
+    async def _once(self, sink: Remembered, envelope: Envelope) -> Any:
+        """Answer a call with an idempotency key from what is stored, or run it and store its reply."""
+        method = envelope[0].name
+        key = reply_key(method, sink.key)
+        found = await self._durability.reply(self._row, key)
+        if found is None:
+            return await self._transact(partial(super()._special, envelope), envelope, key)
+        arguments, value = self._durability.codec.unpack(found)
+        if arguments != sink.arguments:
+            raise CallError(
+                f"{self.name}.{method}: this idempotency key was used with other arguments; take a new key",
+                certainty=NOT_SENT,
+                actor=self.name,
+                method=method,
+                node=self.host.node_id,
+            )
+        return value
+
+    async def _transact(self, run: Callable[[], Any], envelope: Envelope, once: str | None = None) -> Any:
+        """Run something as the transaction that the present turn is.
+
+        Args:
+            run: Returns the coroutine of a handler or a hook.
+            envelope: The turn's message.
+            once: What its reply is to be remembered by.
+        """
+        self.transaction = transaction = Transaction((self, self.turn, envelope))
+        try:
+            value = await run()
+            if self.cancelling == self.turn:
+                await asyncio.sleep(0)  # a cancel that came in the handler's last step: it is raised here
+            await self._save(transaction, self._reply(once, envelope, value) if once is not None else None)
+        except BaseException:
+            self.transaction = None
+            transaction.discard()
+            self._undo()
+            raise
+        self.transaction = None
+        return value
+
+    def _reply(self, once: str, envelope: Envelope, value: Any) -> Reply:
+        """Return a reply to remember.
+
+        Raises:
+            CodecError: If it cannot be kept: then the call did not happen.
+        """
+        sink = cast("Remembered", envelope[3])
+        try:
+            packed = self._durability.codec.pack([sink.arguments, value])
+        except CodecError as error:
+            raise CodecError(
+                f"{self.name}.{envelope[0].name} was undone, for its reply cannot be stored with its key: {error}"
+            ) from error
+        return Reply(once, packed, time.time() + KEEP)
+
+    async def _save(self, transaction: Transaction, reply: Reply | None = None) -> None:
+        """Write what has changed, and let the turn's effects go."""
+        payload = self._packed(cast("DurableActor[Any]", self.actor))
+        is_deletion = transaction.is_deleting and payload == self._initial()
+        if is_deletion or payload != self._saved or reply is not None:
+            await self._write(None if is_deletion else payload, reply)
+            self._saved, self._is_stored = payload, not is_deletion
+        transaction.is_deleting = False
+        self._arm()
+        await transaction.release()
+
+    async def _write(self, payload: bytes | None, reply: Reply | None) -> None:
+        """Write the row.
+
+        Raises:
+            StoreError: If it was not, or nobody knows; the activation is spent unless it was surely not.
+        """
+        limit = self._durability.max_state_bytes
+        if payload is not None and len(payload) > limit:
+            raise StoreError(
+                f"{self.name}: its state of {len(payload)} bytes is not stored: NodeConfig(max_state_bytes={limit}) is "
+                f"the most; keep less in one actor, or raise it",
+                certainty=NOT_SENT,
+            )
+        keep = None
+        if reply is not None:
+            self._since_kept += 1
+            if self._since_kept >= KEEP_ROUND:
+                self._since_kept, keep = 0, REMEMBERED_MAX
+        if payload == self._saved and not self._is_stored:
+            payload = None  # only a reply is new: the state is still what everyone begins with
+        due = min((reminder.due for reminder in self.reminders.values()), default=None)
+        replies = () if reply is None else (reply,)
+        self._operation += 1
+        write = Write(
+            self._row, self._ver, self._operation.to_bytes(16, "big"), self._form.schema, payload, due, replies, keep
+        )
+        self.is_saving = True
+        try:
+            await self._durability.write(write)
+        except StoreError as error:
+            self._is_spent = isinstance(error, StaleActivation) or error.certainty is not NOT_SENT
+            what = f"{self.name} could not save what it did: {error.args[0]}"
+            raise type(error)(what, certainty=error.certainty) from error
+        except BaseException:
+            self._is_spent = True
+            raise
+        finally:
+            self.is_saving = False
+        self._ver += 1
+
+    def _undo(self) -> None:
+        """Put back the state of the last save."""
+        if self.actor is None or self._is_spent:
+            return  # it never began, or is about to go
+        actor = cast("DurableActor[Any]", self.actor)
+        try:
+            actor.state, self.reminders = self._unpacked(self._saved, self._form.schema, actor)
+        except StoreError as error:  # its class cannot make again what it let be packed
+            self._is_spent = True
+            self.host.log.error("a state cannot be undone, so its activation ends", actor=self.name, exc_info=error)
+        self._arm()
+
+    def _raised(self, envelope: Envelope, error: BaseException) -> bool:
+        """Give an error to whom it belongs; a spent activation goes in any case, so that the next one claims.
+
+        That a keyed actor was fenced is no failure of its own: the next one begins at once, without a backoff.
+        """
+        if not self._is_spent:
+            return super()._raised(envelope, error)
+        sink = envelope[3]
+        if self.life is not None:
+            if not super()._raised(envelope, error):
+                self.host.failed(self, error, envelope)
+            return True
+        self.host.log.warning("an activation is over, for its row may be another's", actor=self.name, error=str(error))
+        if sink is not None:
+            sink.fail(envelope[4], error)
+        else:
+            self.host.dead_letter(self, envelope, str(error))
+        self.retire("moved")
+        return False
+
+    # ---- what is stored --------------------------------------------------------------------------
+
+    def _packed(self, actor: DurableActor[Any]) -> bytes:
+        """Return what is stored of the state and its reminders."""
+        try:
+            content = self._form.content(actor.state)
+            return self._durability.codec.pack([FORMAT, content, [one.parts() for one in self.reminders.values()]])
+        except (CodecError, TypeError) as error:
+            raise type(error)(f"{self.name}: its state cannot be stored: {error}") from error
+
+    def _initial(self) -> bytes:
+        actor = cast("DurableActor[Any]", self.actor)
+        no_reminders: list[object] = []
+        return self._durability.codec.pack([FORMAT, self._form.content(actor.initial_state()), no_reminders])
+
+    def _unpacked(self, payload: bytes, schema: int, actor: DurableActor[Any]) -> Stored:
+        """Return the state and the reminders that were stored.
+
+        Raises:
+            StoreError: If they cannot be had.
+        """
+        try:
+            version, content, reminders = self._durability.codec.unpack(payload)
+            if version != FORMAT:
+                raise CodecError(f"it has format {version!r}, and this version of ringcast knows {FORMAT}")
+            found = {one.name: one for one in map(Reminder.from_parts, reminders)}
+            return self._form.state(content, schema, actor), found
+        except StoreError as error:
+            raise StoreError(f"{self.name}: {error.args[0]}", certainty=NOT_SENT) from error
+        except (CodecError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{self.name}: what is stored in row {self._row} does not decode: {error}", certainty=NOT_SENT
+            ) from error
+
+    # ---- for the context ---------------------------------------------------------------------------
+
+    def _open(self, what: str) -> Transaction:
+        transaction = open_transaction()
+        if transaction is None or transaction is not self.transaction:
+            raise RuntimeError(
+                f"context.{what} belongs into a handler or hook of {self.name} that is not read_only, before it ends"
+            )
+        return transaction
+
+    async def save(self) -> None:
+        """See `Context.save`."""
+        await self._save(self._open("save()"))
+
+    async def delete_state(self) -> None:
+        """See `Context.delete_state`."""
+        transaction = self._open("delete_state()")
+        actor = cast("DurableActor[Any]", self.actor)
+        actor.state = actor.initial_state()
+        self.reminders = {}
+        transaction.is_deleting = self._is_stored
+
+    async def remind(self, name: str, when: At | Every, method: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """See `Context.remind`."""
+        self._open("remind()")
+        if not isinstance(name, str) or not 0 < len(name) <= 200:
+            raise TypeError(f"remind takes a name of 1 to 200 characters, not {name!r:.250}")
+        if not isinstance(when, At | Every):
+            raise TypeError(f"remind({name!r}, {when!r}): it takes At(when) or Every(seconds)")
+        message = self.kind.actor.messages.get(getattr(method, "__name__", ""))
+        if message is None or getattr(method, "__self__", None) is not self.actor or message.options.read_only:
+            raise TypeError(
+                f"a reminder takes a message of the actor itself, such as self.renew, not read_only; not {method!r}"
+            )
+        if not self._durability.is_readable(self._row):
+            raise TypeError(f"the key of {self.name} is too long for reminders: use a digest of it")
+        args = cast("tuple[Any, ...]", self.host.codec.copy(args))
+        reminder = Reminder.at(name, when, time.time(), message.name, args)
+        if name not in self.reminders or not reminder.is_like(self.reminders[name]):
+            self.reminders[name] = reminder
+
+    async def forget(self, name: str) -> bool:
+        """See `Context.forget`."""
+        self._open("forget()")
+        return self.reminders.pop(name, None) is not None
+
+    # ---- reminders ---------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """See that the next reminder is fired when it is due."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        dues = [one.due for one in self.reminders.values() if one.name not in self._ticks]
+        if dues:
+            wait = min(max(min(dues) - time.time(), 0.0), ALARM_MAX)
+            self._alarm = self.host.loop.call_later(wait, self._fire)
+
+    def _fire(self) -> None:
+        """Put the ticks that are due into the mailbox."""
+        self._alarm = None
+        now = time.time()
+        for reminder in list(self.reminders.values()):
+            if reminder.due > now or reminder.name in self._ticks or self.retiring is not None:
+                continue
+            message = self.kind.actor.messages.get(reminder.method)
+            if message is None or message.options.read_only:
+                what = "a reminder's message is gone, or read_only by now"
+                self.host.log.error(what, actor=self.name, reminder=reminder.name, method=reminder.method)
+                continue
+            tick: Envelope = (message, reminder.args, None, None, 0, float("inf"), (), None)
+            self._ticks[reminder.name] = tick
+            self.accept(tick)
+        self._arm()
+
+    async def _tick(self, name: str, envelope: Envelope) -> Any:
+        """Run a reminder's tick, and save with it when the next one is."""
+        try:
+            reminder = self.reminders.get(name)
+            now = time.time()
+            if reminder is None or reminder.due > now or reminder.args is not envelope[1]:
+                return None  # forgotten, put off, or another by now
+
+            async def run() -> Any:
+                following = reminder.after(now)
+                if following is None:
+                    del self.reminders[name]
+                else:
+                    self.reminders[name] = following
+                if reminder.is_skipped(now):
+                    return None
+                return await super(DurableCell, self)._special(envelope)
+
+            return await self._transact(run, envelope)
+        finally:
+            self._ticks.pop(name, None)
+            self._arm()
+
+    def _forget_ticks(self) -> None:
+        """Take ticks out of the mailbox that an activation before has put there: this one fires its own."""
+        ticks = list(self._ticks.values())
+        self._ticks.clear()
+        if ticks and self.queue:
+            for envelope in [one for one in self.queue if any(one is tick for tick in ticks)]:
+                self.queue.remove(envelope)
+
+    def take_rest(self) -> list[Envelope]:
+        """Return what still waits; ticks are fired by the next owner."""
+        self._forget_ticks()
+        return super().take_rest()
+
+    def cancel_timers(self) -> None:
+        """End the timers of this activation; what is due soon is left to the node."""
+        super().cancel_timers()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self.reminders and self.life is None:
+            self._durability.expect(self.kind, self.key, min(one.due for one in self.reminders.values()))
+
+
+class DurableDoor(Door):
+    """What stands behind the context of a durable actor."""
+
+    __slots__ = ("_durable",)
+
+    def __init__(self, cell: DurableCell) -> None:
+        """Stand before one activation."""
+        super().__init__(cell)
+        self._durable = cell
+
+    async def save(self) -> None:
+        """Save the state now."""
+        await self._durable.save()
+
+    async def delete_state(self) -> None:
+        """Delete the state with the turn's save."""
+        await self._durable.delete_state()
+
+    async def remind(self, name: str, when: At | Every, method: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Keep a reminder with the state."""
+        await self._durable.remind(name, when, method, args)
+
+    async def forget(self, name: str) -> bool:
+        """Keep a reminder no longer."""
+        return await self._durable.forget(name)

@@ -1,0 +1,350 @@
+"""What is special about one file on one disk: power cuts, kills, other processes, a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ringcast.errors import NOT_SENT, StoreError
+from ringcast.runtime.stores import Claim, Outcome, Reply, Write
+from ringcast.runtime.stores.sqlite import SQLiteStore
+
+CUTS = 1000
+"""Power cuts in all, of the three kinds."""
+
+BLOCK = 512
+"""Bytes that a disk writes whole."""
+
+
+def write(id: str, ver: int, number: int, size: int = 100) -> Write:
+    payload = b"%d " % number + b"." * size
+    return Write(id, ver, os.urandom(16), 1, payload, replies=(Reply(f"k{number}", b"%d" % number, time.time() + 60),))
+
+
+async def claim(store: SQLiteStore, id: str) -> int:
+    found = await store.claim(Claim(id, "one", 1, "node"))
+    assert found is not None
+    return found.ver
+
+
+def numbers_in(path: Path) -> dict[str, int]:
+    """Return what each row holds, as whoever comes after a crash finds it; its replies must be there, too."""
+    connection = sqlite3.connect(path)
+    try:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        rows = connection.execute("SELECT id, payload FROM ringcast_state WHERE payload IS NOT NULL").fetchall()
+        found = {id: int(payload.split()[0]) for id, payload in rows}
+        for id, number in found.items():
+            last = connection.execute(
+                "SELECT max(CAST(substr(key, 2) AS INTEGER)) FROM ringcast_reply WHERE id = ?", (id,)
+            )
+            assert last.fetchone() == (number,), "a write and its reply are there together or not at all"
+        return found
+    finally:
+        connection.close()
+
+
+def on_disk(*paths: Path) -> list[bytes]:
+    """Return what files hold."""
+    return [path.read_bytes() for path in paths]
+
+
+def cut(there: Path, file: bytes, log: bytes) -> dict[str, int]:
+    """Return what is found after a power cut left this of a file and its log."""
+    there.write_bytes(file)
+    Path(f"{there}-wal").write_bytes(log)
+    Path(f"{there}-shm").unlink(missing_ok=True)
+    return numbers_in(there)
+
+
+def torn(old: bytes, new: bytes, block: int, chance: random.Random) -> bytes:
+    """Return what may be on the disk while `new` is written over `old` and nothing is synced: some of its blocks."""
+    whole = bytearray(old.ljust(len(new), b"\0"))
+    for at in range(0, len(new), block):
+        if new[at : at + block] != bytes(whole[at : at + block]) and chance.random() < 0.5:
+            whole[at : at + block] = new[at : at + block]
+    return bytes(whole[: chance.randint(min(len(old), len(new)), len(whole))])
+
+
+async def test_the_file_is_synced_at_each_commit(tmp_path: Path) -> None:
+    """What `torn` rests on: everything up to the last acknowledged commit has been synced."""
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    pragmas = await store._do(
+        lambda found: [found.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")],
+        writes=False,
+    )
+    assert pragmas == ["wal", 2]
+    await store.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, seed: int) -> None:
+    """Cut between any two steps: while a commit is written, while the log is copied back, while it is begun anew.
+
+    A disk has what was synced, and of the rest any blocks. The log is synced at each commit; the copy back writes
+    pages in place, syncs them, and only then is the log written over from its start.
+    """
+    chance = random.Random(seed)
+    here, there = tmp_path / "state.db", tmp_path / "cut.db"
+    log = Path(f"{here}-wal")
+    store = SQLiteStore(here)
+    await store.open()
+    await store._do(lambda found: found.execute("PRAGMA wal_autocheckpoint = 0").fetchall(), writes=False)
+    vers = {f"row {number}": await claim(store, f"row {number}") for number in range(5)}
+    acknowledged: dict[str, int] = {}
+    count = 0
+
+    def check(file: bytes, wal: bytes, newest: dict[str, int]) -> None:
+        found = cut(there, file, wal)
+        for id, number in acknowledged.items():
+            assert found[id] in (number, newest.get(id, number)), "an acknowledged write is lost"
+        assert set(found) <= {*acknowledged, *newest}
+
+    async def group(number: int) -> dict[str, int]:
+        ids = chance.sample(sorted(vers), chance.randint(1, 4))
+        done = await asyncio.gather(*(store.write(write(id, vers[id], number, chance.randint(0, 9000))) for id in ids))
+        assert {one.outcome for one in done} == {Outcome.COMMITTED}
+        for id in ids:
+            vers[id] += 1
+        return dict.fromkeys(ids, number)
+
+    number = 0
+    for _ in range(6):
+        for _ in range(10):
+            file, wal = on_disk(here, log)
+            number += 1
+            newest = await group(number)
+            (after,) = on_disk(log)
+            for _ in range(5):  # a commit is under way: the log is written, and not synced
+                check(file, torn(wal, after, BLOCK, chance), newest)
+                count += 1
+            acknowledged |= newest
+            check(file, after, {})
+            count += 1
+        file, wal = on_disk(here, log)
+        await store._do(lambda found: found.execute("PRAGMA wal_checkpoint(FULL)").fetchall(), writes=False)
+        (copied,) = on_disk(here)
+        for _ in range(5):  # the pages are copied back, and not synced; the log is whole
+            check(torn(file, copied, BLOCK, chance), wal, {})
+            count += 1
+        number += 1
+        newest = await group(number)
+        (after,) = on_disk(log)
+        for _ in range(5):  # the log begins anew, over the old one
+            check(copied, torn(wal, after, BLOCK, chance), newest)
+            count += 1
+        acknowledged |= newest
+    await store.close()
+    assert count * 3 >= CUTS
+
+
+async def test_the_power_cut_finds_what_was_not_synced(tmp_path: Path) -> None:
+    """The model itself: were the log not synced at each commit, cuts would lose acknowledged writes."""
+    chance = random.Random(7)
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    ver = await claim(store, "row")
+    log = tmp_path / "state.db-wal"
+    file, before = on_disk(tmp_path / "state.db", log)
+    assert (await store.write(write("row", ver, 1))).outcome is Outcome.COMMITTED
+    (after,) = on_disk(log)
+    found: list[dict[str, int]] = []
+    for _ in range(20):
+        found.append(cut(tmp_path / "cut.db", file, torn(before, after, BLOCK, chance)))
+    await store.close()
+    assert {} in found
+
+
+KILLED = """
+import asyncio, os, sys, time
+from pathlib import Path
+from ringcast.runtime.stores import Claim, Outcome, Reply, Write
+from ringcast.runtime.stores.sqlite import SQLiteStore
+
+async def main():
+    store = SQLiteStore(Path(sys.argv[1]))
+    await store.open()
+    async def row(id):
+        claimed = await store.claim(Claim(id, "one", 1, "node"))
+        number = int(claimed.payload.split()[0]) if claimed.payload else 0
+        ver = claimed.ver
+        while True:
+            number += 1
+            reply = Reply(f"k{number}", b"%d" % number, time.time() + 60)
+            written = await store.write(Write(id, ver, os.urandom(16), 1, b"%d " % number, replies=(reply,)))
+            assert written.outcome is Outcome.COMMITTED, written
+            ver += 1
+            os.write(1, b"%s %d\\n" % (id.encode(), number))
+    await asyncio.gather(*(row(f"{sys.argv[2]}{n}") for n in range(4)))
+
+asyncio.run(main())
+"""
+
+
+def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """Two processes on one file are killed again and again, wherever they are."""
+    chance = random.Random(1)
+    path = tmp_path / "state.db"
+    acknowledged: dict[str, int] = {}
+    for _ in range(8):
+        children = [
+            subprocess.Popen([sys.executable, "-c", KILLED, str(path), name], stdout=subprocess.PIPE) for name in "ab"
+        ]
+        for child in children:
+            assert child.stdout is not None
+            lines: list[bytes] = []
+            for _ in range(chance.randint(1, 60)):
+                lines.append(child.stdout.readline())
+                assert lines[-1], "it ended by itself"
+            child.send_signal(signal.SIGKILL)
+            lines += child.stdout.read().splitlines(keepends=True)
+            for line in lines:
+                if line.endswith(b"\n"):
+                    id, number = line.decode().split()
+                    acknowledged[id] = int(number)
+            child.wait()
+            child.stdout.close()
+        found = numbers_in(path)
+        for row, last in acknowledged.items():
+            assert found[row] in (last, last + 1), "lost, or written without having been asked for"
+
+
+async def test_what_queues_up_shares_a_commit(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    vers = [await claim(store, f"row {number}") for number in range(64)]
+    before = store.groups
+    await asyncio.gather(*(store.write(write(f"row {n}", ver, 1)) for n, ver in enumerate(vers)))
+    assert store.groups - before <= 8
+    await store.close()
+
+
+async def test_one_that_cannot_be_written_does_not_spoil_its_group(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    vers = [await claim(store, f"row {number}") for number in range(4)]
+    bad = Write("row 0", vers[0], os.urandom(16), 1, b"", due=1 << 70)  # no number of SQLite's
+    writes = [bad, *(write(f"row {n}", vers[n], 1) for n in range(1, 4))]
+    refused, *rest = await asyncio.gather(*(store.write(one) for one in writes), return_exceptions=True)
+    assert isinstance(refused, StoreError)
+    assert refused.certainty is NOT_SENT
+    assert [one.outcome for one in rest if not isinstance(one, BaseException)] == [Outcome.COMMITTED] * 3
+    await store.close()
+
+
+async def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    ver = await claim(store, "row")
+    assert (await store.write(write("row", ver, 1))).outcome is Outcome.COMMITTED
+    pages = await store._do(lambda found: found.execute("PRAGMA page_count").fetchone()[0], writes=False)
+    await store._do(lambda found: found.execute(f"PRAGMA max_page_count = {pages + 2}").fetchall(), writes=False)
+    with pytest.raises(StoreError, match="full") as caught:
+        await store.write(write("row", ver + 1, 2, 100_000))
+    assert caught.value.certainty is NOT_SENT
+    await store._do(lambda found: found.execute("PRAGMA max_page_count = 1000000").fetchall(), writes=False)
+    assert (await store.write(write("row", ver + 1, 3, 100_000))).outcome is Outcome.COMMITTED
+    await store.close()
+    assert numbers_in(tmp_path / "state.db") == {"row": 3}
+
+
+FULL = """
+import asyncio, os, resource, signal, sys
+from pathlib import Path
+from ringcast.errors import StoreError
+from ringcast.runtime.stores import Claim, Outcome, Reply, Write
+from ringcast.runtime.stores.sqlite import SQLiteStore
+
+async def main():
+    path = Path(sys.argv[1])
+    store = SQLiteStore(path)
+    await store.open()
+    ver = (await store.claim(Claim("row", "one", 1, "node"))).ver
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    size = Path(f"{path}-wal").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50_000, hard))
+    number = 0
+    while True:
+        number += 1
+        one = Write("row", ver, os.urandom(16), 1, b"%d " % number + b"." * 2000,
+                    replies=(Reply(f"k{number}", b"%d" % number, 1e11),))
+        try:
+            written = await store.write(one)
+        except StoreError as error:
+            print("refused", number, error)
+            break
+        if written.outcome is Outcome.UNKNOWN:
+            print("unknown", number)
+            break
+        assert written.outcome is Outcome.COMMITTED
+        ver += 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (await store.write(one)).outcome is Outcome.COMMITTED
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_takes_no_more_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    """The system refuses to let the log grow in the middle of a commit."""
+    path = tmp_path / "state.db"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    number = numbers_in(path)["row"]
+    assert number > 1, "some were written before it was full"
+
+
+async def test_others_wait_for_a_transaction_and_then_refuse(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "state.db", busy=0.1)
+    await store.open()
+    ver = await claim(store, "row")
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked") as caught:
+        await store.write(write("row", ver, 1))
+    assert caught.value.certainty is NOT_SENT
+    other.execute("COMMIT")
+    other.close()
+    assert (await store.write(write("row", ver, 1))).outcome is Outcome.COMMITTED
+    await store.close()
+
+
+@pytest.fixture
+def rubbish(tmp_path: Path) -> Path:
+    path = tmp_path / "state.db"
+    path.write_bytes(b"no database at all" * 100)
+    return path
+
+
+async def test_a_file_that_is_none_is_named(rubbish: Path) -> None:
+    store = SQLiteStore(rubbish)
+    with pytest.raises(StoreError, match=r"state\.db cannot be opened"):
+        await store.open()
+    os.truncate(rubbish, 0)
+    await store.open()
+    await store.close()
+    with pytest.raises(StoreError, match="is not open"):
+        await store.prune(0.0)
+
+
+async def test_what_waits_at_the_end_is_done(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    ver = await claim(store, "row")
+    writing = asyncio.ensure_future(store.write(write("row", ver, 1)))
+    await asyncio.sleep(0)
+    await store.close()
+    assert (await writing).outcome is Outcome.COMMITTED
+    assert numbers_in(tmp_path / "state.db") == {"row": 1}
