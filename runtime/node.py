@@ -322,6 +322,9 @@ class Node:
 
         Running calls finish within `NodeConfig.drain_timeout`; new ones go to the new owners.
         """
+        if self._left is not None:  # also when it is stopped already, and not all has ended
+            await asyncio.shield(self._left)
+            return
         if self._state in ("new", "stopped"):
             self._state = "stopped"
             return
@@ -330,10 +333,8 @@ class Node:
             await self._has_begun.wait()
             if not self._is_running:
                 return
-        if self._left is not None:
-            await asyncio.shield(self._left)
-            return
-        self._left = asyncio.ensure_future(self._leave())
+        if self._left is None:
+            self._left = asyncio.ensure_future(self._leave())
         await asyncio.shield(self._left)
 
     async def _leave(self) -> None:

@@ -91,6 +91,8 @@ class Peers:
         self._refused = 0
         self._dials: dict[str, asyncio.Task[None]] = {}
         self._last_dial = 0
+        self._lingering: dict[Link, None] = {}
+        """Links to members that have left, until they close them."""
         self._greeting = Greeting(config, lambda: host.kinds.members)
         self._known: dict[str, bool] = {}
         """The members, and which of them are leaving."""
@@ -178,11 +180,13 @@ class Peers:
         if has_left and link.is_up:
             # It sends on what comes until it has heard that nothing more comes, and then closes the connection.
             link.send_frame([BYE])
+            self._lingering[link] = None
             self.router.loop.call_later(2 * LAST_WORDS, self._let_go, link)
         else:
             self._let_go(link)
 
     def _let_go(self, link: Link) -> None:
+        self._lingering.pop(link, None)
         if link.connection is not None:
             link.down(link.connection, "the node has left the cluster or was lost")
 
@@ -503,7 +507,8 @@ class Peers:
         self._stopped = True
         for dial in list(self._dials.values()):
             dial.cancel()
-        open_connections = [link.connection for link in self.links.values() if link.connection is not None]
+        links = (*self.links.values(), *self._lingering)
+        open_connections = [link.connection for link in links if link.connection is not None]
         for link in self.links.values():
             link.send_frame([BYE])
             link.flush()

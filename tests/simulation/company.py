@@ -117,7 +117,7 @@ class Company:
     @property
     def staying(self) -> list[str]:
         """The machines whose nodes have joined, and do not leave."""
-        return [name for name in self.sim.nodes if name in self._clients and name not in self._ending]
+        return [name for name, node in self.sim.nodes.items() if node in self._nodes and name not in self._ending]
 
     def is_going(self, name: str) -> bool:
         """Whether it leaves."""
