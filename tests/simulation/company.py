@@ -227,9 +227,10 @@ class Company:
             await self._serving(RECOVERY)
         except AssertionError:
             hopeless = self.sim.hopeless()
-            self.started_over += self._lineages() != before
-            if not hopeless and self._lineages() == before:
+            begins_again = "none" in self._lineages() or self._lineages() != before
+            if not hopeless and not begins_again:
                 raise
+            self.started_over += begins_again
             # All that could prove who is dead has died as well. The protocol waits for a person.
             self.operated += bool(hopeless)
             for name in hopeless:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ringcast import Actor, NodeConfig, NodeStopped, Unreachable, props, submit, tell, using
+from ringcast import Actor, CallTimeout, NodeConfig, NodeStopped, Unreachable, props, submit, tell, using
 from ringcast.testing import Cluster, ProcessGone, Stalled, cluster, run, simulated
 
 pytest_plugins = ["pytester"]
@@ -113,7 +113,7 @@ async def test_partitions_pauses_and_one_way_cuts() -> None:
         await c.until(lambda: len(c.node(1).members) == 2, 20, "the majority's view")
         assert not c.node(0).has_lease
         assert len(c.node(0).members) == 3
-        with pytest.raises(Unreachable, match="no lease"):
+        with pytest.raises((CallTimeout, Unreachable)):  # the owner has no lease, or is on the other side
             await c.node(0).ref(Cart, "ann").add("apple")
         assert await c.node(1).ref(Cart, "ann").add("apple") == 1
         await c.heal()
