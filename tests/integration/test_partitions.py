@@ -15,10 +15,7 @@ from benchmarks.chaos.partitions import parted
 from benchmarks.chaos.process import NodeProcess
 from benchmarks.chaos.strain import evicted, warnings_each
 from benchmarks.namespaces import Host, lan
-from ringcast import NodeConfig
 from ringcast.discovery.profile import LOCAL
-
-agreement = pytest.mark.xfail(not hasattr(NodeConfig, "trust_refused"), strict=False, reason="agreement is being wired")
 
 KEYS = range(60)
 WARNED = 25
@@ -44,7 +41,6 @@ def host_of(process: NodeProcess) -> Host:
     return process.host
 
 
-@agreement
 async def test_the_minority_stops_and_the_majority_goes_on() -> None:
     split = await parted(1, 6.0, profile="local")
     assert max(split.served) <= LOCAL.lease + 0.5
@@ -73,7 +69,6 @@ def _unplugged(victim: Host, others: Sequence[Host]) -> Callable[[], None]:
     return functools.partial(network.plug, victim)
 
 
-@agreement
 @pytest.mark.parametrize("lose", [_deaf, _mute, _unplugged], ids=lambda lose: lose.__name__[1:])
 async def test_a_node_that_is_not_reached_both_ways_is_replaced_and_comes_back(
     lose: Callable[[Host, Sequence[Host]], Callable[[], None]],
