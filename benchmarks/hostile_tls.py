@@ -300,6 +300,9 @@ async def dial_for_an_actor(secret: Secret, victim: Node, other: Node) -> Attemp
         members = victim._host.kinds.members
         member = members[other.id]
         members[other.id] = replace(member, address=impostor.address)
+        link = victim._peers.link(other.id)
+        if link.connection is not None:  # members have things to say to each other from the start
+            link.down(link.connection, "it is to be dialled anew")
         refused, words = False, "the call was answered"
         try:
             await using(await an_actor_of(other, victim), timeout=1.0).say(1)
@@ -380,9 +383,10 @@ async def matrix() -> Figures:
         links, view = victim.stats()["links_up"], victim.view
         with Decoders() as decoders:
             tried = [await try_to_enter(one, victim, channel) for channel in (LINKS, MEMBERSHIP) for one in others]
+            is_untouched = victim.stats()["links_up"] == links
             tried.append(await dial_for_an_actor(secret, victim, other))
         tried.append(await dial_for_a_cluster(secret))
-        is_untouched = victim.view == view and victim.stats()["links_up"] == links
+        is_untouched = is_untouched and victim.view == view
         return Figures(tuple(tried), tuple(accepted), decoders.calls, is_untouched)
 
 

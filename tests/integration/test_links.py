@@ -58,6 +58,9 @@ async def test_both_dial_at_once_and_no_call_is_lost(attempt: int) -> None:
 async def test_a_dial_that_has_begun_is_void_by_what_is_told_from_then_on() -> None:
     """It may be given up in the middle of TLS, and its hello still arrive: it must not replace what is up."""
     async with pair("numbered") as (one, two):
+        link = two._peers.links.get(one.id)
+        if link is not None and link.connection is not None:  # nodes have things to say of their own
+            link.down(link.connection, "it is to be dialled anew")
         asking = asyncio.ensure_future((await there(two, one)).say("hello"))
         while one.id not in two._peers._dials:  # noqa: ASYNC110
             await asyncio.sleep(0)
