@@ -65,6 +65,10 @@ STARTS_MIN = 50
 """Not fewer: a machine that is overloaded lags whatever is done, and what was lost is wanted."""
 
 
+class HasEnded(Unreachable):
+    """A spawned actor has no row any more: its keepers know it as ended."""
+
+
 class Register:
     """One node's part in the register of spawned actors."""
 
@@ -369,7 +373,8 @@ class Register:
         """Return the id of the member where an actor is, or would be activated; `afresh` by its keeper's word.
 
         Raises:
-            Unreachable: If it is nowhere.
+            HasEnded: If it is nowhere.
+            CallError: If its keeper does not answer.
         """
         kinds = self._host.kinds
         name, key, hint = ref._type_name, ref._key, ref._node
@@ -380,7 +385,7 @@ class Register:
             return known
         host, _ = await self.find(name, key)
         if host is None:
-            raise Unreachable(
+            raise HasEnded(
                 f"{display(name, key)} ran on node {hint}, and has ended; spawn it again",
                 certainty=NOT_SENT,
                 actor=display(name, key),

@@ -16,6 +16,7 @@ from ringcast.errors import CallError
 
 from ..actors.ref import ActorRef, is_spawned, require_ref
 from ..discovery.member import Identity, View
+from .register import HasEnded
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -85,11 +86,14 @@ class Watches:
         while number in self._watches:
             try:
                 where = await self._host.lives.locate(watch.ref, afresh=bool(last))
+            except HasEnded:
+                self._fire(number, "lost" if hint not in self._host.kinds.members else "ended")
+                return
             except CallError:
                 if hint is None:
                     raise
-                self._fire(number, "lost" if hint not in self._host.kinds.members else "ended")
-                return
+                await self._host.wait_for_view(AGAIN)  # its keeper does not answer: it may be lost itself
+                continue
             if where == last:
                 self._fire(number, "ended")  # its keeper does not know it yet
                 return
