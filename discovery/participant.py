@@ -278,8 +278,6 @@ class Participant:
                 case Send(address, message) if address == self.me.address and isinstance(message, _SWIM_ONLY):
                     pass  # meant for a node that had this address before
                 case Send(address, message) if address == self.me.address:
-                    if isinstance(message, _SWIM_ONLY):
-                        continue  # to whoever was at this node's address before it, and is not there any more
                     queue.extend(self._hear(message, self.sender, now))
                     queue.extend(self._handoff.excuse(self._agreement.excused))
                 case InstallView(view):
