@@ -222,13 +222,17 @@ class Network:
 
     def dissolve_the_hopeless(self) -> None:
         """Do what an operator does where all that could prove a death has died, too."""
+        councils = {host.name: host.participant._agreement.council for host in self.up()}
         for host in self.up():
-            view = host.participant.view
-            council = host.participant._agreement.council
-            if view is None or council is None:
+            council = councils[host.name]
+            if council is None:
                 continue
-            followers = [other for other in self.up() if (theirs := other.participant.view) and theirs == view]
-            answering = [other.participant.me.identity for other in followers]
+            # Also of a voter that was restarted: it has a view to vote on, and none in force.
+            answering = [
+                other.participant.me.identity
+                for other in self.up()
+                if (theirs := councils[other.name]) is not None and theirs.view == council.view
+            ]
             if not is_quorum(council.view, answering, host.participant._agreement.evidence.proven):
                 self.perform(host, host.participant.dissolve("an operator says so", self.now))
                 self._wake(host)
@@ -297,7 +301,8 @@ class Network:
                 case Open(_, partitions):
                     self.opened += partitions.bit_count()
                     for partition in self.rng.sample(list(bits_of(partitions)), min(TURNS_MAX, partitions.bit_count())):
-                        assert host.share.enter(partition)
+                        if not host.share.enter(partition):
+                            continue  # what the core has done since has closed it again
                         host.turns.append(partition)
                 case LeaseUntil(until):
                     host.lease_until = until
