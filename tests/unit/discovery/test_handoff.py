@@ -215,11 +215,8 @@ def test_the_sets_of_bits_follow_the_table() -> None:
         core = Handoff(lambda view, node_id: {"Cart": int(is_mine)}, LOCAL, random.Random(1))  # noqa: B023
         core.install(view(1, ME, B), ME.identity, NOW)
         share = core.shares["Cart"]
-        share.open, share.opening, share.draining = (
-            before is Place.OPEN,
-            before is Place.OPENING,
-            before is Place.DRAINING,
-        )
+        share.open, share.draining = int(before is Place.OPEN), int(before is Place.DRAINING)
+        share.opening = int(before is Place.OPENING)
         share.running[0] = 1  # so that what drains is not empty at once
         core.install(view(2, ME, B), ME.identity, NOW)
         assert share.place(0) is after
