@@ -1,9 +1,9 @@
 """The vigil over the lease: what waits while this node has none, and what becomes of it.
 
 The lease belongs to the membership's thread, which renews it, and writes to the `Gate` until when it
-runs. The actors' loop compares with that where it matters, and finds the gate closed in two cases. At each
-change of the view the lease ends, and is back after a round trip to the voters. And when a majority of them
-is out of reach it ends, and is not back until that is healed.
+runs. The actors' loop compares with that where it matters, and finds the gate closed in two cases. Renewals
+may come late, on a busy machine or around a change of the view; then the lease is back in a moment. And when
+a majority of the voters is out of reach it ends, and is not back until that is healed.
 
 So what finds the gate closed waits at first: messages in their mailboxes and routes, and what turns have
 said in the links' buffers. That is safe as long as it stays this node's to say. A lease that comes back
