@@ -32,6 +32,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -215,16 +216,16 @@ class SQLiteStore:
 
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=self._busy)
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=0)  # `_patiently` waits
         try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            # SQLite itself does not wait here while another process sets the file up, or mends it after a kill.
+            self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
             for table in _TABLES:
                 connection.execute(table)
             connection.execute("INSERT OR IGNORE INTO ringcast_store VALUES (1, ?)", (uuid.uuid4().hex,))
             connection.execute("COMMIT")
-            connection.execute("PRAGMA busy_timeout = 0")  # from here on `_begin` waits, and in smaller steps
         except BaseException:
             connection.close()
             raise
@@ -238,7 +239,7 @@ class SQLiteStore:
             if writes:
                 self._begin(connection)
             for job in group:
-                answers.append((job.done, job.work(connection), None))
+                answers.append((job.done, self._patiently(partial(job.work, connection)), None))
         except Exception as error:
             self._undo(connection)
             if len(group) > 1:
@@ -261,12 +262,15 @@ class SQLiteStore:
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Begin a transaction that writes, as soon as the other processes let us."""
+        self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do what other processes may be in the way of, which does nothing then: again until `busy` is over."""
         end = time.monotonic() + self._busy
         pause = 0.0002
         while True:
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
+                return work()
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                     raise

@@ -58,10 +58,14 @@ async def test_both_dial_at_once_and_no_call_is_lost(attempt: int) -> None:
 async def test_a_dial_that_has_begun_is_void_by_what_is_told_from_then_on() -> None:
     """It may be given up in the middle of TLS, and its hello still arrive: it must not replace what is up."""
     async with pair("numbered") as (one, two):
-        link = two._peers.links.get(one.id)
-        if link is not None and link.connection is not None:  # nodes have things to say of their own
-            link.down(link.connection, "it is to be dialled anew")
-        asking = asyncio.ensure_future((await there(two, one)).say("hello"))
+        ref = await there(two, one)
+        assert await ref.say("hello") == "hello"
+        while one._peers._dials or two._peers._dials:  # noqa: ASYNC110 (nodes have things to say of their own)
+            await asyncio.sleep(0)
+        link = two._peers.links[one.id]
+        assert link.connection is not None
+        link.down(link.connection, "it is to be dialled anew")
+        asking = asyncio.ensure_future(ref.say("hello"))
         while one.id not in two._peers._dials:  # noqa: ASYNC110
             await asyncio.sleep(0)
         await asyncio.sleep(0)  # the dial's own first step
