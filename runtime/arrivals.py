@@ -7,6 +7,7 @@ waits for that view, `HOLD` seconds at most.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from time import monotonic
@@ -202,13 +203,15 @@ class Arrivals:
                 if version > self.router.routes.view_number and hops < wire.MAX_HOPS:
                     burden(envelope)
 
-                    def again(_: object) -> None:
+                    def again(waited: asyncio.Task[None]) -> None:
+                        if not waited.cancelled():
+                            waited.exception()  # the node has ended, which is said below
                         lighten(envelope)
                         self._place(link, kind, key, envelope, self.router.routes.view_number, hops, once)
 
                     # Who is just let in is known to the others before it knows them.
                     seconds = HOLD if kinds.view is not None else HOLD_FIRST
-                    self.host.wait_for_view(seconds).add_done_callback(again)
+                    self.host.background(self.host.wait_for_view(seconds)).add_done_callback(again)
                     return
                 kinds.owner(kind, key, None)  # raises if there is none
                 if link is not None:

@@ -12,6 +12,7 @@ how a spawned actor begins and ends (lives).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import hashlib
 import math
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ringcast.errors import NOT_SENT, ActorStopped, CallError, RingcastError, StoreError, Unreachable
+from ringcast.errors import NOT_SENT, ActorStopped, CallError, NodeStopped, RingcastError, StoreError, Unreachable
 
 from ..actors.actor import Actor
 from ..actors.ref import ActorRef, display, is_spawned
@@ -91,6 +92,8 @@ class Host:
         self._retired = asyncio.Event()
         self._idle_sweep: asyncio.Task[None] | None = None
         self._background: dict[asyncio.Task[None], None] = {}
+        self.ended: str | None = None
+        """Why nothing of the node's own is begun any more."""
 
     # ---- the view --------------------------------------------------------------------------------
 
@@ -224,25 +227,34 @@ class Host:
         remembered[place] = first
         return (message, args, kwargs, first, number, deadline, chain, trace)
 
-    def wait_for_view(self, seconds: float) -> asyncio.Task[None]:
-        """Return a task that ends with the next view, or after `seconds`."""
-        changed = self._view_changed
+    async def wait_for_view(self, seconds: float) -> None:
+        """Return with the next view, or after `seconds`.
 
-        async def wait() -> None:
-            try:
+        Raises:
+            NodeStopped: If the node has ended: whoever asks until somebody answers asks no more.
+        """
+        changed = self._view_changed
+        if self.ended is None:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await changed.wait()
-            except TimeoutError:
-                pass
-
-        return self.background(wait())
+        if self.ended is not None:
+            raise NodeStopped(self.ended, certainty=NOT_SENT, node=self.node_id)
 
     def background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something of the node's own beside the turns; it ends with the node."""
         task = self.loop.create_task(work, context=contextvars.Context())
         self._background[task] = None
-        task.add_done_callback(lambda task: self._background.pop(task, None))
+        task.add_done_callback(self._background_over)
         return task
+
+    def _background_over(self, task: asyncio.Task[None]) -> None:
+        self._background.pop(task, None)
+        if self.ended is None or task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, NodeStopped):
+            self.loop.call_exception_handler({"message": "a task of a node failed", "exception": error, "task": task})
 
     def cancel(self, kind: Kind, key: Any, sink: Sink, number: int, expired: bool) -> bool:
         """Cancel a call that is here; return whether it was found."""
@@ -508,6 +520,12 @@ class Host:
             "streams_open": len(self.outflows),
             **self.tenancy.stats(),
         }
+
+    def end(self, why: str) -> None:
+        """Begin nothing of the node's own any more; who waits for others waits no longer."""
+        self.ended = why
+        self.lives.register.stop()
+        self._view_changed.set()
 
     async def stop_background(self) -> None:
         """End the host's own tasks."""

@@ -288,12 +288,7 @@ class Node:
         try:
             await joining
         except BaseException:
-            self._state = "stopped"
-            self._router.stop(f"node {self.id} could not start")
-            await self._peers.stop()
-            await self._host.stop_background()
-            await self._durability.stop()
-            await self._membership.stop()
+            await self._end(f"node {self.id} could not start")
             self._has_begun.set()
             task = asyncio.current_task()
             if joining.cancelled() and not (task is not None and task.cancelling()):
@@ -352,18 +347,23 @@ class Node:
         self._vigil.end()
         await self._membership.release()
         await self._peers.hear_out()
-        self._state = "stopped"
-        self._router.stop(f"node {self.id} has left its cluster")
-        self._gateway.stop()
-        await self._peers.stop()
-        await self._host.stop_background()
-        await self._durability.stop()
-        await self._membership.stop()
+        await self._end(f"node {self.id} has left its cluster")
         self._watchdog.stop()
         for queue in self._events:
             queue.put_nowait(None)
         self._changed.set()
         self._log.info("node has left")
+
+    async def _end(self, why: str) -> None:
+        """Close all and leave nothing running."""
+        self._state = "stopped"
+        self._router.stop(why)
+        self._host.end(why)
+        self._gateway.stop()
+        await self._peers.stop()
+        await self._host.stop_background()
+        await self._durability.stop()
+        await self._membership.stop()
 
     async def __aenter__(self) -> Self:
         """Start."""

@@ -159,6 +159,8 @@ class Register:
             self._host.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        if self._host.ended is not None:
+            return
         self._carry_out(self._keeper.flush())
         self._will_flush = False
         words, self._words = self._words, {}

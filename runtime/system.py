@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ringcast.errors import NOT_SENT, CallError, Unreachable
+from ringcast.errors import NOT_SENT, CallError, NodeStopped, Unreachable
 
 from ..actors.messages import HandlerOptions, Message
 from . import wire
@@ -44,7 +44,10 @@ class System:
 
         Raises:
             CallError: If it does not answer, or the verb raised one.
+            NodeStopped: If this node has ended.
         """
+        if self._host.ended is not None:
+            raise NodeStopped(self._host.ended, certainty=NOT_SENT, node=self._node_id)
         if node == self._node_id:
             return await self.verbs[verb](*args)
         if node not in self._host.kinds.members:
@@ -72,6 +75,8 @@ class System:
 
     def post(self, node: str, verb: str, *args: Any) -> None:
         """Ask a node without waiting; a failure is logged."""
+        if self._host.ended is not None:
+            return
 
         async def run() -> None:
             try:
