@@ -25,6 +25,8 @@ __all__ = [
     "KEY_BYTES",
     "Event",
     "Identity",
+    "LeaseLost",
+    "LeaseRegained",
     "Member",
     "MemberJoined",
     "MemberLeft",
@@ -148,4 +150,21 @@ class ViewChanged:
     view: View
 
 
-Event = MemberJoined | MemberLeft | MemberSuspected | MemberLost | ViewChanged
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """This node is cut off from the majority of its cluster: it serves nothing, and refuses what waits.
+
+    Its lease has ended a lease's length before; until now it may have been back in a moment.
+    """
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRegained:
+    """After a `LeaseLost` this node serves again; with `member`'s incarnation, as another run if it was left out."""
+
+    member: Member
+
+
+Event = MemberJoined | MemberLeft | MemberSuspected | MemberLost | ViewChanged | LeaseLost | LeaseRegained

@@ -29,6 +29,8 @@ from .actors.verbs import broadcast, submit, tell, using, watching
 from .discovery.dns import Dns
 from .discovery.member import (
     Event,
+    LeaseLost,
+    LeaseRegained,
     Member,
     MemberJoined,
     MemberLeft,
@@ -108,6 +110,8 @@ __all__ = [
     "HandshakeRefused",
     "Identity",
     "Labels",
+    "LeaseLost",
+    "LeaseRegained",
     "LeastLoaded",
     "Local",
     "MailboxFull",

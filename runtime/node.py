@@ -30,7 +30,7 @@ from ..actors.ref import ActorRef, require_ref
 from ..actors.supervision import PERMANENT, Restart
 from ..discovery.codec import HOSTS_MAX
 from ..discovery.gate import Gate
-from ..discovery.member import Event, Member, View, ViewChanged
+from ..discovery.member import Event, LeaseLost, LeaseRegained, Member, View, ViewChanged
 from ..discovery.membership import Membership
 from ..discovery.source import Source
 from ..security.channels import CLIENTS, CONTROL, LINKS
@@ -240,6 +240,7 @@ class Node:
         groups.changed = self._membership.reshare
         tenancy.emptied = self._membership.emptied
         vigil.refused += [tenancy, routes, self._peers]
+        vigil.on_changed = self._lease_changed
         self._control = Control(self, host, self._trust, self._membership, config)
 
     def _make_codec(self, allow_pickle: bool) -> Codec:
@@ -510,7 +511,11 @@ class Node:
             ) from None
 
     def events(self) -> AsyncIterator[Event]:
-        """Iterate over what happens to the membership from this call on, until the node leaves."""
+        """Iterate over what happens to the membership from this call on, until the node leaves.
+
+        `LeaseLost` and `LeaseRegained` say that this node itself has stopped to serve, cut off from the majority,
+        and that it serves again.
+        """
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._events[queue] = None
         return self._events_in(queue)
@@ -567,6 +572,10 @@ class Node:
         # The last word of a view: so nobody who asks for events after the start hears of the start.
         if isinstance(event, ViewChanged) and self._first_view is not None and not self._first_view.done():
             self._first_view.set_result(None)
+
+    def _lease_changed(self, is_serving: bool) -> None:
+        me = self._membership.me
+        self._tell(LeaseRegained(me) if is_serving else LeaseLost(me))
 
     def _fence(self, me: Member) -> None:
         """This run of the node is over: nothing that has acted in it acts, or has effects, from now on."""

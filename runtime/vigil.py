@@ -21,6 +21,7 @@ References:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -63,6 +64,8 @@ class Vigil:
         """Whether nothing waits any more."""
         self.first = asyncio.Event()
         """Is set by the first lease."""
+        self.on_changed: Callable[[bool], None] = lambda is_serving: None
+        """Is called when nothing waits any more, with False, and when the lease is back after that, with True."""
         self.refused: list[Waiting] = []
         """Are told to give up with all others, whether or not they have said that they wait."""
         self._node_id = node_id
@@ -107,14 +110,15 @@ class Vigil:
         """There is a lease, for the first time or again."""
         if self._has_ended or not self.gate.is_open:
             return
-        if self.is_lost:
-            self._log.info("this node has its lease again, and serves")
-        self.is_lost = False
+        was_lost, self.is_lost = self.is_lost, False
         self._closed_at = None
         self.first.set()
         waiting, self._waiting = self._waiting, {}
         for one in waiting:
             one.go_on()
+        if was_lost:
+            self._log.info("this node has its lease again, and serves")
+            self.on_changed(True)
         self._look_after(self.gate.until_monotonic - monotonic())
 
     def fenced(self) -> None:
@@ -196,6 +200,7 @@ class Vigil:
             after=self._patience,
         )
         self._give_up()
+        self.on_changed(False)
         self._look_after(AGAIN)
 
     def _give_up(self) -> None:

@@ -46,6 +46,9 @@ FOUND = [
     ("planned", 1078),
     # A dial that was given up while its connection came up left a future whose error nobody took.
     ("crashes", 1275),
+    # The register of a node that had been told to leave while it joined went on asking others, without a time limit.
+    ("minute", 70170),
+    ("minute", 80470),
 ]
 
 BY_STORIES = {"8 forgotten fsync": "brief", "9 incarnation reset": "brief"}
