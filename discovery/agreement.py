@@ -219,6 +219,11 @@ class Agreement:
                 return self._conclude(self._on_decided(views, now), now)
             case Spent(lineage, who) if self._applicant is not None and who == self.me.identity:
                 return self._go_on_anew("it was let in, and left out again before it knew", now, lineage, ())
+            case NotRenewed(lineage, _, Denial.LEFT) if (
+                self._applicant is not None and lineage == self._applicant.lineage
+            ):
+                self._applicant.on_left(sender, now)
+                return []
             case _:
                 return self._answer_foreign(message, sender, now)
 
@@ -354,7 +359,7 @@ class Agreement:
 
     def _on_meet(self, meet: Meet, sender: Claim, now: float) -> list[Effect]:
         if self._applicant is not None:
-            self._applicant.on_meet(meet, now)
+            self._applicant.on_meet(meet, sender, now)
             return []
         council = self._council
         assert council is not None, "a node looks for a lineage or has one"
@@ -370,7 +375,7 @@ class Agreement:
             council.is_welcome_back = False
             effects = self._conclude([], now)
             if self._applicant is not None:
-                self._applicant.aim(meet.lineage, meet.voters, now)
+                self._applicant.on_meet(meet, sender, now)
             return effects
         return [] if meet.is_reply else [Send(sender.address, council.meet(now, is_reply=True))]
 

@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .agreement_messages import Apply, Charter, Hello, Meet
+from .claim import Claim
 from .effects import Effect, Send
 from .member import Member
 from .profile import Profile
@@ -34,7 +35,7 @@ _LOWER_ID_WINDOWS = 1.5
 _PATIENCE_WINDOWS = 4
 _VOTE_WINDOWS = 2
 _SILENCE_LEASES = 3
-"""A lineage of which nobody has answered for so many lease lengths is given up."""
+"""A lineage of which nobody has answered for so many lease lengths is given up; sooner if its voters have left it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,13 @@ class _Target:
     voters: tuple[str, ...]
     since: float
     heard_at: float
+    vouchers: set[str] = field(default_factory=set[str])
+    left: set[str] = field(default_factory=set[str])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether too few voters are left to decide anything: half of them would be enough, with a proof of death."""
+        return 2 * len(self.left.intersection(self.voters)) > len(self.voters)
 
 
 class Applicant:
@@ -103,10 +111,12 @@ class Applicant:
         """The lineage that it applies to, if it has found one."""
         return self._target.lineage if self._target is not None else None
 
-    def aim(self, lineage: str, voters: tuple[str, ...], now: float) -> None:
+    def aim(self, lineage: str, voters: tuple[str, ...], now: float) -> _Target:
         """Apply to this lineage from now on."""
-        self._target = _Target(lineage, voters, now, now)
+        # Who applies has no vote in that lineage, or it would be there with its record.
+        target = self._target = _Target(lineage, voters, now, now, left={self.me.address})
         self._again_at = now
+        return target
 
     def meet_peers(self, addresses: Collection[str], now: float) -> None:
         """These are heard of; newcomers among them are greeted at once."""
@@ -119,15 +129,33 @@ class Applicant:
         """Take note of another one that looks for a lineage."""
         self._heard[hello.member.id] = _Heard(now, hello.vote, hello.is_candidate)
 
-    def on_meet(self, meet: Meet, now: float) -> None:
+    def on_meet(self, meet: Meet, sender: Claim, now: float) -> None:
         """Aim at a lineage; change the aim only for one that serves, after a while in vain."""
         target = self._target
+        if target is not None and target.lineage != meet.lineage:
+            if not meet.is_serving or now < target.since + _SILENCE_LEASES * self._profile.lease:
+                return
+            target = None
         if target is None:
-            self.aim(meet.lineage, meet.voters, now)
-        elif target.lineage == meet.lineage:
-            target.heard_at, target.voters = now, meet.voters
-        elif meet.is_serving and now >= target.since + _SILENCE_LEASES * self._profile.lease:
-            self.aim(meet.lineage, meet.voters, now)
+            target = self.aim(meet.lineage, meet.voters, now)
+        target.heard_at, target.voters = now, meet.voters
+        target.vouchers.add(sender.id)
+        target.left.discard(sender.address)
+
+    def on_left(self, sender: Claim, now: float) -> None:
+        """Somebody is no part of the lineage applied to: look anew once nobody can be who lets this node in.
+
+        That is so when the last one that has told of it has left it, or more than half of its voters have: two that
+        give a cluster up whose quorum is lost need not be waited for. What is given up in error is told of again.
+        """
+        target = self._target
+        if target is None:
+            return
+        was_voucher = sender.id in target.vouchers
+        target.vouchers.discard(sender.id)
+        target.left.add(sender.address)
+        if target.is_over or (was_voucher and not target.vouchers):
+            self._target, self._since, self._again_at = None, now, now
 
     def tick(self, now: float) -> list[Effect]:
         """Greet, or apply, again if it is time."""

@@ -45,7 +45,7 @@ from .agreement_messages import (
     Unfit,
 )
 from .claim import Claim
-from .effects import Effect, InstallView, LeaseUntil, Record, Send, Warn
+from .effects import Check, Effect, InstallView, LeaseUntil, Record, Send, Warn
 from .evidence import Evidence
 from .lease import promise_seconds
 from .member import Identity, Member, View
@@ -256,6 +256,7 @@ class Council:
         held = self.view.member(applicant.id)
         if held is not None and held.incarnation < applicant.incarnation and held.key == applicant.key:
             self._evidence.replaced(held.identity, now)
+        is_new = not self._roll.has_applied(applicant.identity, now)
         may_enter = self._roll.apply(applicant, now)
         if self._roll.is_seated(applicant.identity) or not may_enter:
             behind = message.number < self.view.number
@@ -263,7 +264,11 @@ class Council:
             if not self._roll.is_seated(applicant.identity) and self.log.has_had(applicant.identity):
                 news.append(Send(sender.address, Spent(self.view.lineage, applicant.identity)))
             return news if behind else []
-        return [Send(sender.address, self.meet(now, is_reply=True))]
+        answer: list[Effect] = [Send(sender.address, self.meet(now, is_reply=True))]
+        if is_new and self.polls.is_voter and not self._evidence.is_connected(applicant.identity):
+            # Dialled back before it is let in: its death can be proved from its first moment as a member on.
+            answer.append(Check(applicant.address))
+        return answer
 
     def _on_release(self, number: int, sender: Claim) -> list[Effect]:
         if self._roll.is_seated(sender.identity):

@@ -118,6 +118,11 @@ class Roll:
         self._applications[member.id] = Application(member, until)
         return True
 
+    def has_applied(self, who: Identity, now: float) -> bool:
+        """Return whether an application of this run is remembered."""
+        pending = self._applications.get(who[0])
+        return pending is not None and pending.member.identity == who and now < pending.until
+
     # What follows
 
     def is_seated(self, who: Identity) -> bool:

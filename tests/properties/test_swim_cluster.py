@@ -116,7 +116,7 @@ class Host:
     turns: list[int] = field(default_factory=list[int])
 
     def saw(self, kind: type[MemberEvent]) -> list[str]:
-        changes: list[MemberEvent] = [event for event in self.events if not isinstance(event, ViewChanged)]
+        changes = [event for event in self.events if isinstance(event, MemberEvent)]
         return [event.member.id for event in changes if type(event) is kind]
 
     @property

@@ -2,6 +2,7 @@ import random
 
 from ringcast.discovery.agreement_messages import AgreementMessage, Apply, Charter, Hello, Meet
 from ringcast.discovery.applicant import Applicant, Founding
+from ringcast.discovery.claim import Claim
 from ringcast.discovery.effects import Effect, Send
 from ringcast.discovery.member import Member
 from ringcast.discovery.profile import LOCAL
@@ -11,6 +12,9 @@ ME = Member("m", "m:1", {}, 5)
 LOW = Member("a", "a:1", {}, 6)
 HIGH = Member("z", "z:1", {}, 4)
 WINDOW = LOCAL.discovery_window
+A = Claim("a", "a:1", 6)
+B = Claim("b", "b:1", 6)
+Z = Claim("z", "z:1", 6)
 
 
 def applicant(founding: Founding | None = None, me: Member = ME) -> Applicant:
@@ -84,7 +88,7 @@ def test_a_vote_is_kept_for_two_windows() -> None:
 
 def test_any_answer_of_a_lineage_is_enough_to_apply_there() -> None:
     made = applicant()
-    made.on_meet(meet("x", is_serving=False), NOW)
+    made.on_meet(meet("x", is_serving=False), A, NOW)
     assert made.lineage == "x"
     application = Apply("x", 0, ME, Charter())
     assert said(made.tick(NOW)) == [(address, application) for address in ("a:1", "b:1", "z:1")]
@@ -93,24 +97,56 @@ def test_any_answer_of_a_lineage_is_enough_to_apply_there() -> None:
 
 def test_it_changes_its_aim_only_for_one_that_serves_after_a_while_in_vain() -> None:
     made = applicant()
-    made.on_meet(meet("x", is_serving=False), NOW)
-    made.on_meet(meet("y"), NOW + 1)
+    made.on_meet(meet("x", is_serving=False), A, NOW)
+    made.on_meet(meet("y"), A, NOW + 1)
     assert made.lineage == "x"
-    made.on_meet(meet("y", is_serving=False), NOW + 3 * LOCAL.lease)
+    made.on_meet(meet("y", is_serving=False), A, NOW + 3 * LOCAL.lease)
     assert made.lineage == "x"
-    made.on_meet(meet("y"), NOW + 3 * LOCAL.lease)
+    made.on_meet(meet("y"), A, NOW + 3 * LOCAL.lease)
     assert made.lineage == "y"
 
 
 def test_a_lineage_that_falls_silent_is_given_up() -> None:
     made = applicant()
-    made.on_meet(meet("x"), NOW)
-    made.on_meet(meet("x"), NOW + 2)
+    made.on_meet(meet("x"), A, NOW)
+    made.on_meet(meet("x"), A, NOW + 2)
     made.tick(NOW + 2 + 3 * LOCAL.lease - 0.01)
     assert made.lineage == "x"
     made.tick(NOW + 2 + 3 * LOCAL.lease)
     assert made.lineage is None
     assert not made.is_due(NOW + 2 + 3 * LOCAL.lease)
+
+
+def test_a_lineage_that_more_than_half_of_its_voters_have_left_is_given_up() -> None:
+    made = applicant()
+    made.aim("x", ("a:1", "b:1", "y:1", "z:1"), NOW)
+    for gone in (A, Claim("c", "c:1", 6), B, B):
+        made.on_left(gone, NOW)
+    assert made.lineage == "x"  # half of them could decide, with a proof
+    made.on_left(Z, NOW + 1)
+    assert made.lineage is None
+    assert not made.is_due(NOW + 1 + WINDOW - 0.01)
+    assert said(made.tick(NOW + 1))[0][1] == hello(ME, "m")
+    made.on_left(Z, NOW + 1)  # nothing is aimed at
+
+
+def test_who_applies_has_no_vote_in_that_lineage() -> None:
+    made = applicant()
+    made.aim("x", ("a:1", "m:1"), NOW)
+    made.on_left(A, NOW)
+    assert made.lineage is None
+
+
+def test_a_lineage_is_given_up_when_all_have_left_it_who_told_of_it() -> None:
+    made = applicant()
+    made.on_meet(meet("x"), B, NOW)
+    made.on_meet(meet("x"), Z, NOW)
+    made.on_left(B, NOW)
+    made.on_meet(meet("x"), B, NOW)
+    made.on_left(Z, NOW)
+    assert made.lineage == "x"
+    made.on_left(B, NOW)
+    assert made.lineage is None
 
 
 def test_who_leaves_founds_nothing() -> None:
