@@ -108,6 +108,7 @@ class Driver:
         self._port = Port(bound.tcp, self._on_connection, admission)
         self._datagrams: Datagrams | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._snapshot: dict[str, int | float] = {}
         self._snapshot_at = 0.0
         self._dial_at = 0.0
@@ -229,6 +230,7 @@ class Driver:
 
     def _on_time(self) -> None:
         assert self._participant is not None
+        self._timer = None
         now = boot_time()
         self._perform(self._participant.tick(now))
         if now >= self._snapshot_at:
@@ -254,11 +256,15 @@ class Driver:
     def _set_timer(self) -> None:
         if self._participant is None:
             return
-        if self._timer is not None:
-            self._timer.cancel()
         now = boot_time()
-        delay = max(0.0, self._participant.next_deadline(now) - now)
-        self._timer = asyncio.get_running_loop().call_later(delay, self._on_time)
+        due = self._participant.next_deadline(now)
+        if self._timer is not None:
+            # Most messages change nothing. What is due already has slept with the machine, and its timer with it.
+            if due == self._due and due > now:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._on_time)
 
     def _on_datagram(self, data: bytes) -> None:
         if self._participant is None:

@@ -148,7 +148,7 @@ class Polls:
 
     def next_deadline(self) -> float:
         """Return when `tick` must be called again at the latest."""
-        waiting = self.voter.next_deadline(self._excused())
+        waiting = self.voter.next_deadline(self._excused()) if self.voter.is_holding else float("inf")
         return min(waiting, self._objections.next_deadline(), self.proposer.next_deadline())
 
     def consider(self, now: float) -> list[Effect]:

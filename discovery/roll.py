@@ -55,6 +55,7 @@ class Roll:
         self._installed_at = now
         self._applications: dict[str, Application] = {}
         self._claims: dict[str, Claim] = {}
+        self._gone: frozenset[str] = frozenset()
         self._heard: dict[Identity, float] = {}
         self._addresses: dict[str, tuple[int, str]] = {}
 
@@ -80,6 +81,7 @@ class Roll:
     def believe(self, claims: Iterable[Claim]) -> None:
         """Take over what SWIM believes."""
         self._claims = {claim.id: claim for claim in claims}
+        self._gone = frozenset(claim.id for claim in self._claims.values() if claim.status.is_final)
 
     def heard(self, sender: Claim, now: float) -> bool:
         """Take note that this run has spoken; return whether it is the latest of its node."""
@@ -167,10 +169,8 @@ class Roll:
         """Return when the wish may change by itself."""
         times = [entry.until for entry in self._applications.values()]
         times.append(self._installed_at + _UNKNOWN_LEASES * self._profile.lease)
-        for (node_id, _), at in self._heard.items():
-            claim = self._claims.get(node_id)
-            if claim is not None and claim.status.is_final:
-                times.append(at + self._profile.lease)
+        if self._gone:
+            times += [at + self._profile.lease for (node_id, _), at in self._heard.items() if node_id in self._gone]
         return min((at for at in times if at > now), default=float("inf"))
 
     def _is_dead(self, member: Member) -> bool:

@@ -227,9 +227,10 @@ class Swim:
         deadlines = [self._probe_deadline(), self._next_exchange_at, self._relays.next_deadline()]
         if self._queue:
             deadlines.append(self._next_gossip_at)
-        members = len(self.alive()) + 1
+        members = 0
         for peer in self._peers.values():
             if peer.suspicion is not None:
+                members = members or len(self.alive()) + 1
                 deadlines.append(peer.suspicion.deadline(members, self._profile))
             if peer.ask_again_at is not None:
                 deadlines.append(peer.ask_again_at)

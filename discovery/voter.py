@@ -145,6 +145,11 @@ class Voter:
         self._held = None
         return held
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether an answer has to wait."""
+        return self._held is not None
+
     def next_deadline(self, excused: Collection[Identity]) -> float:
         """Return when `due` may have something."""
         return float("inf") if self._held is None else self._acceptable_at(self._held.message, excused)
