@@ -136,10 +136,6 @@ class Agreement:
         released = self._council.released if self._council is not None else frozenset[Identity]()
         return released | self.evidence.proven.keys()
 
-    def contacts(self) -> list[str]:
-        """Return where members of past views were heard, to be dialled again for ever."""
-        return self._council.log.addresses() if self._council is not None else []
-
     # What happens
 
     def believe(self, claims: Iterable[Claim], now: float) -> list[Effect]:

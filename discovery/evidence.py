@@ -4,7 +4,6 @@ A process that dies has its sockets closed by the kernel, and new connections to
 refused: that is evidence, where silence is none. A run is *proven* dead when one of these
 holds, and from then on until somebody says `Alive`:
 
-* its process is gone, seen on the same machine;
 * it spoke as a newer run of the same node under the same key: a node fences its old run
   before it does so;
 * the connection that this node had dialled to it was ended by the peer, a fresh connection
@@ -110,10 +109,6 @@ class Evidence:
         case = self._cases.get(who)
         if case is not None:
             self._postpone(case, now)
-
-    def vanished(self, who: Identity, now: float) -> None:
-        """The run's process is gone from this very machine."""
-        self._prove(who, now)
 
     def replaced(self, who: Identity, now: float) -> None:
         """A newer run of that node has spoken, under the same key."""

@@ -100,9 +100,6 @@ class Profile:
     drain: float
     """A running turn may take this long when its actor moves to a joiner. Seconds."""
 
-    open_queue: int
-    """Messages queued per actor while its partition opens. Count; costs memory."""
-
     dead_remembered: float
     """The dead are remembered this long, so that old news cannot revive them and their
     addresses are dialled again. Seconds. Cost: memory per dead member."""
@@ -137,7 +134,6 @@ LOCAL = Profile(
     retry=0.2,
     discovery_window=1.0,
     drain=2.0,
-    open_queue=1000,
     dead_remembered=24 * 3600.0,
     redial=30.0,
 )
@@ -164,7 +160,6 @@ LAN = Profile(
     retry=0.3,
     discovery_window=2.0,
     drain=2.0,
-    open_queue=1000,
     dead_remembered=24 * 3600.0,
     redial=30.0,
 )
@@ -191,7 +186,6 @@ WAN = Profile(
     retry=3.0,
     discovery_window=6.0,
     drain=10.0,
-    open_queue=1000,
     dead_remembered=24 * 3600.0,
     redial=30.0,
 )

@@ -71,7 +71,3 @@ class ViewLog:
         node_id, incarnation = identity
         held = (view.member(node_id) for view in self._views.values())
         return any(member is not None and member.incarnation >= incarnation for member in held)
-
-    def addresses(self) -> list[str]:
-        """Return where members of the views that are kept were heard, to be dialled for ever."""
-        return sorted({member.address for view in self._views.values() for member in view.members})

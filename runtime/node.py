@@ -166,6 +166,7 @@ class Node:
         self._state = "new"
         self._left: asyncio.Future[None] | None = None
         self._first_view: asyncio.Future[None] | None = None
+        self._has_membership = True
         self._changed = asyncio.Event()
         self._has_begun = asyncio.Event()
         self._put_together()
@@ -337,23 +338,29 @@ class Node:
         self._state = "leaving"
         self._host.lives.register.is_taking = False
         self._forget_definitions()
-        with contextlib.suppress(Exception):
-            await self._membership.announce_leaving()
-        await asyncio.gather(
-            self._host.drain(self._config.drain_timeout), self._gateway.leave(self._config.drain_timeout)
-        )
-        await self._host.lives.handed_over(self._config.drain_timeout)
-        await self._system.posted(GOODBYES)
-        await self._peers.pay()
-        self._vigil.end()
-        await self._membership.release()
-        await self._peers.hear_out()
+        if self._has_membership:
+            await self._hand_over(self._config.drain_timeout)
+        else:  # there is no lease, and no view by which anything could be handed over
+            self._vigil.end()
+            await asyncio.gather(self._host.drain(0.0), self._gateway.leave(0.0))
         await self._end(f"node {self.id} has left its cluster")
         self._watchdog.stop()
         for queue in self._events:
             queue.put_nowait(None)
         self._changed.set()
         self._log.info("node has left")
+
+    async def _hand_over(self, patience: float) -> None:
+        """Let turns end and others take over what is here, within so many seconds; then be in no view any more."""
+        with contextlib.suppress(Exception):
+            await self._membership.announce_leaving()
+        await asyncio.gather(self._host.drain(patience), self._gateway.leave(patience))
+        await self._host.lives.handed_over(patience)
+        await self._system.posted(GOODBYES)
+        await self._peers.pay()
+        self._vigil.end()
+        await self._membership.release()
+        await self._peers.hear_out()
 
     async def _end(self, why: str) -> None:
         """Close all and leave nothing running."""
@@ -588,6 +595,7 @@ class Node:
         self._router.sink.give_up()
         for link in [*self._peers.links.values(), *self._gateway.links]:
             link.give_up()
+        self._peers.fenced()
         self._vigil.fenced()
         self._gate.passed()
         self._vigil.leased()
@@ -607,8 +615,10 @@ class Node:
         self._log.critical("the membership has failed, so this node stops", exc_info=error)
         if self._first_view is not None and not self._first_view.done():
             self._first_view.set_exception(error)
-        elif self._state == "running":
-            self._host.background(self.leave())
+        else:
+            self._has_membership = False
+            if self._state == "running":
+                self._host.background(self.leave())
 
     def _give_up(self) -> None:
         """The loop has stood still for too long (called on the watchdog's thread): the others go on without us."""

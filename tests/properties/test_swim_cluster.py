@@ -41,7 +41,6 @@ from ringcast.discovery.member import (
     MemberLost,
     MemberSuspected,
     View,
-    ViewChanged,
 )
 from ringcast.discovery.messages import Envelope, Exchange
 from ringcast.discovery.participant import Participant

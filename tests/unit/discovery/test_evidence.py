@@ -72,10 +72,10 @@ def test_a_new_connection_ends_the_case() -> None:
     assert evidence.refused(AT, NOW) == []
 
 
-def test_a_process_that_is_gone_and_a_newer_run_are_proof_without_trust() -> None:
+def test_a_newer_run_and_the_word_of_a_proposer_are_proof_without_trust() -> None:
     evidence = Evidence(LOCAL, trusts_refusal=False)
     evidence.connected(X, AT)
-    evidence.vanished(X, NOW)
+    evidence.replaced(X, NOW)
     evidence.replaced(("y", 1), NOW)
     evidence.believe(("z", 1), NOW)
     assert sorted(evidence.proven) == [X, ("y", 1), ("z", 1)]

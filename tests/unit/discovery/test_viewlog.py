@@ -38,7 +38,6 @@ def test_it_knows_who_has_been_a_member() -> None:
     assert log.has_had(("b", 1))
     assert not log.has_had(("b", 3))
     assert not log.has_had(("c", 1))
-    assert log.addresses() == ["a:1", "b:1"]
 
 
 def test_digests_differ_where_views_do() -> None:
