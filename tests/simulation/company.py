@@ -18,6 +18,7 @@ from ringcast.runtime.simulation.checkers import OneViewPerNumber, Outcomes, Reg
 from ringcast.runtime.simulation.epochs import Epochs
 from ringcast.runtime.simulation.history import UNKNOWN, Operation
 
+from .desk import Desk
 from .ledger import Counter, Register, witnessed_by
 
 KEYS = 12
@@ -193,6 +194,37 @@ class Company:
             await tell(using(node.ref(Counter, key), timeout=LIMIT).fail)
 
         await self._ask(f"a failure of {key} from {name}", name, fail)
+
+    async def crowd(self, name: str, key: str, rng: random.Random) -> None:
+        """Queue before a desk: more than can wait there, and one who takes numbers slowly."""
+        pause, slowness, count = rng.uniform(0.001, 0.03), rng.choice((0.0, rng.uniform(0, 0.2))), rng.randrange(60)
+
+        async def tell_one(number: int) -> None:
+            async def note(node: Node) -> bool:
+                await tell(using(node.ref(Desk, key), timeout=LIMIT).note, number, pause)
+                return True
+
+            if await self._ask(f"a note to desk {key} from {name}", name, note):
+                self.told.accepted.add(number)
+
+        async def serve(node: Node) -> str:
+            return await using(node.ref(Desk, key), timeout=LIMIT).serve(pause)
+
+        async def take(node: Node) -> None:
+            expected = 0
+            async for number in using(node.ref(Desk, key), timeout=LIMIT).hand_out(count):
+                assert number == expected, f"desk {key} handed {number} out instead of {expected}"
+                expected += 1
+                await asyncio.sleep(slowness)
+            assert expected == count, f"desk {key} stopped at {expected} of {count} numbers, and said nothing"
+
+        calls: list[Coroutine[Any, Any, Any]] = [self._ask(f"desk {key} hands out to {name}", name, take)]
+        for _ in range(rng.choice((20, 100, 300))):
+            self._number += 1
+            calls.append(
+                tell_one(self._number) if rng.random() < 0.5 else self._ask(f"desk {key} serves {name}", name, serve)
+            )
+        await asyncio.gather(*calls)
 
     async def _use_register(self, name: str, key: str, rng: random.Random) -> None:
         method = rng.choice(("read", "write", "swap"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,18 +24,20 @@ class Fate:
         sim: What it is told in.
         company: Who takes part.
         names: Its machines.
+        faults: What may happen; `FAULTS` unless something else is given.
         told: What has happened, for people.
     """
 
     sim: Simulation
     company: Company
     names: list[str]
+    faults: list[Callable[[Fate], None]] = field(default_factory=lambda: FAULTS)
     told: list[str] = field(default_factory=list[str])
     _besides: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
     async def strike(self) -> None:
         """Let the next thing happen."""
-        fault = self.sim.rng.choice(FAULTS)
+        fault = self.sim.rng.choice(self.faults)
         self.told.append(f"{self.sim.now:.3f} {fault.__name__.strip('_')}")
         fault(self)
 
@@ -155,6 +158,15 @@ def _fail_membership(fate: Fate) -> None:
         fate.company.go(name)
 
 
+def _crowd(fate: Fate) -> None:
+    """More queue before an actor than may wait there, from one node or two."""
+    rng = fate.sim.rng
+    key = f"desk-{rng.randrange(3)}"
+    for name in {fate.one(): None, fate.one(): None}:
+        if name is not None:
+            fate.beside(fate.company.crowd(name, key, random.Random(rng.random())))
+
+
 def _isolate(fate: Fate) -> None:
     if name := fate.one():
         fate.sim.partition([name], [other for other in fate.names if other != name])
@@ -209,3 +221,6 @@ FAULTS: list[Callable[[Fate], None]] = [
     *(_isolate, _partition, _one_way, _pairs, _reset, _heal, _heal, _heal),
     *(_weather, _calm, _calm),
 ]
+
+CROWDS: list[Callable[[Fate], None]] = [_crowd] * (len(FAULTS) // 2) + FAULTS
+"""The same where queues are full: a list of its own, for what a seed tells changes with what it may draw."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from ringcast import Actor
 from ringcast.runtime.simulation.epochs import mark
 
-__all__ = ["Counter", "Register", "Witness", "witnessed_by"]
+__all__ = ["Counter", "Register", "Witness", "begin", "handled", "witnessed_by"]
 
 
 class Witness(Protocol):
@@ -40,11 +40,16 @@ def witnessed_by(witness: Witness) -> Iterator[None]:
         _witness.remove(witness)
 
 
-def _begin(actor: Actor) -> str:
+def begin(actor: Actor) -> str:
     """A turn begins; return the mark of its effects."""
     name, key, epoch = type(actor).__name__, actor.context.key, actor.context.epoch
     _witness[-1].began(name, key, epoch)
     return mark(name, key, epoch)
+
+
+def handled(number: int) -> None:
+    """A told message is handled."""
+    _witness[-1].handled(number)
 
 
 class Counter(Actor):
@@ -55,7 +60,7 @@ class Counter(Actor):
         self.count = 0
 
     async def add(self, pause: float = 0.0) -> tuple[str, int, str]:
-        effect = _begin(self)
+        effect = begin(self)
         self.count += 1
         count = self.count
         if pause:
@@ -63,17 +68,17 @@ class Counter(Actor):
         return self.activation, count, effect
 
     async def note(self, number: int) -> None:
-        _begin(self)
-        _witness[-1].handled(number)
+        begin(self)
+        handled(number)
 
     async def block(self, seconds: float) -> str:
         """Keep the loop of this node to itself, as code does that knows nothing of asyncio."""
-        effect = _begin(self)
+        effect = begin(self)
         time.sleep(seconds)  # noqa: ASYNC251
         return effect
 
     async def fail(self) -> None:
-        _begin(self)
+        begin(self)
         raise RuntimeError("this actor fails, as the story has it")
 
 
@@ -85,16 +90,16 @@ class Register(Actor):
         self.value: int | None = None
 
     async def read(self) -> tuple[str, int | None, str]:
-        effect = _begin(self)
+        effect = begin(self)
         return self.activation, self.value, effect
 
     async def write(self, value: int) -> tuple[str, None, str]:
-        effect = _begin(self)
+        effect = begin(self)
         self.value = value
         return self.activation, None, effect
 
     async def swap(self, old: int | None, new: int) -> tuple[str, bool, str]:
-        effect = _begin(self)
+        effect = begin(self)
         is_old = self.value == old
         await asyncio.sleep(0)
         if is_old:

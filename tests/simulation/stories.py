@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from ringcast import NodeConfig
 from ringcast.runtime.simulation import Quality, Simulation
 
 from .company import Company
-from .faults import UP_MAX, Fate
+from .desk import Desk
+from .faults import CROWDS, FAULTS, UP_MAX, Fate
+from .ledger import Counter
 
 SIZES = (1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 7)
 BAD_SECONDS = 42.0
@@ -26,20 +29,28 @@ async def brief(sim: Simulation) -> None:
     await tell_of_faults(sim, sim.rng.uniform(5, 15))
 
 
-async def tell_of_faults(sim: Simulation, seconds: float) -> None:
+async def crowded(sim: Simulation) -> None:
+    """The same where actors have more to do than they can: mailboxes are full, and readers of streams are slow."""
+    hosts = [Counter.__module__, Desk.__module__]
+    await tell_of_faults(sim, sim.rng.uniform(5, 20), CROWDS, hosts=hosts)
+
+
+async def tell_of_faults(
+    sim: Simulation, seconds: float, faults: list[Callable[[Fate], None]] = FAULTS, **others: Any
+) -> None:
     rng = sim.rng
     size = rng.choice(SIZES)
     trusts = rng.random() < 0.85
     # Without proof of death only those with a record bring a lost quorum back.
     disks = rng.choice((0.0, 0.5, 1.0)) if trusts else 1.0
-    options: dict[str, Any] = {"config": NodeConfig(trust_refused=trusts, drain_timeout=5.0)}
+    options: dict[str, Any] = {"config": NodeConfig(trust_refused=trusts, drain_timeout=5.0), **others}
     if rng.random() < 0.2:
         options["expect"] = size
     with Company(sim, **options) as company:
         names = [f"n{number}" for number in range(size)]
         for name in names:
             company.options[name] = {"data_dir": "/var/node"} if rng.random() < disks else {}
-        fate = Fate(sim, company, names)
+        fate = Fate(sim, company, names, faults)
         try:
             for name in names:
                 company.come(name)
@@ -146,7 +157,15 @@ async def crashes(sim: Simulation) -> None:
         await company.finish()
 
 
-STORIES = {"minute": minute, "brief": brief, "planned": planned, "quiet": quiet, "cold": cold, "crashes": crashes}
+STORIES = {
+    "minute": minute,
+    "brief": brief,
+    "planned": planned,
+    "quiet": quiet,
+    "cold": cold,
+    "crashes": crashes,
+    "crowded": crowded,
+}
 """By name."""
 
 USUAL = ("minute",) * 7 + ("planned", "planned", "cold")
