@@ -73,7 +73,7 @@ def leased_under_the_view_before() -> None:
     world = settled(3, 1)
     block(world, ("0", "2"))
     world.drop = lambda source, target, message: target == "2" and isinstance(message, Decided | Renew)
-    world.run(0.75)
+    world.run(0.5)
     world.add("3")
     world.start("3")
     until(world, lambda: numbers(world, "0", "1", "3") == [5, 5, 5])

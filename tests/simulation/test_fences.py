@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ringcast import Actor, CallError, NodeConfig, submit
+from ringcast import Actor, CallError, NodeConfig, props, submit
 from ringcast.testing import cluster, simulated
 
 KEYS = 12
@@ -55,4 +55,21 @@ async def test_a_node_whose_membership_has_failed_does_not_wait_for_its_turns() 
         with pytest.raises(CallError):
             await waiting
         await c.kill(0)
+        await c.settled()
+
+
+@simulated
+async def test_a_spawn_that_waits_for_a_keeper_ends_with_its_node() -> None:
+    async with cluster(3, config=NodeConfig(ask_timeout=60.0, drain_timeout=1.0)) as c:
+        await c.partition([0], [1, 2])
+        waiting = [asyncio.ensure_future(c.node(0).spawn(props(Abacus), name=f"of {n}")) for n in range(6)]
+        await asyncio.sleep(8)
+        node = c.node(0).node
+        leaving = asyncio.ensure_future(c.node(0).run(lambda node: node.leave()))
+        await c.until(lambda: node._state == "stopped", 30, "the node's end")
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(end, CallError) for end in ends), ends
+        await leaving
+        await c.kill(0)
+        await c.heal()
         await c.settled()
