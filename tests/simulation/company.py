@@ -215,6 +215,8 @@ class Company:
             async for number in using(node.ref(Desk, key), timeout=LIMIT).hand_out(count):
                 assert number == expected, f"desk {key} handed {number} out instead of {expected}"
                 expected += 1
+                if name in self._ending:
+                    return  # an application ends before its node leaves
                 await asyncio.sleep(slowness)
             assert expected == count, f"desk {key} stopped at {expected} of {count} numbers, and said nothing"
 
