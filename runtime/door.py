@@ -95,6 +95,8 @@ class Door:
             cell.host.background(cell.host.lives.stop(ref))  # it waits for this very turn, as all above do
         else:
             await cell.host.lives.stop(ref)
+            if cell.life is not None:
+                await cell.host.lives.notes.write(cell.life)  # it may be a child that is left out from now on
 
     async def watch(self, ref: Any) -> None:
         """Have `on_terminated` called when that actor has ended."""

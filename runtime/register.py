@@ -29,6 +29,7 @@ from .keeper import (
     Keeper,
     Located,
     Moved,
+    Noted,
     Place,
     Reply,
     Send,
@@ -36,7 +37,7 @@ from .keeper import (
     Unplaced,
 )
 from .ring import key_hash, partition_of
-from .rows import Row, RowId, partition_of_path, row_from_wire
+from .rows import Notes, Row, RowId, notes_from_wire, partition_of_path, row_from_wire
 from .whereabouts import Whereabouts
 from .words import Put, Rows, Word
 from .words import from_wire as word_from_wire
@@ -95,6 +96,7 @@ class Register:
         system.verbs["where"] = self._on_where
         system.verbs["row_ended"] = self._on_ended
         system.verbs["row_released"] = self._on_released
+        system.verbs["row_noted"] = self._on_noted
         system.verbs["begin"] = self._on_begin
         system.verbs["blob"] = self._on_blob
 
@@ -241,6 +243,11 @@ class Register:
         if reply[0] == "located":
             self._learn(row_id, (reply[1], reply[2]))
 
+    async def noted(self, row_id: RowId, host: Identity, notes: Notes) -> bool:
+        """Note with its row what an actor of this node takes along; False if it is no more of this run of the node."""
+        reply = await self._ask(row_id, "row_noted", [*row_id], [*host], notes.to_wire())
+        return bool(reply[0] == "noted")
+
     def _learn(self, row_id: RowId, host: Identity) -> None:
         self.whereabouts.learn(row_id[0], (SPAWNED, row_id[1]), host)
 
@@ -291,6 +298,12 @@ class Register:
         who = row_id[0], row_id[1]
         return await self._answered(token, self._keeper.released(token, who, (host[0], host[1]), monotonic()))
 
+    async def _on_noted(self, row_id: list[str], host: list[Any], notes: list[Any] | None) -> list[Any] | None:
+        token = next(self._tokens)
+        who, run = (row_id[0], row_id[1]), (host[0], host[1])
+        noted = self._keeper.noted(token, who, run, notes_from_wire(notes), monotonic())
+        return await self._answered(token, noted)
+
     async def _answered(self, token: int, effects: list[Effect]) -> list[Any] | None:
         """Return what the keeper answers to a question, as plain values; None if it is to be asked again."""
         answer: asyncio.Future[Reply] = self._host.loop.create_future()
@@ -313,6 +326,8 @@ class Register:
                 return ["gone", reason]
             case Unplaced(why):
                 return ["unplaced", why]
+            case Noted():
+                return ["noted"]
             case Moved():
                 return None
 
