@@ -30,6 +30,7 @@ class Life:
         is_failing: Whether it is past the root's intensity and retried at the backoff's limit.
         since: When it came up last; monotonic seconds.
         row: Its row in the register; None for one that nobody starts again elsewhere, and that nobody has named.
+        is_declaring: Whether it is a supervisor that has its children made just now, and does not know them all.
         declared: Names of the children that it has declared at its last start.
         removed: Names of declared children that were stopped for good: the next start leaves them out.
         watching: Whom it watches, and on which node a spawned one was; see `Watches`.
@@ -47,6 +48,7 @@ class Life:
     is_failing: bool = False
     since: float = 0.0
     row: Row | None = None
+    is_declaring: bool = False
     declared: frozenset[str] = frozenset()
     removed: set[str] | None = None
     watching: dict[tuple[str, Any], str | None] | None = None

@@ -161,16 +161,21 @@ class Lives:
     async def declare(self, parent: Cell, supervisor: Supervisor) -> None:
         """Have the children that a supervisor declares, those that were kept and new ones, started in order."""
         family = self.supervision.family_of(parent)
-        specs, removed = specs_of(supervisor), set[str]()
-        if parent.life is not None:
-            parent.life.declared = frozenset(spec.name for spec in specs)
-            removed = parent.life.removed or removed
+        specs = specs_of(supervisor)
         kept = {cast("ActorRef", child): cast("ActorRef", child) for child in family}
         declared: list[tuple[ActorRef, Restart]] = []
-        for spec in specs:
-            if spec.name not in removed:
-                declared.append((await self._declared(parent, spec, kept), spec.restart))
-        self.supervision.carry_out(parent, family, family.declare(declared))
+        life = parent.life
+        if life is not None:
+            life.declared, life.is_declaring = frozenset(spec.name for spec in specs), True
+        try:
+            for spec in specs:
+                if life is None or spec.name not in (life.removed or ()):
+                    declared.append((await self._declared(parent, spec, kept), spec.restart))
+            down = [child for child in kept if family.is_up(child) and await self._is_down(child)]
+            self.supervision.carry_out(parent, family, family.declare(declared, down))
+        finally:
+            if life is not None:
+                life.is_declaring = False
 
     async def _declared(self, parent: Cell, spec: ChildSpec, kept: dict[ActorRef, ActorRef]) -> ActorRef:
         kind = self._host.kinds.of(actor_type(spec.props.cls))
@@ -254,6 +259,14 @@ class Lives:
     async def _is_there(self, where: str, kind: Kind, key: Any) -> bool:
         try:
             return await self._system.call(where, "has", kind.name, key) is not None
+        except CallError:
+            return False
+
+    async def _is_down(self, ref: ActorRef) -> bool:
+        """Whether a child that was found has nobody who starts it: its last supervisor was lost before it did."""
+        try:
+            where = await self.locate(ref)
+            return await self._system.call(where, "has", ref._type_name, ref._key) is False
         except CallError:
             return False
 

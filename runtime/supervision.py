@@ -175,8 +175,11 @@ class Supervision:
         cell = self._host.kinds.named(parent._type_name).cells.get(parent._key)
         family = None if cell is None else cell.children
         if cell is None or family is None or child not in family:
-            is_declaring = cell is not None and cell.kind.supervises  # it holds children before it knows them all
-            return event == "gone" or (event == "known" and is_declaring)
+            if cell is None or not cell.kind.supervises:
+                return event == "gone"
+            # It holds children before it knows them all; then it sees for itself whether they are up.
+            is_declaring = cell.actor is None or (cell.life is not None and cell.life.is_declaring)
+            return is_declaring or event in ("gone", "known")
         self._hear(cell, family, child, event, reason)
         return True
 

@@ -10,6 +10,7 @@ from ringcast.runtime.simulation import Quality, Simulation
 
 from .company import Company
 from .faults import UP_MAX, Fate
+from .tree_stories import trees
 
 SIZES = (1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 7)
 BAD_SECONDS = 42.0
@@ -146,7 +147,7 @@ async def crashes(sim: Simulation) -> None:
         await company.finish()
 
 
-STORIES = {"minute": minute, "brief": brief, "planned": planned, "quiet": quiet, "cold": cold, "crashes": crashes}
+STORIES = {"minute": minute, "brief": brief, "planned": planned, "quiet": quiet, "cold": cold, "crashes": crashes, "trees": trees}
 """By name."""
 
 USUAL = ("minute",) * 7 + ("planned", "planned", "cold")

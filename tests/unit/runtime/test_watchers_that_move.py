@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,9 +17,8 @@ NOTICES: list[tuple[Any, str]] = []
 
 
 @pytest.fixture(autouse=True)
-def _notices() -> Iterator[None]:
+def _notices() -> None:
     NOTICES.clear()
-    yield
 
 
 class Anchor(Actor):
