@@ -111,7 +111,7 @@ class Orders:
             await self._host.next_retired()
         await self._host.lives.reported(name, key)
         goes_on = cell.life is not None and cell.life.outlives_its_node and cell.retiring in ("leaving", FENCED)
-        return None if goes_on else True  # its node leaves, and it is to be stopped where it is now
+        return None if goes_on and reason != "leaving" else True  # then it is to be stopped where it is now
 
     def _be_patient_with(self, cell: Cell) -> None:
         """Cancel the running turn of an actor that is to stop, unless it ends in time."""

@@ -197,7 +197,7 @@ class Supervision:
                 directives = family.halted(child)
             case "gone":
                 if parent is not None and reason == "stopped" and not family.is_closing and family.stopping != child:
-                    _leave_out(parent, child)
+                    leave_out(parent, child)
                 directives = family.gone(child)
             case _:  # "known", which only asks
                 pass
@@ -369,7 +369,7 @@ def child_name(parent: ActorRef, child: ActorRef) -> str:
     return str(child._key[1]).removeprefix(f"{spawned_path(parent)}/")
 
 
-def _leave_out(parent: Cell, child: ActorRef) -> None:
+def leave_out(parent: Cell, child: ActorRef) -> None:
     """Remember that a child was stopped for good, whatever `children` says at the next start."""
     name = child_name(parent.me, child)
     if parent.life is not None and name in parent.life.declared:

@@ -109,6 +109,8 @@ class Forest(Checker):
         above = cell.life.parent
         if above is None or not is_spawned(above._key) or cell.life.is_orphan:
             return
+        if (cell.kind.name, cell.key[1]) not in self.promised:
+            return  # its first start may have been under way when its supervisor was lost
         runs = {member.identity for member in view.members}
         parents = self._places.get((above._type_name, above._key[1]), {})
         is_being_made = self._machines((above._type_name, above._key[1]))  # it starts its children before it is up
