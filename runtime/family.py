@@ -157,7 +157,7 @@ class Family:
         """
         kept = self._children
         for key in down:
-            if key in kept and kept[key].phase is Phase.UP:
+            if key in kept and kept[key].phase in (Phase.UP, Phase.STARTING):
                 kept[key].phase = Phase.DOWN
         declared: dict[Hashable, Child] = {}
         for key, restart in children:
@@ -179,9 +179,9 @@ class Family:
         if child not in self._children:
             self._children[child] = Child(restart, Phase.UP if is_up else Phase.STARTING, is_named=is_named)
 
-    def is_up(self, child: Hashable) -> bool:
-        """Whether a child is up, as far as is known here."""
-        return child in self._children and self._children[child].phase is Phase.UP
+    def is_started(self, child: Hashable) -> bool:
+        """Whether a child is up, or about to be, as far as is known here."""
+        return child in self._children and self._children[child].phase in (Phase.UP, Phase.STARTING)
 
     def is_named(self, child: Hashable) -> bool:
         """Whether a child outlives this activation of its supervisor, if that goes on elsewhere."""

@@ -52,6 +52,9 @@ __all__ = [
     "Unplaced",
 ]
 
+LEAVES = "the node leaves"
+"""Why a node does not start an actor that is better off elsewhere; its spawner hears nothing of that."""
+
 PLACE_AGAIN = 1.0
 """Seconds after which a row that has found no host, or was refused, is looked at again."""
 
@@ -447,7 +450,7 @@ class Keeper:
                 continue
             if why is None:
                 effects += self._runs_now(row, now)
-            elif self._claims.get(row_id):
+            elif self._claims.get(row_id) and why != LEAVES:
                 effects += self.unplaceable(row_id, why, now)
             else:
                 self._phases[row_id] = Phase.PLACING

@@ -171,7 +171,8 @@ class Lives:
             for spec in specs:
                 if life is None or spec.name not in (life.removed or ()):
                     declared.append((await self._declared(parent, spec, kept), spec.restart))
-            down = [child for child in kept if family.is_up(child) and await self._is_down(child)]
+            found = [cast("ActorRef", child) for child in family if family.is_started(child)]
+            down = [child for child in found if await self._is_down(child)]
             self.supervision.carry_out(parent, family, family.declare(declared, down))
         finally:
             if life is not None:

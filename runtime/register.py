@@ -21,6 +21,7 @@ from ..actors.ref import SPAWNED, ActorRef, display
 from ..discovery.member import Identity, View
 from .groups import owners_of
 from .keeper import (
+    LEAVES,
     Answer,
     Begin,
     Claimed,
@@ -445,7 +446,7 @@ class Register:
                 await self._take_time()
             if "@" in row.id[0] and not self._host.kinds.named(row.id[0]).is_here:
                 await self._fetch_class(row.id[0], sender)
-            why = "the node leaves" if not self.is_taking else None
+            why = LEAVES if not self.is_taking else None
             if why is None:
                 try:
                     await self.lives.begin(row, families.get(row.id, []), is_held=row.id in down)

@@ -103,14 +103,15 @@ class Forest(Checker):
         places = self._places.setdefault((cell.kind.name, cell.key[1]), {})
         for (other, _), place in places.items():
             left = self._sim.lease_left(other) if other != machine else 0.0
-            if place.is_up and left > 0 and self._sim.lineage_of(other) == view.lineage:
+            has_lease = self._sim.lease_left(machine) > 0  # what is made without one has no effect
+            if place.is_up and has_lease and left > 0 and self._sim.lineage_of(other) == view.lineage:
                 self._object(now, f"{cell.name} is made on {machine}, and {other} has it and a lease for {left:.3f} s")
         places[machine, run] = Place(me.identity, machine)
         above = cell.life.parent
         if above is None or not is_spawned(above._key) or cell.life.is_orphan:
             return
-        if (cell.kind.name, cell.key[1]) not in self.promised:
-            return  # its first start may have been under way when its supervisor was lost
+        if len(places) == 1:
+            return  # it is declared, and its supervisor may be lost before it has said that this one may start
         runs = {member.identity for member in view.members}
         parents = self._places.get((above._type_name, above._key[1]), {})
         is_being_made = self._machines((above._type_name, above._key[1]))  # it starts its children before it is up
