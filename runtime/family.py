@@ -142,9 +142,7 @@ class Family:
 
     # ---- who belongs to it ---------------------------------------------------------------------
 
-    def declare(
-        self, children: Iterable[tuple[Hashable, Restart]], down: Iterable[Hashable] = ()
-    ) -> list[Directive]:
+    def declare(self, children: Iterable[tuple[Hashable, Restart]], down: Iterable[Hashable] = ()) -> list[Directive]:
         """Take the children of a supervisor that begins, to be started one after the other.
 
         After `reopen` those that are kept come back: in the order that is declared now, then those

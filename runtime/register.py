@@ -9,12 +9,22 @@ wait behind ten thousand others that do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ringcast.errors import NOT_SENT, CallError, CodecError, NotAllowed, RingcastError, Unreachable
+from ringcast.errors import (
+    MAYBE_EXECUTED,
+    NOT_SENT,
+    CallError,
+    CallTimeout,
+    CodecError,
+    NotAllowed,
+    RingcastError,
+    Unreachable,
+)
 
 from ..actors.placement import Labels, LeastLoaded, Near, Placement
 from ..actors.ref import SPAWNED, ActorRef, display
@@ -211,15 +221,36 @@ class Register:
 
         Raises:
             Unreachable: If it cannot be started anywhere.
+            CallTimeout: If a member that keeps its row did not answer for as long as an ask may take. The actor may
+                be there later: who spawns its name again finds it, and one without a name is ended.
         """
-        reply = await self._ask(wish.id, "claim", self._host.node_id, wish.to_wire(), is_held)
+        what = display(wish.id[0], (SPAWNED, wish.id[1]))
+        try:
+            async with asyncio.timeout(self._system.timeout):
+                reply = await self._ask(wish.id, "claim", self._host.node_id, wish.to_wire(), is_held)
+        except TimeoutError:
+            if not wish.is_named:
+                self._host.background(self._end_unwanted(wish.id))
+            view = self._keeper.copies.view
+            keepers = () if view is None else self._keeper.copies.keepers(wish.partition)
+            raise CallTimeout(
+                f"{what} was not started within {self._system.timeout:g} s: one of the nodes {', '.join(keepers)} keeps "
+                f"its row, and does not answer; where code blocks an event loop, that node's log names it",
+                certainty=MAYBE_EXECUTED,
+                actor=what,
+            ) from None
         if reply[0] == "unplaced":
-            what = display(wish.id[0], (SPAWNED, wish.id[1]))
             raise Unreachable(f"{what} cannot be started: {reply[1]}", certainty=NOT_SENT, actor=what)
         row = row_from_wire(reply[1])
         if row.host is not None:
             self._learn(row.id, row.host)
         return row, reply[2]
+
+    async def _end_unwanted(self, row_id: RowId) -> None:
+        """End an actor that nobody has a ref to: its spawner has given up."""
+        ref = self._host.kinds.ref_by_name(row_id[0], (SPAWNED, row_id[1]), "")
+        with contextlib.suppress(CallError):
+            await self.lives.stop(ref)
 
     async def find(self, name: str, key: Any, *, or_end: bool = False) -> tuple[Identity | None, str | None]:
         """Return where a spawned actor is, as soon as it is somewhere; else None and why it has ended.

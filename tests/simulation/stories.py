@@ -147,7 +147,15 @@ async def crashes(sim: Simulation) -> None:
         await company.finish()
 
 
-STORIES = {"minute": minute, "brief": brief, "planned": planned, "quiet": quiet, "cold": cold, "crashes": crashes, "trees": trees}
+STORIES = {
+    "minute": minute,
+    "brief": brief,
+    "planned": planned,
+    "quiet": quiet,
+    "cold": cold,
+    "crashes": crashes,
+    "trees": trees,
+}
 """By name."""
 
 USUAL = ("minute",) * 7 + ("planned", "planned", "cold")
