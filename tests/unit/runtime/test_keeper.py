@@ -11,6 +11,7 @@ from ringcast.actors.supervision import PERMANENT, TEMPORARY, TRANSIENT, Restart
 from ringcast.discovery.member import Identity, View
 from ringcast.runtime.copies import BATCH, COPIES, Copies
 from ringcast.runtime.keeper import (
+    LEAVES,
     Answer,
     Begin,
     Claimed,
@@ -513,3 +514,21 @@ def test_a_child_does_not_wait_for_what_its_supervisor_notes() -> None:
     del world.running[at][child.id]
     world.settle()
     assert isinstance(world.answers[released], Located)
+
+
+def test_a_host_that_begins_to_leave_makes_no_spawn_fail() -> None:
+    world = World(FIVE)
+    world.claim(a_row("/other"))
+    world.homeless.add(A.id)
+    token = world.ask(A.id, "claim", A)
+    world.settle(3)
+    leader = world.keepers[world.leader(A.id)]
+    other: Identity = ("b", 1)
+    again = world.ask(A.id, "claim", A)
+    world.homeless.clear()
+    world.do(world.leader(A.id), leader.placed(A.id, other, "", world.now))
+    world.do(world.leader(A.id), leader.begun(other, {A.id: LEAVES}, world.now))
+    world.settle()
+    assert isinstance(world.answers[token], Claimed)
+    assert isinstance(world.answers[again], Claimed)
+    assert world.host_of(A.id) is not None
