@@ -234,8 +234,8 @@ class Register:
             view = self._keeper.copies.view
             keepers = () if view is None else self._keeper.copies.keepers(wish.partition)
             raise CallTimeout(
-                f"{what} was not started within {self._system.timeout:g} s: one of the nodes {', '.join(keepers)} keeps "
-                f"its row, and does not answer; where code blocks an event loop, that node's log names it",
+                f"{what} was not started within {self._system.timeout:g} s: one of the nodes {', '.join(keepers)} "
+                f"keeps its row, and does not answer; where code blocks an event loop, that node's log names it",
                 certainty=MAYBE_EXECUTED,
                 actor=what,
             ) from None

@@ -94,7 +94,7 @@ async def test_labels_that_nobody_offers_are_waited_for() -> None:
         ref = await c.node(0).spawn(props(Client), name="gpu", on=Labels(gpu="1"))
         with pytest.raises(CallError):
             await using(ref, timeout=2.0).read()
-        reasons = [why for node in c.running for row, why in node.node._host.lives.register.waiting()]
+        reasons = [why for node in c.running for _, why in node.node._host.lives.register.waiting()]
         assert len(reasons) == 1
         assert "carries the labels {'gpu': '1'}" in reasons[0]
         late = await c.sim.start("late", labels={"gpu": "1"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ async def test_who_stops_a_child_from_outside_is_answered_when_that_is_noted() -
     async with cluster(5) as c:
         tree = await the_tree(c)
         for name in "bdf":
-            assert await c.running[0].run(lambda node, name=name: stop_child(node, name))
+            assert await c.running[0].run(partial(stop_child, name=name))
         await lose(c, tree, "kill")
         again = await the_tree(c)
         assert await again.names() == ["a", "c", "e"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -62,9 +61,13 @@ def near(c: Cluster, node: ClusterNode) -> Near:
     return Near(next(anchor for anchor in anchors if c.owner(anchor) is node))
 
 
-def keyed(c: Cluster, cls: Callable[..., Any], node: ClusterNode) -> Any:
-    refs = (c.ref(cls, key) for key in range(1000))  # type: ignore[arg-type]
+def keyed(c: Cluster, cls: type[Hunter], node: ClusterNode) -> Any:
+    refs = (c.ref(cls, key) for key in range(1000))
     return next(ref for ref in refs if c.owner(ref) is node)
+
+
+async def stop(c: Cluster, ref: Any) -> None:
+    await c.node(0).run(lambda node: node.stop(ref))
 
 
 async def end(c: Cluster, node: ClusterNode, how: str) -> None:
@@ -89,7 +92,7 @@ async def test_a_spawned_watcher_that_moves(how: str, on: int) -> None:
         await end(c, c.node(2), how)
         assert await hunter.ping() == await quarry.ping() == "pong"
         assert NOTICES == []
-        await c.node(0).run(lambda node: node.stop(quarry))
+        await stop(c, quarry)
         await one_notice(c, "stopped")
 
 
@@ -117,7 +120,7 @@ async def test_a_keyed_watcher_that_moves(how: str) -> None:
         await hunter.watch(quarry)
         await end(c, c.node(2), how)
         assert NOTICES == []
-        await c.node(0).run(lambda node: node.stop(quarry))
+        await stop(c, quarry)
         await one_notice(c, "stopped")
 
 
@@ -132,7 +135,7 @@ async def test_a_keyed_watcher_that_a_new_node_takes() -> None:
         await c.settled()
         assert any(c.owner(c.ref(Hunter, number)) is c.node(2) for number in range(40))
         for quarry in quarries:
-            await c.node(0).run(lambda node, quarry=quarry: node.stop(quarry))
+            await stop(c, quarry)
         await c.until(lambda: len(NOTICES) == 40, 10, "the notices")
         await asyncio.sleep(5)
         assert sorted(key for key, _ in NOTICES) == list(range(40))
@@ -150,7 +153,7 @@ async def test_both_move_one_after_the_other(how: str) -> None:
         await end(c, c.node(2), how)
         await end(c, c.node(1), how)
         assert NOTICES == []
-        await c.node(0).run(lambda node: node.stop(quarry))
+        await stop(c, quarry)
         await c.until(lambda: len(NOTICES) == 2, 10, "the notices")
         await asyncio.sleep(5)
         assert [reason for _, reason in NOTICES] == ["stopped"] * 2
@@ -165,7 +168,7 @@ async def test_who_watches_at_each_start_is_told_once() -> None:
         await end(c, c.node(2), "kill")
         assert await hunter.ping() == "pong"
         await hunter.watch(quarry)
-        await c.node(0).run(lambda node: node.stop(quarry))
+        await stop(c, quarry)
         await one_notice(c, "stopped")
 
 
@@ -177,9 +180,9 @@ async def test_a_watcher_that_has_ended_is_told_nothing_and_one_that_sleeps_is_w
         sleepy = keyed(c, Sleepy, c.node(2))
         await hunter.watch(quarry)
         await sleepy.watch(quarry)
-        await c.node(0).run(lambda node: node.stop(hunter))
+        await stop(c, hunter)
         await asyncio.sleep(3)
-        await c.node(0).run(lambda node: node.stop(quarry))
+        await stop(c, quarry)
         await one_notice(c, "stopped")
 
 
@@ -194,7 +197,7 @@ async def test_a_node_that_was_cut_off_hears_of_what_ended_meanwhile() -> None:
         await c.partition([c.node(2)], [c.node(number) for number in (0, 1, 3, 4)])
         await asyncio.sleep(20)
         assert await hunter.ping() == "pong", "it runs elsewhere"
-        await c.node(0).run(lambda node: node.stop(quarry))
+        await stop(c, quarry)
         await c.heal()
         await c.settled()
         await c.until(lambda: len(NOTICES) >= 2, 10, "the notices")
