@@ -11,7 +11,7 @@ from ..actors.reminders import At, Every
 from ..actors.turn import SINK, current_turn
 from .behalf import Behalf
 from .once import Remembered
-from .supervision import child_name
+from .supervision import child_name, leave_out
 from .tenancy import check_run
 from .timers import start_timer
 from .transaction import open_transaction
@@ -94,7 +94,11 @@ class Door:
         elif cell.life is not None and is_ref(ref) and cell.key[1].startswith(f"{spawned_path(ref)}/"):
             cell.host.background(cell.host.lives.stop(ref))  # it waits for this very turn, as all above do
         else:
+            is_child = cell.children is not None and ref in cell.children
             await cell.host.lives.stop(ref)
+            if is_child and cell.life is not None:
+                leave_out(cell, ref)  # it may never have been started, so that nobody was told of its end
+                await cell.host.lives.notes.write(cell.life)
 
     async def watch(self, ref: Any) -> None:
         """Have `on_terminated` called when that actor has ended."""

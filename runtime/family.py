@@ -142,14 +142,21 @@ class Family:
 
     # ---- who belongs to it ---------------------------------------------------------------------
 
-    def declare(self, children: Iterable[tuple[Hashable, Restart]]) -> list[Directive]:
+    def declare(self, children: Iterable[tuple[Hashable, Restart]], down: Iterable[Hashable] = ()) -> list[Directive]:
         """Take the children of a supervisor that begins, to be started one after the other.
 
         After `reopen` those that are kept come back: in the order that is declared now, then those
         that were added at run time. What is no longer declared ends. Children that the supervisor
         has started itself meanwhile come first. `Ready` says when all had their turn.
+
+        Args:
+            children: Who is declared, and whether each is started again.
+            down: Children that were found, and were not up: their last supervisor was lost before it started them.
         """
         kept = self._children
+        for key in down:
+            if key in kept and kept[key].phase in (Phase.UP, Phase.STARTING):
+                kept[key].phase = Phase.DOWN
         declared: dict[Hashable, Child] = {}
         for key, restart in children:
             child = declared[key] = kept.get(key) or Child(restart, Phase.DOWN)
@@ -169,6 +176,10 @@ class Family:
         assert not self._is_closing, "a supervisor that goes takes no more children"
         if child not in self._children:
             self._children[child] = Child(restart, Phase.UP if is_up else Phase.STARTING, is_named=is_named)
+
+    def is_started(self, child: Hashable) -> bool:
+        """Whether a child is up, or about to be, as far as is known here."""
+        return child in self._children and self._children[child].phase in (Phase.UP, Phase.STARTING)
 
     def is_named(self, child: Hashable) -> bool:
         """Whether a child outlives this activation of its supervisor, if that goes on elsewhere."""

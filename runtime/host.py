@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .durability import Durability
     from .lives import Lives
     from .router import Router
+    from .watched import Watched
     from .watches import Watches
 
 IDLE_CHUNK = 5000
@@ -76,6 +77,7 @@ class Host:
         self.tenancy: Tenancy
         self.lives: Lives
         self.watches: Watches
+        self.watched: Watched
         self.durability: Durability
         self.move_seconds = math.inf
         """How long a turn may run on whose actor belongs elsewhere."""
@@ -403,13 +405,16 @@ class Host:
         cell.settle()
         if cell.life is not None and reason in ("leaving", FENCED) and cell.life.outlives_its_node:
             for envelope in cell.take_rest():
-                self.lives.seeker.seek(None, cell.kind, cell.key, envelope, 0, None)
+                if not self.watches.is_notice(envelope):
+                    self.lives.seeker.seek(None, cell.kind, cell.key, envelope, 0, None)
         elif cell.life is not None:
             cell.refuse_rest(lambda envelope: stopped(cell, envelope))
         else:
             for envelope in cell.take_rest():
-                self.redeliver(cell.kind, cell.key, envelope)
-            self.watches.released(cell.kind.name, cell.key, reason)
+                if not self.watches.is_notice(envelope):
+                    self.redeliver(cell.kind, cell.key, envelope)
+            self.watched.released(cell.kind.name, cell.key, reason)
+        self.watches.released(cell, reason)
         self.tenancy.leave(cell)
         self.note_retired()
 

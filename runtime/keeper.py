@@ -14,6 +14,7 @@ effects. It starts nothing itself. The rules:
 * A row without a host that fits waits, with the reason, and is looked at again with each view.
 * A leader that knows its partition only now asks each host to run what it should: who has it already
   says so.
+* What an actor notes for its next place is answered for when all copies have it, too.
 * An actor that has ended is answered for when all copies know it. Then its row is forgotten.
 
 What it may not lead is `Moved`: who asks looks at the view again.
@@ -31,7 +32,7 @@ from dataclasses import dataclass, replace
 from ..actors.supervision import TEMPORARY
 from ..discovery.member import Identity, View
 from .copies import BATCH, NEVER, Copies, CopyEffect, IsKept, Send, Settled
-from .rows import Row, RowId, partition_of_path
+from .rows import Notes, Row, RowId, partition_of_path
 from .words import Word
 
 __all__ = [
@@ -43,12 +44,16 @@ __all__ = [
     "Keeper",
     "Located",
     "Moved",
+    "Noted",
     "Place",
     "Reply",
     "Send",
     "Stopping",
     "Unplaced",
 ]
+
+LEAVES = "the node leaves"
+"""Why a node does not start an actor that is better off elsewhere; its spawner hears nothing of that."""
 
 PLACE_AGAIN = 1.0
 """Seconds after which a row that has found no host, or was refused, is looked at again."""
@@ -61,6 +66,7 @@ class Phase(enum.Enum):
     PLACING = "a node is chosen"
     WRITING = "its copies are made"
     STARTING = "its node starts it"
+    NOTING = "its copies learn what it notes"
     ENDING = "its copies learn that it has ended"
 
 
@@ -94,11 +100,16 @@ class Unplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """All copies of the row have what the actor has noted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """This member does not lead the row."""
 
 
-Reply = Claimed | Located | Gone | Unplaced | Moved
+Reply = Claimed | Located | Gone | Unplaced | Noted | Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +176,7 @@ class Keeper:
         self._waiters: dict[RowId, dict[int, bool]] = {}
         self._leavers: dict[RowId, dict[int, None]] = {}
         self._ends: dict[RowId, list[int]] = {}
+        self._noters: dict[RowId, dict[int, None]] = {}
         self._queued: dict[int, list[Callable[[float], list[Effect]]]] = {}
         self._to_start: dict[Identity, dict[RowId, None]] = {}
         self._starting: dict[Identity, frozenset[RowId]] = {}
@@ -188,6 +200,7 @@ class Keeper:
         tokens.update(token for waiting in self._waiters.values() for token in waiting)
         tokens.update(token for leaving in self._leavers.values() for token in leaving)
         tokens.update(token for ends in self._ends.values() for token in ends)
+        tokens.update(token for noting in self._noters.values() for token in noting)
         return sorted(tokens)
 
     def _forget_questions(self) -> None:
@@ -197,6 +210,7 @@ class Keeper:
         self._waiters.clear()
         self._leavers.clear()
         self._ends.clear()
+        self._noters.clear()
         self._to_start.clear()
         self._starting.clear()
         self._again_at.clear()
@@ -265,7 +279,7 @@ class Keeper:
             return self._lost(row, now)
         if not was_led or phase is Phase.STARTING:
             self._start(row)
-        elif phase is Phase.WRITING:
+        elif phase in (Phase.WRITING, Phase.NOTING):
             return self._write(row, now)
         elif phase is not None:
             return self._place(row, now)
@@ -328,7 +342,7 @@ class Keeper:
             return [Answer(token, Moved())]  # its name is free in a moment
         self._claims.setdefault(wish.id, {})[token] = wish.claim
         if row is not None:
-            is_there = row.id not in self._phases or (row.id in self.why and row.host is None)
+            is_there = not self._is_on_its_way(row.id) or (row.id in self.why and row.host is None)
             return self._answer_claims(row) if is_there else []
         self._fresh.add(wish.id)
         if is_held:
@@ -348,12 +362,11 @@ class Keeper:
         row = self.copies.row(row_id)
         if row is None:
             return [Answer(token, Gone(None))]
-        phase = self._phases.get(row_id)
-        if phase is None:
+        if not self._is_on_its_way(row_id):
             assert row.host is not None, "what runs has a host"
             return [Answer(token, Located(row.host))]
         self._waiters.setdefault(row_id, {})[token] = or_end
-        if or_end and phase in (Phase.PLACING, Phase.WAITING) and row.host not in self._runs:
+        if or_end and self._phases[row_id] in (Phase.PLACING, Phase.WAITING) and row.host not in self._runs:
             return self._end(row, "stopped", now)
         return []
 
@@ -376,7 +389,7 @@ class Keeper:
         row = self.copies.row(row_id)
         if row is None or row.ended is not None:
             return [Answer(token, Gone(None))]
-        if row.host != host and row_id not in self._phases:
+        if row.host != host and not self._is_on_its_way(row_id):
             assert row.host is not None, "what runs has a host"
             return [Answer(token, Located(row.host))]
         self._leavers.setdefault(row_id, {})[token] = None
@@ -385,9 +398,21 @@ class Keeper:
         self._to_start.get(host, {}).pop(row_id, None)
         return self._place(row, now)
 
+    def noted(self, token: int, row_id: RowId, host: Identity, notes: Notes, now: float) -> list[Effect]:
+        """An actor notes for its next place; answered when all copies have that, or if it is there no more."""
+        late = self._ask(row_id, token, lambda now: self.noted(token, row_id, host, notes, now), now)
+        if late is not None:
+            return late
+        row = self.copies.row(row_id)
+        if row is None or row.ended is not None or row.host != host:
+            return [Answer(token, Gone(None))]
+        self._noters.setdefault(row_id, {})[token] = None
+        self._phases.setdefault(row_id, Phase.NOTING)  # else it is on its way, and goes on
+        return self._carry_on(self.copies.write(replace(self._next(row, host=host), notes=notes)), now)
+
     def give_up(self, token: int) -> None:
         """Nobody waits for this answer any more."""
-        for waiting in (self._claims, self._waiters, self._leavers):
+        for waiting in (self._claims, self._waiters, self._leavers, self._noters):
             for row_id in [row_id for row_id, tokens in waiting.items() if token in tokens]:
                 del waiting[row_id][token]
 
@@ -425,7 +450,7 @@ class Keeper:
                 continue
             if why is None:
                 effects += self._runs_now(row, now)
-            elif self._claims.get(row_id):
+            elif self._claims.get(row_id) and why != LEAVES:
                 effects += self.unplaceable(row_id, why, now)
             else:
                 self._phases[row_id] = Phase.PLACING
@@ -467,6 +492,10 @@ class Keeper:
 
     # ---- the way of a row ------------------------------------------------------------------------
 
+    def _is_on_its_way(self, row_id: RowId) -> bool:
+        """Whether an actor is yet to be where its row says."""
+        return self._phases.get(row_id, Phase.NOTING) is not Phase.NOTING
+
     def _next(self, row: Row, *, host: Identity | None, ended: str | None = None) -> Row:
         assert self.copies.view is not None, "nothing is written without a view"
         self._count += 1
@@ -479,7 +508,7 @@ class Keeper:
     def _place(self, row: Row, now: float) -> list[Effect]:
         """Look for a host, once the supervisor is there."""
         above = None if row.parent_id is None else self.copies.row(row.parent_id)
-        if above is not None and above.ended is None and above.id in self._phases:
+        if above is not None and above.ended is None and self._is_on_its_way(above.id):
             self._phases[row.id] = Phase.WAITING
             return []
         self._phases[row.id] = Phase.PLACING
@@ -492,12 +521,18 @@ class Keeper:
         assert row is not None and row.version == kept.version, "what is kept is what was written last"  # noqa: PT018
         if row.ended is not None:
             return self._over(row, now)
+        noted: list[Effect] = [Answer(token, Noted()) for token in self._noters.pop(row.id, {})]
+        phase = self._phases.get(row.id)
+        if phase is Phase.NOTING:
+            del self._phases[row.id]
+        if phase is not Phase.WRITING:
+            return noted
         if row.host is None:
             self._phases[row.id] = Phase.PLACING
             self._held.discard(row.id)  # its siblings do not wait for it
-            return self._answer_claims(row)
+            return [*noted, *self._answer_claims(row)]
         self._start(row)
-        return []
+        return noted
 
     def _start(self, row: Row) -> None:
         assert row.host is not None, "who starts an actor is known"
@@ -517,7 +552,12 @@ class Keeper:
     def _over(self, row: Row, now: float) -> list[Effect]:
         """All copies know that an actor has ended."""
         gone = Gone(row.ended)
-        tokens = [*self._ends.pop(row.id, ()), *self._waiters.pop(row.id, {}), *self._leavers.pop(row.id, {})]
+        tokens = [
+            *self._ends.pop(row.id, ()),
+            *self._waiters.pop(row.id, {}),
+            *self._leavers.pop(row.id, {}),
+            *self._noters.pop(row.id, {}),
+        ]
         self.copies.forget(row)
         self._phases.pop(row.id, None)
         return [*(Answer(token, gone) for token in tokens), *self._release_children(row.id, now)]

@@ -7,7 +7,10 @@ from typing import Any
 
 from ..actors.ref import ActorRef
 from ..actors.supervision import TEMPORARY, Restart
-from .rows import Row
+from .rows import Notes, Row
+
+WATCHING_MAX = 1000
+"""Watches that an actor takes along to another node; a row is not to grow without bound."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +30,10 @@ class Life:
         is_failing: Whether it is past the root's intensity and retried at the backoff's limit.
         since: When it came up last; monotonic seconds.
         row: Its row in the register; None for one that nobody starts again elsewhere, and that nobody has named.
+        is_declaring: Whether it is a supervisor that has its children made just now, and does not know them all.
+        declared: Names of the children that it has declared at its last start.
         removed: Names of declared children that were stopped for good: the next start leaves them out.
+        watching: Whom it watches, and on which node a spawned one was; see `Watches`.
     """
 
     args: tuple[Any, ...]
@@ -42,9 +48,23 @@ class Life:
     is_failing: bool = False
     since: float = 0.0
     row: Row | None = None
+    is_declaring: bool = False
+    declared: frozenset[str] = frozenset()
     removed: set[str] | None = None
+    watching: dict[tuple[str, Any], str | None] | None = None
 
     @property
     def outlives_its_node(self) -> bool:
         """Whether it is started elsewhere when its node leaves or is lost."""
         return self.row is not None and not self.row.is_local and self.restart is not TEMPORARY
+
+    @property
+    def notes(self) -> Notes:
+        """What it takes along when it is started elsewhere."""
+        watching = tuple((name, key, hint) for (name, key), hint in (self.watching or {}).items())
+        return Notes(tuple(sorted(self.removed or ())), watching[:WATCHING_MAX])
+
+    @notes.setter
+    def notes(self, notes: Notes) -> None:
+        self.removed = set(notes.removed) or None
+        self.watching = {(name, key): hint for name, key, hint in notes.watching} or None

@@ -31,8 +31,9 @@ from ..actors.supervisor import ChildSpec, Supervisor, specs_of
 from ..discovery.member import Identity
 from .cell import Cell
 from .life import Life
+from .notes import NoteBook
 from .register import Register, placement_to_wire
-from .rows import Row, RowId, Version
+from .rows import Row, RowId
 from .seeker import Seeker
 from .supervision import Supervision, child_name
 from .system import System
@@ -43,7 +44,7 @@ AGAIN = 0.02
 """Seconds until a name is claimed again whose last bearer has just ended."""
 
 REPORT = 5.0
-"""Seconds that a `stop` waits until the keepers know of the end."""
+"""Seconds that a `stop` waits until the keepers and the supervisor know of the end."""
 
 if TYPE_CHECKING:
     from .host import Host
@@ -69,9 +70,11 @@ class Lives:
         self.supervision = Supervision(host, system, root, self.rng, patience)
         self.register = Register(host, system)
         self.register.lives = self
+        self.notes = NoteBook(host, self.register)
         self.seeker = Seeker(host, self.register)
         self._at_hand: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        self._ended: dict[RowId, Version] = {}
+        self._ended: dict[RowId, str] = {}
+        """Actors that have ended here, and whose keepers do not know it yet: which call of `spawn` had made them."""
         self._reports: dict[RowId, asyncio.Task[None]] = {}
         system.verbs["renew"] = self._on_renew
         system.verbs["has"] = self._on_has
@@ -126,6 +129,8 @@ class Lives:
             raise
         if where is None and parent is not None:
             self.supervision.away(parent, ref)
+        if parent is not None and parent.life is not None:
+            await self.notes.write(parent.life)  # it may be left out no more
         kind, key = self._host.kinds.named(ref._type_name), ref._key
         if where is not None and not is_new and parent is not None and await self._is_up(where, kind, key):
             family = self.supervision.family_of(parent)
@@ -156,13 +161,22 @@ class Lives:
     async def declare(self, parent: Cell, supervisor: Supervisor) -> None:
         """Have the children that a supervisor declares, those that were kept and new ones, started in order."""
         family = self.supervision.family_of(parent)
-        removed = (None if parent.life is None else parent.life.removed) or set[str]()
+        specs = specs_of(supervisor)
         kept = {cast("ActorRef", child): cast("ActorRef", child) for child in family}
         declared: list[tuple[ActorRef, Restart]] = []
-        for spec in specs_of(supervisor):
-            if spec.name not in removed:
-                declared.append((await self._declared(parent, spec, kept), spec.restart))
-        self.supervision.carry_out(parent, family, family.declare(declared))
+        life = parent.life
+        if life is not None:
+            life.declared, life.is_declaring = frozenset(spec.name for spec in specs), True
+        try:
+            for spec in specs:
+                if life is None or spec.name not in (life.removed or ()):
+                    declared.append((await self._declared(parent, spec, kept), spec.restart))
+            found = [cast("ActorRef", child) for child in family if family.is_started(child)]
+            down = [child for child in found if await self._is_down(child)]
+            self.supervision.carry_out(parent, family, family.declare(declared, down))
+        finally:
+            if life is not None:
+                life.is_declaring = False
 
     async def _declared(self, parent: Cell, spec: ChildSpec, kept: dict[ActorRef, ActorRef]) -> ActorRef:
         kind = self._host.kinds.of(actor_type(spec.props.cls))
@@ -246,6 +260,14 @@ class Lives:
     async def _is_there(self, where: str, kind: Kind, key: Any) -> bool:
         try:
             return await self._system.call(where, "has", kind.name, key) is not None
+        except CallError:
+            return False
+
+    async def _is_down(self, ref: ActorRef) -> bool:
+        """Whether a child that was found has nobody who starts it: its last supervisor was lost before it did."""
+        try:
+            where = await self.locate(ref)
+            return await self._system.call(where, "has", ref._type_name, ref._key) is False
         except CallError:
             return False
 
@@ -335,13 +357,16 @@ class Lives:
             assert cell.life is not None, "a spawned actor has a life"
             cell.life.row = row
             return
-        if self._ended.get(row.id, (0, 0)) >= row.version:
+        if self._ended.get(row.id) == row.claim:
             return  # its keepers will know in a moment
         args, kwargs = self._at_hand.get(row.claim) or self._host.codec.unpack(self._host.codec.unpack(row.spec)[0])
         parent = None if row.parent is None else kinds.ref_by_name(*row.parent, None)
         if parent is not None and is_spawned(parent._key):
             parent = kinds.ref_by_name(parent._type_name, parent._key, self._host.node_id)
-        cell = self._start(kind, key, Life(tuple(args), kwargs, row.restart, parent, is_down=is_held, row=row))
+        life = Life(tuple(args), kwargs, row.restart, parent, is_down=is_held, row=row)
+        life.notes = row.notes
+        cell = self._start(kind, key, life)
+        self._host.watches.resume(cell)
         for child in kin:
             if child.host is not None:
                 self.register.whereabouts.learn(child.id[0], (SPAWNED, child.id[1]), child.host)
@@ -369,22 +394,28 @@ class Lives:
         if life.outlives_its_node and (reason == FENCED or (reason == "leaving" and self.has_heirs())):
             if reason == "leaving" and me is not None:
                 assert life.row is not None, "who outlives its node has a row"
-                self._report(life.row, self.register.released(life.row.id, me))
+                self._report(life.row, self._release(life.row, me))
             self.supervision.gone_on(cell)
-            self._host.watches.moved(name, key)
+            self._host.watched.moved(name, key)
             return
         if life.row is None:
             self.register.whereabouts.end(name, key)
-        self.supervision.released(cell, reason)
-        self._host.watches.ended(name, key, reason)
+        told = self.supervision.released(cell, reason)
+        self._host.watched.ended(name, key, reason)
         if life.row is not None and reason != FENCED and me is not None:
-            self._ended[life.row.id] = life.row.version
-            self._report(life.row, self._end(life.row, me, reason))
+            self._ended[life.row.id] = life.row.claim
+            self._report(life.row, self._end(life.row, me, reason, told))
 
-    async def _end(self, row: Row, me: Identity, reason: str) -> None:
+    async def _end(self, row: Row, me: Identity, reason: str, told: asyncio.Task[None] | None) -> None:
         await self.register.ended(row.id, me, reason)
-        if self._ended.get(row.id) == row.version:
+        if self._ended.get(row.id) == row.claim:
             del self._ended[row.id]
+        if told is not None:
+            await asyncio.wait([told])
+
+    async def _release(self, row: Row, me: Identity) -> None:
+        await self.notes.settled(row.id)
+        await self.register.released(row.id, me)
 
     def _report(self, row: Row, report: Coroutine[Any, Any, None]) -> None:
         task = self._reports[row.id] = self._host.background(report)
@@ -396,7 +427,7 @@ class Lives:
         task.add_done_callback(done)
 
     async def reported(self, name: str, key: Any) -> None:
-        """Wait until the keepers know that an actor has ended, for `REPORT` seconds at most."""
+        """Wait until keepers and supervisor know that an actor has ended, for `REPORT` seconds at most."""
         task = self._reports.get((name, key[1])) if is_spawned(key) else None
         if task is not None:
             await asyncio.wait([task], timeout=REPORT)

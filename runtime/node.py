@@ -60,6 +60,7 @@ from .system import System
 from .tenancy import Tenancy
 from .vigil import Vigil
 from .watchdog import Watchdog
+from .watched import Watched
 from .watches import Watches
 
 A = TypeVar("A")
@@ -203,7 +204,7 @@ class Node:
         arrivals.guard = guard = Guard(self.id, self._options.cluster, self._authorize)
         self._gateway = Gateway(self._trust, config, plain, router, host, arrivals, guard, seals)
         host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()), patience=config.drain_timeout)
-        host.watches = Watches(host, system)
+        host.watches, host.watched = Watches(host, system), Watched(host, system)
         host.durability = self._durability = Durability(
             host,
             plain,
@@ -355,6 +356,7 @@ class Node:
         with contextlib.suppress(Exception):
             await self._membership.announce_leaving()
         await asyncio.gather(self._host.drain(patience), self._gateway.leave(patience))
+        await self._host.watches.handed_over(patience)
         await self._host.lives.handed_over(patience)
         await self._system.posted(GOODBYES)
         await self._peers.pay()
@@ -568,6 +570,7 @@ class Node:
             self._host.install(view)
             self._peers.install(view)
             self._host.watches.view_changed(view)
+            self._host.watched.view_changed(view)
         except Exception as error:  # a view that is half installed is worse than no node
             self._membership_failed(error)
             return
@@ -590,6 +593,8 @@ class Node:
             return
         self._peers.incarnation, self._peers.address = me.incarnation, me.address
         self._host.fence()
+        self._host.watches.fenced()
+        self._host.watched.fenced()
         self._host.lives.register.fenced()
         self._router.routes.fenced()
         self._router.sink.give_up()

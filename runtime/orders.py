@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..actors.ref import ActorRef
 from .life import Life
+from .tenancy import FENCED
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -37,6 +38,9 @@ class Orders:
     async def _on_start(
         self, name: str, key: Any, delay: float, cause: ActorRef | None, restarts: int, is_failing: bool
     ) -> bool:
+        cell = self._host.kinds.named(name).cells.get(key)
+        if cell is not None and cell.life is not None:
+            self._host.lives.supervision.adopt(cell)  # who gives orders has it as its child
         return self.revive(name, key, delay, cause, restarts, is_failing)
 
     def revive(
@@ -106,7 +110,8 @@ class Orders:
         while kind.cells.get(key) is cell:
             await self._host.next_retired()
         await self._host.lives.reported(name, key)
-        return True
+        goes_on = cell.life is not None and cell.life.outlives_its_node and cell.retiring in ("leaving", FENCED)
+        return None if goes_on and reason != "leaving" else True  # then it is to be stopped where it is now
 
     def _be_patient_with(self, cell: Cell) -> None:
         """Cancel the running turn of an actor that is to stop, unless it ends in time."""

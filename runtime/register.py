@@ -9,18 +9,29 @@ wait behind ten thousand others that do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ringcast.errors import NOT_SENT, CallError, CodecError, NotAllowed, RingcastError, Unreachable
+from ringcast.errors import (
+    MAYBE_EXECUTED,
+    NOT_SENT,
+    CallError,
+    CallTimeout,
+    CodecError,
+    NotAllowed,
+    RingcastError,
+    Unreachable,
+)
 
 from ..actors.placement import Labels, LeastLoaded, Near, Placement
 from ..actors.ref import SPAWNED, ActorRef, display
 from ..discovery.member import Identity, View
 from .groups import owners_of
 from .keeper import (
+    LEAVES,
     Answer,
     Begin,
     Claimed,
@@ -29,6 +40,7 @@ from .keeper import (
     Keeper,
     Located,
     Moved,
+    Noted,
     Place,
     Reply,
     Send,
@@ -36,7 +48,7 @@ from .keeper import (
     Unplaced,
 )
 from .ring import key_hash, partition_of
-from .rows import Row, RowId, partition_of_path, row_from_wire
+from .rows import Notes, Row, RowId, notes_from_wire, partition_of_path, row_from_wire
 from .whereabouts import Whereabouts
 from .words import Put, Rows, Word
 from .words import from_wire as word_from_wire
@@ -95,6 +107,7 @@ class Register:
         system.verbs["where"] = self._on_where
         system.verbs["row_ended"] = self._on_ended
         system.verbs["row_released"] = self._on_released
+        system.verbs["row_noted"] = self._on_noted
         system.verbs["begin"] = self._on_begin
         system.verbs["blob"] = self._on_blob
 
@@ -210,15 +223,36 @@ class Register:
 
         Raises:
             Unreachable: If it cannot be started anywhere.
+            CallTimeout: If a member that keeps its row did not answer for as long as an ask may take. The actor may
+                be there later: who spawns its name again finds it, and one without a name is ended.
         """
-        reply = await self._ask(wish.id, "claim", self._host.node_id, wish.to_wire(), is_held)
+        what = display(wish.id[0], (SPAWNED, wish.id[1]))
+        try:
+            async with asyncio.timeout(self._system.timeout):
+                reply = await self._ask(wish.id, "claim", self._host.node_id, wish.to_wire(), is_held)
+        except TimeoutError:
+            if not wish.is_named:
+                self._host.background(self._end_unwanted(wish.id))
+            view = self._keeper.copies.view
+            keepers = () if view is None else self._keeper.copies.keepers(wish.partition)
+            raise CallTimeout(
+                f"{what} was not started within {self._system.timeout:g} s: one of the nodes {', '.join(keepers)} "
+                f"keeps its row, and does not answer; where code blocks an event loop, that node's log names it",
+                certainty=MAYBE_EXECUTED,
+                actor=what,
+            ) from None
         if reply[0] == "unplaced":
-            what = display(wish.id[0], (SPAWNED, wish.id[1]))
             raise Unreachable(f"{what} cannot be started: {reply[1]}", certainty=NOT_SENT, actor=what)
         row = row_from_wire(reply[1])
         if row.host is not None:
             self._learn(row.id, row.host)
         return row, reply[2]
+
+    async def _end_unwanted(self, row_id: RowId) -> None:
+        """End an actor that nobody has a ref to: its spawner has given up."""
+        ref = self._host.kinds.ref_by_name(row_id[0], (SPAWNED, row_id[1]), "")
+        with contextlib.suppress(CallError):
+            await self.lives.stop(ref)
 
     async def find(self, name: str, key: Any, *, or_end: bool = False) -> tuple[Identity | None, str | None]:
         """Return where a spawned actor is, as soon as it is somewhere; else None and why it has ended.
@@ -242,6 +276,11 @@ class Register:
         reply = await self._ask(row_id, "row_released", [*row_id], [*host])
         if reply[0] == "located":
             self._learn(row_id, (reply[1], reply[2]))
+
+    async def noted(self, row_id: RowId, host: Identity, notes: Notes) -> bool:
+        """Note with its row what an actor of this node takes along; False if it is no more of this run of the node."""
+        reply = await self._ask(row_id, "row_noted", [*row_id], [*host], notes.to_wire())
+        return bool(reply[0] == "noted")
 
     def _learn(self, row_id: RowId, host: Identity) -> None:
         self.whereabouts.learn(row_id[0], (SPAWNED, row_id[1]), host)
@@ -293,6 +332,12 @@ class Register:
         who = row_id[0], row_id[1]
         return await self._answered(token, self._keeper.released(token, who, (host[0], host[1]), monotonic()))
 
+    async def _on_noted(self, row_id: list[str], host: list[Any], notes: list[Any] | None) -> list[Any] | None:
+        token = next(self._tokens)
+        who, run = (row_id[0], row_id[1]), (host[0], host[1])
+        noted = self._keeper.noted(token, who, run, notes_from_wire(notes), monotonic())
+        return await self._answered(token, noted)
+
     async def _answered(self, token: int, effects: list[Effect]) -> list[Any] | None:
         """Return what the keeper answers to a question, as plain values; None if it is to be asked again."""
         answer: asyncio.Future[Reply] = self._host.loop.create_future()
@@ -315,6 +360,8 @@ class Register:
                 return ["gone", reason]
             case Unplaced(why):
                 return ["unplaced", why]
+            case Noted():
+                return ["noted"]
             case Moved():
                 return None
 
@@ -432,7 +479,7 @@ class Register:
                 await self._take_time()
             if "@" in row.id[0] and not self._host.kinds.named(row.id[0]).is_here:
                 await self._fetch_class(row.id[0], sender)
-            why = "the node leaves" if not self.is_taking else None
+            why = LEAVES if not self.is_taking else None
             if why is None:
                 try:
                     await self.lives.begin(row, families.get(row.id, []), is_held=row.id in down)

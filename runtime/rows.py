@@ -21,13 +21,35 @@ from ..actors.supervision import Restart
 from ..discovery.member import Identity
 from .ring import key_hash, partition_of
 
-__all__ = ["Row", "RowId", "Version", "partition_of_path", "row_from_wire"]
+__all__ = ["Notes", "Row", "RowId", "Version", "notes_from_wire", "partition_of_path", "row_from_wire"]
 
 RowId = tuple[str, str]
 """The class's name on the wire, and the actor's path."""
 
 Version = tuple[int, int]
 """The number of the view in which a row was written, and a count of its keeper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What an actor takes along when it is started elsewhere, besides what it is made of.
+
+    Attributes:
+        removed: Names of children that it declares, and that were stopped for good.
+        watching: Whom it watches: class name, key, and the node where a spawned one was.
+    """
+
+    removed: tuple[str, ...] = ()
+    watching: tuple[tuple[str, Any, str | None], ...] = ()
+
+    def to_wire(self) -> list[Any] | None:
+        """Return them as plain values; None if there are none, which is the common case."""
+        if not self.removed and not self.watching:
+            return None
+        return [[*self.removed], [[*target] for target in self.watching]]
+
+
+NONE = Notes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +67,7 @@ class Row:
         host: The run of the node where it lives; None while there is none that fits.
         version: Grows with each change.
         ended: Why it has ended for good; None while it is to live.
+        notes: What it takes along.
     """
 
     id: RowId
@@ -57,6 +80,7 @@ class Row:
     host: Identity | None
     version: Version
     ended: str | None = None
+    notes: Notes = NONE
 
     @property
     def partition(self) -> int:
@@ -83,12 +107,14 @@ class Row:
         parent = None if self.parent is None else [*self.parent]
         host = None if self.host is None else [*self.host]
         flags = self.is_named | self.is_local << 1
-        return [*self.id, self.spec, self.restart.value, parent, flags, self.claim, host, [*self.version], self.ended]
+        version = [*self.version]
+        rest = [parent, flags, self.claim, host, version, self.ended, self.notes.to_wire()]
+        return [*self.id, self.spec, self.restart.value, *rest]
 
 
 def row_from_wire(parts: Sequence[Any]) -> Row:
     """Return the row that came as plain values."""
-    name, path, spec, restart, parent, flags, claim, host, version, ended = parts
+    name, path, spec, restart, parent, flags, claim, host, version, ended, notes = parts
     return Row(
         (name, path),
         spec,
@@ -100,7 +126,16 @@ def row_from_wire(parts: Sequence[Any]) -> Row:
         None if host is None else (host[0], host[1]),
         (version[0], version[1]),
         ended,
+        notes_from_wire(notes),
     )
+
+
+def notes_from_wire(parts: Sequence[Any] | None) -> Notes:
+    """Return the notes that came as plain values."""
+    if parts is None:
+        return NONE
+    removed, watching = parts
+    return Notes(tuple(removed), tuple((name, key, hint) for name, key, hint in watching))
 
 
 def partition_of_path(path: str) -> int:

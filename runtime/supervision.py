@@ -110,20 +110,23 @@ class Supervision:
                 return  # it is answered for
             self.away(parent, cell.me)
 
-    def released(self, cell: Cell, reason: str) -> None:
-        """A spawned actor has ended for good."""
-        self._report(cell, "gone", reason)
+    def released(self, cell: Cell, reason: str) -> asyncio.Task[None] | None:
+        """A spawned actor has ended for good; return what ends when its supervisor has taken that in."""
+        return self._report(cell, "gone", reason)
 
-    def _report(self, cell: Cell, event: str, reason: str = "") -> None:
+    def _report(self, cell: Cell, event: str, reason: str = "") -> asyncio.Task[None] | None:
         life = life_of(cell)
         if life.parent is None or life.is_orphan:
             self._hear(None, self.root, cell.me, event, reason)
-            return
-        if self._is_here(life.parent):
-            if not self._hear_at(life.parent, cell.me, event, reason):
-                self._stand_in(cell, event)
-        else:
-            self._host.background(self._report_to(life.parent, cell, event, reason))
+            return None
+        if not self._is_here(life.parent):
+            return self._host.background(self._report_to(life.parent, cell, event, reason))
+        if not self._hear_at(life.parent, cell.me, event, reason):
+            self._stand_in(cell, event)
+        above = self._host.kinds.named(life.parent._type_name).cells.get(life.parent._key)
+        if event != "gone" or above is None or above.life is None:
+            return None
+        return self._host.background(self._host.lives.notes.write(above.life))
 
     async def _report_to(self, parent: ActorRef, cell: Cell, event: str, reason: str) -> None:
         known = await self._order(parent, "report", cell.me, event, reason)
@@ -161,15 +164,22 @@ class Supervision:
     async def _on_report(self, name: str, key: Any, child: ActorRef, event: str, reason: str) -> bool | None:
         if is_spawned(key) and key not in self._host.kinds.named(name).cells:
             return None  # it has gone on elsewhere
-        return self._hear_at(self._host.kinds.ref_by_name(name, key, None), child, event, reason)
+        knows = self._hear_at(self._host.kinds.ref_by_name(name, key, None), child, event, reason)
+        cell = self._host.kinds.named(name).cells.get(key)
+        if event == "gone" and cell is not None and cell.life is not None:
+            await self._host.lives.notes.write(cell.life)
+        return knows
 
     def _hear_at(self, parent: ActorRef, child: ActorRef, event: str, reason: str) -> bool:
         """Take a report for a supervisor of this node; return False if it does not know the child."""
         cell = self._host.kinds.named(parent._type_name).cells.get(parent._key)
         family = None if cell is None else cell.children
         if cell is None or family is None or child not in family:
-            is_declaring = cell is not None and cell.kind.supervises  # it holds children before it knows them all
-            return event == "gone" or (event == "known" and is_declaring)
+            if cell is None or not cell.kind.supervises:
+                return event == "gone"
+            # It holds children before it knows them all; then it sees for itself whether they are up.
+            is_declaring = cell.actor is None or (cell.life is not None and cell.life.is_declaring)
+            return is_declaring or event in ("gone", "known")
         self._hear(cell, family, child, event, reason)
         return True
 
@@ -187,7 +197,7 @@ class Supervision:
                 directives = family.halted(child)
             case "gone":
                 if parent is not None and reason == "stopped" and not family.is_closing and family.stopping != child:
-                    _leave_out(parent, child)
+                    leave_out(parent, child)
                 directives = family.gone(child)
             case _:  # "known", which only asks
                 pass
@@ -359,7 +369,8 @@ def child_name(parent: ActorRef, child: ActorRef) -> str:
     return str(child._key[1]).removeprefix(f"{spawned_path(parent)}/")
 
 
-def _leave_out(parent: Cell, child: ActorRef) -> None:
+def leave_out(parent: Cell, child: ActorRef) -> None:
     """Remember that a child was stopped for good, whatever `children` says at the next start."""
-    if parent.life is not None:
-        parent.life.removed = (parent.life.removed or set()) | {child_name(parent.me, child)}
+    name = child_name(parent.me, child)
+    if parent.life is not None and name in parent.life.declared:
+        parent.life.removed = (parent.life.removed or set()) | {name}

@@ -36,7 +36,8 @@ class System:
         self._node_id = node_id
         self._router = router
         self._host = host
-        self._timeout = timeout
+        self.timeout = timeout
+        """Seconds that a call may take, and whatever is made of several."""
         self._posts: set[asyncio.Task[None]] = set()
 
     async def call(self, node: str, verb: str, *args: Any) -> Any:
@@ -60,7 +61,7 @@ class System:
         frame, buffers = link.pack_parts([wire.SYSTEM, number, verb, *args])
         call = router.calls[number] = Call(loop=router.loop)
         call.number = number
-        call.deadline = monotonic() + self._timeout
+        call.deadline = monotonic() + self.timeout
         call.route = route
         call.message = _MESSAGE
         call.link = link

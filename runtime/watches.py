@@ -1,22 +1,31 @@
-"""Watches: who wants to know when an actor has ended, on both sides.
+"""Watches: who on this node wants to know when an actor has ended.
 
-The watcher's node keeps what to call; the node where the actor is keeps whom to tell. When that
-node is lost, the watcher's node asks whether the actor goes on elsewhere, and says so itself if not;
-when an actor moves, the watch follows it.
+A watch belongs to an actor, or to code of the application (`watching`). The watcher's node keeps it and sees
+that the node knows where the watched actor is (`watched`). When that one is lost, it asks whether the actor goes
+on elsewhere, and says so itself if not; when an actor moves, the watch follows it.
+
+A watch follows its watcher, too. A spawned one has its watches noted with its row, and finds them where it is
+started again. Those of a keyed actor are handed to its new owner: by this node if it moves, by the node of the
+watched actor if this one is lost. Such a watch carries a token, so that it is the same one whoever hands it on,
+and its notice is given once. It is over when `on_terminated` has begun; a notice that still waits in a
+mailbox moves with the watch.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ringcast.errors import CallError
 
 from ..actors.ref import ActorRef, is_spawned, require_ref
 from ..discovery.member import Identity, View
+from .envelope import Envelope
 from .register import HasEnded
+from .tenancy import FENCED
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -25,6 +34,15 @@ if TYPE_CHECKING:
 
 AGAIN = 0.5
 """Seconds until a node is told again that did not answer."""
+
+SOON = 0.02
+"""Seconds until an actor's keeper is asked again that says it were where it is not; twice as long each time."""
+
+DOUBTS = 8
+"""How often it is asked before the actor is taken to have ended."""
+
+OVER_MAX = 10_000
+"""Tokens of watches that are over; who hands one on once more is told so."""
 
 Target = tuple[str, Any]
 
@@ -35,17 +53,37 @@ class Watch:
 
     Attributes:
         ref: The actor that is watched.
-        notice: What to call with the reason, once.
+        notice: What to call with the reason, once; None if an actor watches.
+        watcher: That actor.
+        token: Names the watch on all nodes.
         host: The run of the node that is to tell; None while it is looked for.
+        seeking: What looks for it.
+        reason: Why the watched actor has ended, once that is known.
+        is_handed: Whether it is being handed to the watcher's new owner.
     """
 
     ref: ActorRef
-    notice: Callable[[str], None]
-    host: Identity | None
+    notice: Callable[[str], None] | None = None
+    watcher: Target | None = None
+    token: str = ""
+    host: Identity | None = None
+    seeking: asyncio.Task[None] | None = None
+    reason: str | None = None
+    is_handed: bool = False
+
+    @property
+    def target(self) -> Target:
+        """Who is watched."""
+        return self.ref._type_name, self.ref._key
+
+    @property
+    def is_of_keyed(self) -> bool:
+        """Whether the watcher is a keyed actor."""
+        return self.watcher is not None and not is_spawned(self.watcher[1])
 
 
 class Watches:
-    """The watches of one node, and those that others hold on its actors."""
+    """The watches of one node."""
 
     def __init__(self, host: Host, system: System) -> None:
         """Belong to one node."""
@@ -53,37 +91,70 @@ class Watches:
         self._system = system
         self._numbers = itertools.count(1)
         self._watches: dict[int, Watch] = {}
-        self._watchers: dict[Target, set[tuple[str, int]]] = {}
-        system.verbs["watch"] = self._on_watch
-        system.verbs["unwatch"] = self._on_unwatch
+        self._by_watcher: dict[Target, dict[Target, int]] = {}
+        self._over: dict[str, None] = {}
+        self._handing: set[asyncio.Task[None]] = set()
         system.verbs["ended"] = self._on_ended
+        system.verbs["rewatch"] = self._on_rewatch
 
     async def watch(self, ref: ActorRef, notice: Callable[[str], None]) -> Callable[[], None]:
         """Call `notice` once with the reason when the actor has ended; return what ends the watch."""
-        number = next(self._numbers)
-        watch = self._watches[number] = Watch(ref, notice, None)
-        try:
-            await self._register(number, watch)
-        except BaseException:
-            self._watches.pop(number, None)
-            raise
+        number = self._add(Watch(ref, notice))
+        await self._begin(number)
         return lambda: self._forget(number)
 
     async def watch_for(self, cell: Cell, ref: Any) -> None:
-        """Call the actor's `on_terminated` when the one that it watches has ended."""
-        target = require_ref(ref, "watch")
+        """Call the actor's `on_terminated` when the one that it watches has ended; it may have moved by then."""
+        target, watcher = require_ref(ref, "watch"), (cell.kind.name, cell.key)
+        name, key, hint = target._type_name, target._key, target._node
+        number = self._by_watcher.get(watcher, {}).get((name, key))
+        if number is None:
+            await self._begin(self._add(Watch(target, watcher=watcher)))
+        life = cell.life
+        if life is not None and (name, key) in self._by_watcher.get(watcher, {}):
+            life.watching = {**(life.watching or {}), (name, key): hint}
+            await self._host.lives.notes.write(life)
 
-        def notice(reason: str) -> None:
-            if cell.kind.cells.get(cell.key) is cell:
-                cell.run_hook(cell.kind.hooks["on_terminated"], target, reason)
+    def resume(self, cell: Cell) -> None:
+        """A spawned actor is started again here: it watches whom it has watched."""
+        assert cell.life is not None, "a keyed actor takes no notes"
+        for (name, key), hint in (cell.life.watching or {}).items():
+            ref = self._host.kinds.ref_by_name(name, key, hint)
+            number = self._add(Watch(ref, watcher=(cell.kind.name, cell.key)))
+            self._seek(self._watches[number], number)
 
-        await self.watch(target, notice)
+    def _add(self, watch: Watch) -> int:
+        number = next(self._numbers)
+        self._watches[number] = watch
+        if watch.watcher is not None:
+            watch.token = watch.token or f"{self._host.node_id}/{self._run}/{number}"
+            self._by_watcher.setdefault(watch.watcher, {})[watch.target] = number
+        return number
+
+    @property
+    def _run(self) -> int:
+        me = self._host.lives.register.me
+        return 0 if me is None else me[1]
+
+    async def _begin(self, number: int) -> None:
+        try:
+            await self._register(number, self._watches[number])
+        except BaseException:
+            self._drop(number)
+            raise
+
+    # ---- the node that is to tell ------------------------------------------------------------------
 
     async def _register(self, number: int, watch: Watch) -> None:
-        """Tell the node where the actor is; if it has ended, so has the watch."""
-        name, key, hint = _parts(watch.ref)
-        last = ""
-        while number in self._watches:
+        """Tell the node where the actor is; if it has ended, so has the watch.
+
+        Raises:
+            CallError: If nobody hosts a keyed actor, or its owner does not answer.
+        """
+        name, key, hint = *watch.target, watch.ref._node
+        heir = None if not watch.is_of_keyed or watch.watcher is None else [*watch.watcher, watch.token, self._run]
+        last, doubts = "", 0
+        while number in self._watches and watch.reason is None:
             try:
                 where = await self._host.lives.locate(watch.ref, afresh=bool(last))
             except HasEnded:
@@ -95,93 +166,200 @@ class Watches:
                 await self._host.wait_for_view(AGAIN)  # its keeper does not answer: it may be lost itself
                 continue
             if where == last:
-                self._fire(number, "ended")  # its keeper does not know it yet
-                return
+                doubts += 1
+                if doubts > DOUBTS:
+                    self._fire(number, "ended")
+                    return
+                await self._host.wait_for_view(SOON * 2**doubts)
             member = self._host.kinds.members.get(where)
-            watch.host = None if member is None else member.identity
+            watch.host = host = None if member is None else member.identity
             try:
-                reason = await self._system.call(where, "watch", name, key, self._host.node_id, number)
+                reason = await self._system.call(where, "watch", name, key, self._host.node_id, number, heir)
             except CallError:
                 if hint is None:
                     raise
                 await self._host.wait_for_view(AGAIN)
                 continue
-            if reason is None:
+            member = self._host.kinds.members.get(where)
+            if reason is None and member is not None and member.identity == host:
                 return
             last = where
 
-    def _forget(self, number: int) -> None:
-        watch = self._watches.pop(number, None)
-        if watch is not None and watch.host is not None and watch.host[0] in self._host.kinds.members:
-            name, key, _ = _parts(watch.ref)
-            self._system.post(watch.host[0], "unwatch", name, key, self._host.node_id, number)
+    def _seek(self, watch: Watch, number: int) -> asyncio.Task[None]:
+        """Look for the node that is to tell, for as long as it takes."""
+        if watch.seeking is None:
+            watch.seeking = self._host.background(self._find(number, watch))
+        return watch.seeking
 
-    def _fire(self, number: int, reason: str) -> None:
-        watch = self._watches.pop(number, None)
-        if watch is not None:
-            watch.notice(reason)
-
-    def view_changed(self, view: View) -> None:
-        """Say what was lost with its node; follow what moved."""
-        runs = {member.identity for member in view.members}
-        for number, watch in list(self._watches.items()):
-            name, key, node = _parts(watch.ref)
-            if watch.host is None:
-                continue  # it is on its way
-            if watch.host not in runs:
-                if node is None:
-                    self._fire(number, "lost")
-                else:
-                    self._host.background(self._follow(number, watch))
-            elif node is None:
-                try:
-                    owner = self._host.kinds.owner(self._host.kinds.named(name), key, None)
-                except CallError:
-                    continue
-                if owner != watch.host[0]:
-                    self._host.background(self._follow(number, watch))
-
-    async def _follow(self, number: int, watch: Watch) -> None:
-        watch.host = None
+    async def _find(self, number: int, watch: Watch) -> None:
         try:
-            await self._register(number, watch)
-        except CallError:
-            return  # the next view says more
+            while number in self._watches:
+                watch.host = None
+                try:
+                    await self._register(number, watch)
+                except CallError:
+                    await self._host.wait_for_view(AGAIN)
+                    continue
+                return
+        finally:
+            watch.seeking = None
 
-    # ---- the node of the actor that is watched -----------------------------------------------------
+    def _forget(self, number: int) -> None:
+        watch = self._drop(number)
+        if watch is not None and watch.host is not None and watch.host[0] in self._host.kinds.members:
+            self._system.post(watch.host[0], "unwatch", *watch.target, self._host.node_id, number)
 
-    async def _on_watch(self, name: str, key: Any, watcher: str, number: int) -> str | None:
-        if is_spawned(key) and key not in self._host.kinds.named(name).cells:
-            return "ended"
-        self._watchers.setdefault((name, key), set()).add((watcher, number))
-        return None
+    def _drop(self, number: int) -> Watch | None:
+        watch = self._watches.pop(number, None)
+        if watch is None or watch.watcher is None:
+            return watch
+        mine = self._by_watcher.get(watch.watcher, {})
+        if mine.get(watch.target) == number:
+            del mine[watch.target]
+            if not mine:
+                del self._by_watcher[watch.watcher]
+        return watch
 
-    async def _on_unwatch(self, name: str, key: Any, watcher: str, number: int) -> None:
-        watchers = self._watchers.get((name, key))
-        if watchers is not None:
-            watchers.discard((watcher, number))
-            if not watchers:
-                del self._watchers[name, key]
+    # ---- the notice ----------------------------------------------------------------------------------
 
     async def _on_ended(self, number: int, reason: str) -> None:
         self._fire(number, reason)
 
-    def ended(self, name: str, key: Any, reason: str) -> None:
-        """An actor of this node has ended for good: tell who watches it."""
-        for watcher, number in sorted(self._watchers.pop((name, key), ())):
-            self._system.post(watcher, "ended", number, reason)
+    def _fire(self, number: int, reason: str) -> None:
+        watch = self._watches.get(number)
+        if watch is None or watch.reason is not None:
+            return
+        watch.reason = reason
+        if watch.notice is not None:
+            self._drop(number)
+            watch.notice(reason)
+        elif not watch.is_handed:
+            self._tell(number, watch, reason)
 
-    def moved(self, name: str, key: Any) -> None:
-        """An actor goes on elsewhere: who watches it follows it there when this node has left."""
-        self._watchers.pop((name, key), None)
+    def _tell(self, number: int, watch: Watch, reason: str) -> None:
+        """Put the notice into the watcher's mailbox; a keyed one is activated for it."""
+        assert watch.watcher is not None, "code is called at once"
+        kinds = self._host.kinds
+        kind, key = kinds.named(watch.watcher[0]), watch.watcher[1]
+        cell = kind.cells.get(key)
+        if cell is None:
+            if is_spawned(key) or kinds.owner_or_none(kind, key) != self._host.node_id:
+                return  # it has ended; or the watch is handed over with the next view
+            cell = self._host.activate(kind, key)
+        hook = kind.hooks["on_terminated"]
 
-    def released(self, name: str, key: Any, reason: str) -> None:
-        """A keyed activation of this node has gone; going idle or moving is no end."""
-        if reason in ("stopped", "ended"):
-            self.ended(name, key, reason)
-        elif reason != "idle":
-            self._watchers.pop((name, key), None)  # the watchers follow by the view
+        async def on_terminated(actor: Any, ref: Any, reason: str) -> None:
+            if not watch.is_handed and self._drop(number) is not None:
+                self._finish(cell, watch)
+                await hook.function(actor, ref, reason)  # type: ignore[misc]
 
+        cell.run_hook(replace(hook, function=on_terminated), watch.ref, reason)
 
-def _parts(ref: ActorRef) -> tuple[str, Any, str | None]:
-    return ref._type_name, ref._key, ref._node
+    def _finish(self, cell: Cell, watch: Watch) -> None:
+        """The watcher is being told: nobody tells it again."""
+        if cell.life is not None:
+            if cell.life.watching is not None:
+                cell.life.watching.pop(watch.target, None)
+                self._host.lives.notes.note(cell.life)
+            return
+        self._over[watch.token] = None
+        if len(self._over) > OVER_MAX:
+            del self._over[next(iter(self._over))]
+
+    @staticmethod
+    def is_notice(envelope: Envelope) -> bool:
+        """Whether what waits in a mailbox is a notice, which goes where its watch goes."""
+        return envelope[0].name == "on_terminated"
+
+    # ---- watchers that go --------------------------------------------------------------------------
+
+    def released(self, cell: Cell, reason: str) -> None:
+        """An activation of this node has gone; a keyed watcher that is idle or moves watches on."""
+        if cell.life is None and reason not in ("stopped", "ended"):
+            return
+        for number in list(self._by_watcher.get((cell.kind.name, cell.key), {}).values()):
+            if reason == FENCED:
+                self._drop(number)
+            else:
+                self._forget(number)
+
+    def fenced(self) -> None:
+        """This run of the node is over: its actors' watches are others' business, and its code begins again."""
+        for number, watch in list(self._watches.items()):
+            watch.host = None
+            if watch.watcher is not None:
+                self._drop(number)
+
+    def view_changed(self, view: View) -> None:
+        """Say what was lost with its node; follow what moved, and watchers that did."""
+        runs = {member.identity for member in view.members}
+        kinds = self._host.kinds
+        for number, watch in list(self._watches.items()):
+            if watch.is_of_keyed and not watch.is_handed and not self._is_owned(watch):
+                self._hand_over(number, watch)
+            if watch.seeking is not None or watch.reason is not None:
+                continue  # it is on its way
+            name, key = watch.target
+            is_keyed = watch.ref._node is None
+            if watch.host not in runs:
+                if is_keyed and watch.host is not None and not kinds.named(name).is_durable:
+                    self._fire(number, "lost")
+                else:
+                    self._seek(watch, number)
+            elif is_keyed and kinds.owner_or_none(kinds.named(name), key) not in (None, watch.host[0]):
+                self._seek(watch, number)
+
+    def _is_owned(self, watch: Watch) -> bool:
+        assert watch.watcher is not None, "code stays where it is"
+        return self._owner(watch.watcher) == self._host.node_id
+
+    def _owner(self, watcher: Target) -> str | None:
+        return self._host.kinds.owner_or_none(self._host.kinds.named(watcher[0]), watcher[1])
+
+    def _hand_over(self, number: int, watch: Watch) -> None:
+        watch.is_handed = True
+        task = self._host.background(self._hand(number, watch))
+        self._handing.add(task)
+        task.add_done_callback(self._handing.discard)
+
+    async def _hand(self, number: int, watch: Watch) -> None:
+        """Have the watcher's owner keep the watch."""
+        assert watch.watcher is not None, "code stays where it is"
+        parts = watch.token, *watch.watcher, *watch.target, watch.ref._node
+        while number in self._watches and not self._is_owned(watch):
+            owner, reason = self._owner(watch.watcher), watch.reason
+            try:
+                if owner is not None and await self._system.call(owner, "rewatch", *parts, reason):
+                    if watch.reason == reason:
+                        self._forget(number)
+                    continue
+            except CallError as error:
+                self._host.log.debug("a node did not answer", peer=owner, verb="rewatch", error=str(error))
+            await self._host.wait_for_view(AGAIN)
+        watch.is_handed = False
+        if number in self._watches and watch.reason is not None:
+            self._tell(number, watch, watch.reason)
+
+    async def _on_rewatch(
+        self, token: str, watcher: str, key: Any, name: str, target: Any, hint: str | None, reason: str | None
+    ) -> bool:
+        """Keep a watch whose watcher belongs here now; return True once the watched actor's node knows."""
+        if token in self._over:
+            return True
+        number = self._by_watcher.get((watcher, key), {}).get((name, target))
+        if number is None:
+            ref = self._host.kinds.ref_by_name(name, target, hint)
+            number = self._add(Watch(ref, watcher=(watcher, key), token=token))
+        watch = self._watches[number]
+        if reason is not None:
+            self._fire(number, reason)
+        elif watch.host is None and watch.reason is None:
+            await asyncio.shield(self._seek(watch, number))
+        if not watch.is_handed and number in self._watches and not self._is_owned(watch):
+            self._hand_over(number, watch)
+        return True
+
+    async def handed_over(self, seconds: float) -> None:
+        """Wait until the watches of keyed actors are with others, for `seconds` at most: this node leaves."""
+        if self._handing and self._host.lives.has_heirs():
+            await asyncio.wait(list(self._handing), timeout=seconds)

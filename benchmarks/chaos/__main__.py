@@ -31,6 +31,7 @@ from .partitions import partitions
 from .state import durable
 from .stops import stops
 from .strain import idle, strain
+from .trees import trees
 
 __all__ = ["main"]
 
@@ -62,6 +63,7 @@ SCENARIOS = {
     "g": Scenario("partition", partitions, 10, 1),
     "h": Scenario("durable actors", durable, 120, 10),
     "i": Scenario("idle", idle, 60, 5),
+    "j": Scenario("a node with many actors is killed", trees, 3, 1),
 }
 
 

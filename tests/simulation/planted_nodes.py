@@ -22,10 +22,12 @@ from ringcast.discovery.handoff import Handoff
 from ringcast.discovery.membership import Membership
 from ringcast.runtime.arrivals import Arrivals
 from ringcast.runtime.cell import Cell
+from ringcast.runtime.copies import Copies, Copy, CopyEffect, Send
 from ringcast.runtime.link import Link
 from ringcast.runtime.ring import key_hash, partition_of
 from ringcast.runtime.simulation.disk import VirtualFolder
 from ringcast.runtime.tenancy import Tenancy
+from ringcast.runtime.words import Digests, Same
 
 Patch = pytest.MonkeyPatch
 
@@ -162,6 +164,17 @@ def no_fence_acknowledgement(patch: Patch) -> None:
     patch.setattr(Gate, "passed", passed)
 
 
+def copies_not_compared(patch: Patch) -> None:
+    """A keeper takes its copy of the register for its leader's, and does not look whether it is."""
+
+    def compare(self: Copies, word: Digests, sender: str) -> list[CopyEffect]:
+        for partition in word.digests:
+            self.copies.setdefault(partition, Copy()).complete_in = word.view
+        return [Send(sender, Same(word.view, tuple(word.digests)))]
+
+    patch.setattr(Copies, "_compare", compare)
+
+
 PLANTED: dict[str, Callable[[Patch], None]] = {
     "2 no lease check": no_lease_check,
     "6 no drain barrier": no_drain_barrier,
@@ -170,6 +183,7 @@ PLANTED: dict[str, Callable[[Patch], None]] = {
     "11 forward by a stale view": stale_forward,
     "13 unlocked partition": unlocked_partition,
     "14 gate before batching": gate_before_batching,
+    "copies not compared": copies_not_compared,
     "listener closed before the turns ended": listener_closed_before_the_turns_ended,
     "no fence acknowledgement": no_fence_acknowledgement,
 }

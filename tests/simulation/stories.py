@@ -13,6 +13,7 @@ from .company import Company
 from .desk import Desk
 from .faults import CROWDS, FAULTS, UP_MAX, Fate
 from .ledger import Counter
+from .tree_stories import trees
 
 SIZES = (1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 7)
 BAD_SECONDS = 42.0
@@ -165,6 +166,7 @@ STORIES = {
     "cold": cold,
     "crashes": crashes,
     "crowded": crowded,
+    "trees": trees,
 }
 """By name."""
 

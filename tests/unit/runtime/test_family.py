@@ -337,3 +337,17 @@ def test_a_child_that_is_away_is_not_taken_along_and_not_waited_for() -> None:
     assert one.close(is_final=True) == [Stop("c", True)]
     assert one.moved("c") == [], "its end is waited for, wherever it is"
     assert one.gone("c") == [Stop("b", True)]
+
+
+def test_children_that_a_lost_supervisor_has_left_down_are_started_in_their_turn() -> None:
+    one = Family(OneForOne(), random.Random(5))
+    one.add("a", PERMANENT, is_up=True)
+    one.add("b", PERMANENT, is_up=True)
+    one.add("c", PERMANENT)
+    assert one.is_started("b")
+    assert not one.is_started("x")
+    declared = [("a", PERMANENT), ("b", PERMANENT), ("c", PERMANENT)]
+    assert one.declare(declared, ["b", "c", "x"]) == [Start("b", 0.0, None, 0)]
+    assert not one.is_started("c")
+    assert one.up("b", 0.0) == [Start("c", 0.0, None, 0)]
+    assert one.up("c", 0.0) == [Ready()]

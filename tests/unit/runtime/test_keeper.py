@@ -11,6 +11,7 @@ from ringcast.actors.supervision import PERMANENT, TEMPORARY, TRANSIENT, Restart
 from ringcast.discovery.member import Identity, View
 from ringcast.runtime.copies import BATCH, COPIES, Copies
 from ringcast.runtime.keeper import (
+    LEAVES,
     Answer,
     Begin,
     Claimed,
@@ -18,9 +19,10 @@ from ringcast.runtime.keeper import (
     Keeper,
     Located,
     Moved,
+    Noted,
     Unplaced,
 )
-from ringcast.runtime.rows import Row, row_from_wire
+from ringcast.runtime.rows import Notes, Row, row_from_wire
 from ringcast.runtime.words import Put
 from tests.unit.runtime.keepers import World, a_row, view
 
@@ -339,6 +341,7 @@ def test_rows_travel_as_plain_values() -> None:
         A,
         a_row("/a/b", is_named=False),
         Row(A.id, b"", TRANSIENT, None, True, True, "", ("n", 2), (1, 2), "x"),
+        Row(A.id, b"", TRANSIENT, None, True, False, "", ("n", 2), (1, 2), notes=NOTES),
     ):
         assert row_from_wire(row.to_wire()) == row
 
@@ -436,3 +439,96 @@ def test_what_has_ended_already_is_not_taken_down_again() -> None:
     assert world.where(("t:A", "/s/x")) == Gone(None)
     assert world.stopped == []
     assert leader is not None
+
+
+NOTES = Notes(("x",), (("t:A", ("k", 1), None), ("t:A", (SPAWNED, "/b"), "b")))
+
+
+def test_what_an_actor_notes_goes_with_its_row() -> None:
+    world = World(FIVE)
+    world.claim(A)
+    host: Identity = (str(world.host_of(A.id)), 1)
+    begun = len(world.begun)
+    token = world.ask(A.id, "noted", A.id, host, NOTES)
+    found = world.ask(A.id, "where", A.id), world.ask(A.id, "claim", A)
+    assert isinstance(world.answers[found[0]], Located), "it runs, whatever is written"
+    assert isinstance(world.answers[found[1]], Claimed)
+    assert token not in world.answers, "not before all copies have it"
+    world.settle()
+    assert world.answers[token] == Noted()
+    assert len(world.begun) == begun
+    world.lose(host[0])
+    there = str(world.host_of(A.id))
+    assert world.running[there][A.id].notes == NOTES
+    stale = world.ask(A.id, "noted", A.id, host, Notes())
+    assert world.answers[stale] == Gone(None), "it runs elsewhere by now"
+    assert world.leader(A.id) in world.copies_of(A.id)
+
+
+def test_what_is_noted_on_the_way_is_answered_on_the_way() -> None:
+    world = World(FIVE)
+    world.claim(A)
+    world.refused.add(A.id)
+    world.lose(str(world.host_of(A.id)))
+    leader = world.keepers[world.leader(A.id)]
+    row = leader.copies.row(A.id)
+    assert row is not None
+    assert row.host is not None
+    token = world.ask(A.id, "noted", A.id, row.host, NOTES)
+    world.refused.clear()
+    world.settle()
+    assert world.answers[token] == Noted()
+    assert world.host_of(A.id) is not None
+    host = str(world.host_of(A.id))
+    waiting = world.ask(A.id, "noted", A.id, (host, 1), Notes())
+    world.end(A.id)
+    assert world.answers[waiting] == Gone("stopped")
+
+
+def test_what_a_new_leader_finds_half_noted_is_noted_again() -> None:
+    world = World(FIVE)
+    world.claim(A)
+    host: Identity = (str(world.host_of(A.id)), 1)
+    token = world.ask(A.id, "noted", A.id, host, NOTES)
+    unasked = world.ask(("t:A", "/unknown"), "noted", ("t:A", "/unknown"), host, NOTES)
+    other = next(node for node in FIVE if node not in (host[0], *world.copies_of(A.id)))
+    world.install(view(2, *(node for node in FIVE if node != other)))
+    world.settle()
+    assert isinstance(world.answers[token], Moved)
+    assert isinstance(world.answers[unasked], Gone | Moved)
+    assert world.host_of(A.id) == host[0]
+    again = world.ask(A.id, "noted", A.id, host, NOTES)
+    world.settle()
+    assert world.answers[again] == Noted()
+
+
+def test_a_child_does_not_wait_for_what_its_supervisor_notes() -> None:
+    world = World(FIVE)
+    world.claim(A)
+    host: Identity = (str(world.host_of(A.id)), 1)
+    child = a_row(f"{A.id[1]}/c")
+    world.claim(child)
+    at = str(world.host_of(child.id))
+    world.ask(A.id, "noted", A.id, host, NOTES)
+    released = world.ask(child.id, "released", child.id, (at, 1))
+    del world.running[at][child.id]
+    world.settle()
+    assert isinstance(world.answers[released], Located)
+
+
+def test_a_host_that_begins_to_leave_makes_no_spawn_fail() -> None:
+    world = World(FIVE)
+    world.claim(a_row("/other"))
+    world.homeless.add(A.id)
+    token = world.ask(A.id, "claim", A)
+    world.settle(3)
+    leader = world.keepers[world.leader(A.id)]
+    other: Identity = ("b", 1)
+    again = world.ask(A.id, "claim", A)
+    world.homeless.clear()
+    world.do(world.leader(A.id), leader.placed(A.id, other, "", world.now))
+    world.do(world.leader(A.id), leader.begun(other, {A.id: LEAVES}, world.now))
+    world.settle()
+    assert isinstance(world.answers[token], Claimed)
+    assert isinstance(world.answers[again], Claimed)
+    assert world.host_of(A.id) is not None
