@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ringcast.runtime.simulation import Quality, Simulation
+from ringcast.runtime.simulation.rows import SimulatedStore, Weather
 
 from .company import KEYS, Company
 
@@ -24,17 +25,19 @@ class Fate:
         company: Who takes part.
         names: Its machines.
         told: What has happened, for people.
+        faults: What may happen; empty for all that can happen without a store.
     """
 
     sim: Simulation
     company: Company
     names: list[str]
     told: list[str] = field(default_factory=list[str])
+    faults: Sequence[Callable[[Fate], None]] = ()
     _besides: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
     async def strike(self) -> None:
         """Let the next thing happen."""
-        fault = self.sim.rng.choice(FAULTS)
+        fault = self.sim.rng.choice(self.faults or FAULTS)
         self.told.append(f"{self.sim.now:.3f} {fault.__name__.strip('_')}")
         fault(self)
 
@@ -209,3 +212,21 @@ FAULTS: list[Callable[[Fate], None]] = [
     *(_isolate, _partition, _one_way, _pairs, _reset, _heal, _heal, _heal),
     *(_weather, _calm, _calm),
 ]
+
+
+def _store(weather: Weather) -> Callable[[Fate], None]:
+    """Return the fault that the store is like this from now on."""
+
+    def fault(fate: Fate) -> None:
+        assert isinstance(fate.sim.store, SimulatedStore), "the story has a store"
+        fate.sim.store.weather = weather
+
+    fault.__name__ = f"store {weather}"
+    return fault
+
+
+GOOD, SLOW = Weather(), Weather(delay=3.0)
+AWAY, FAILING = Weather(refuses=1.0), Weather(delay=0.05, refuses=0.2, unanswered=0.3)
+
+DURABLE_FAULTS = [*FAULTS, *map(_store, (SLOW, AWAY, FAILING, FAILING, GOOD, GOOD))]
+"""Those of stories with durable actors: their store is slow, away, or leaves it open what became of a write."""

@@ -9,7 +9,8 @@ from ringcast import NodeConfig
 from ringcast.runtime.simulation import Quality, Simulation
 
 from .company import Company
-from .faults import UP_MAX, Fate
+from .faults import DURABLE_FAULTS, GOOD, UP_MAX, Fate
+from .journals import Treasury
 
 SIZES = (1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 7)
 BAD_SECONDS = 42.0
@@ -146,7 +147,41 @@ async def crashes(sim: Simulation) -> None:
         await company.finish()
 
 
-STORIES = {"minute": minute, "brief": brief, "planned": planned, "quiet": quiet, "cold": cold, "crashes": crashes}
+async def durable(sim: Simulation) -> None:
+    """Durable actors on a store that is slow, fails and leaves outcomes open, while anything happens to their nodes."""
+    rng = sim.rng
+    size = rng.randint(1, 5)
+    with Treasury(sim, expect=size, config=NodeConfig(drain_timeout=5.0, store_timeout=2.0)) as company:
+        names = [f"n{number}" for number in range(size)]
+        for name in names:
+            company.options[name] = {"data_dir": "/var/node"}
+            company.come(name)
+        fate = Fate(sim, company, names, faults=DURABLE_FAULTS)
+        await asyncio.sleep(rng.uniform(1, 3))
+        end = sim.now + rng.uniform(8, 20)
+        try:
+            while sim.now < end:
+                await fate.strike()
+                await asyncio.sleep(rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 2), rng.uniform(0, 4))))
+            company.store.weather = GOOD
+            await fate.end()
+            await company.settled(lasting=1.0)
+            await company.compare()
+        except AssertionError as error:
+            error.add_note("; ".join(fate.told))
+            raise
+        await company.finish()
+
+
+STORIES = {
+    "minute": minute,
+    "brief": brief,
+    "planned": planned,
+    "quiet": quiet,
+    "cold": cold,
+    "crashes": crashes,
+    "durable": durable,
+}
 """By name."""
 
 USUAL = ("minute",) * 7 + ("planned", "planned", "cold")
