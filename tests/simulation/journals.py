@@ -111,8 +111,11 @@ class Safes(Registers):
 
     def check(self, now: float) -> None:
         if len(self.lineages) > 1:
-            for name, calls in self.answered.items():
-                self.answered[name] = [call for call in calls if call.method == "write" or call.answer is True]
+            saved = {
+                name: [call for call in calls if call.method == "write" or call.answer is True]
+                for name, calls in self.answered.items()
+            }
+            self.answered = {name: calls for name, calls in saved.items() if calls}
         super().check(now)
 
 
