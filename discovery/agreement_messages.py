@@ -86,8 +86,8 @@ class Charter:
 def other_store(its: str, theirs: str) -> str:
     """Return why a node does not fit that keeps state in another store than the members do, for people."""
     return (
-        f"its store is {its:.40}, theirs is {theirs:.40}: give all nodes the same Node(store=…). A SQLite file serves one "
-        f"machine, by one path; several machines can share postgresql://… or redis://…"
+        f"its store is {its:.40}, theirs is {theirs:.40}: give all nodes the same Node(store=…). A SQLite file serves "
+        f"one machine, by one path; several machines can share postgresql://… or redis://…"
     )
 
 

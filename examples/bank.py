@@ -120,7 +120,7 @@ class Bank:
     async def kill(self, processes: list[asyncio.subprocess.Process], *arguments: str) -> None:
         began = time.monotonic()
         for kill in range(self.kills):
-            while len(self.ended) < len(self.plan) * (kill + 1) // (self.kills + 1):
+            while len(self.ended) < len(self.plan) * (kill + 1) // (self.kills + 1):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             victim = processes.pop(random.randrange(len(processes)))
             victim.kill()
@@ -130,7 +130,8 @@ class Bank:
 
 
 async def main(transfers: int, kills: int) -> int:
-    plan = [(*random.sample(range(ACCOUNTS), 2), random.randrange(EACH // 2)) for _ in range(transfers)]
+    pairs = [random.sample(range(ACCOUNTS), 2) for _ in range(transfers)]
+    plan = [(source, target, random.randrange(EACH // 2)) for source, target in pairs]
     with tempfile.TemporaryDirectory() as folder:
         arguments = "--serve", f"bank-{os.getpid()}", f"sqlite:///{folder}/bank.db"
         processes = list(await asyncio.gather(*(start(*arguments) for _ in range(NODES))))

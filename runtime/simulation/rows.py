@@ -42,7 +42,7 @@ class Weather:
 class SimulatedStore(MemoryStore):
     """See `Store`. One for all nodes of a simulation; it outlives them."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int | str) -> None:
         """Be empty, and in good weather."""
         super().__init__("simulated")
         self.weather = Weather()
@@ -129,7 +129,8 @@ class Rows(Checker):
         self.writes += 1
         self._grows(now, write.id, ver)
         if ver != write.ver + 1:
-            self.objections.append(f"{now:.6f}: {write.id} had version {ver - 1}, and a write over {write.ver} took effect")
+            what = f"{write.id} had version {ver - 1}, and a write over {write.ver} took effect"
+            self.objections.append(f"{now:.6f}: {what}")
         if (write.id, write.op_id) in self._seen:
             self.objections.append(f"{now:.6f}: version {ver} of {write.id} is a write that was there before")
         self._seen.add((write.id, write.op_id))

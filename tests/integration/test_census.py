@@ -59,7 +59,7 @@ def test_nobody_killed_nothing_claimed_twice() -> None:
 def test_the_report_for_people() -> None:
     done = census("--limit", "30", "--nodes", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = dict((line.strip().split("  ", 1) + [""])[:2] for line in done.stdout.splitlines())
+    lines = dict([*line.strip().split("  ", 1), ""][:2] for line in done.stdout.splitlines())
     assert lines["exact match"].strip() == "yes"
     assert lines["nodes"].strip().startswith("2 found each other in ")
     assert {"files", "identifiers", "messages", "work", "pause", "durable"} <= lines.keys()

@@ -53,7 +53,7 @@ def acknowledged_before_commit(patch: Patch) -> None:
 
 def refused_is_done(patch: Patch) -> None:
     """A store that is away is taken for one that has nothing to say."""
-    commit: Any = durability.commit
+    commit: Any = vars(durability)["commit"]
 
     async def try_it(store: Store, write: Write, patience: float) -> None:
         try:

@@ -40,5 +40,5 @@ def test_stories_of_durable_actors(seed: int, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("mistake", PLANTED)
 def test_a_mistake_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     PLANTED[mistake](monkeypatch)
-    with pytest.raises(AssertionError, match="Rows|Safes|Acknowledged"):
+    with pytest.raises(AssertionError, match=r"Rows|Safes|Acknowledged"):
         Simulation(FOUND_BY[mistake]).run(durable)
