@@ -104,12 +104,12 @@ def _read_vote(value: object) -> Vote:
 
 
 def _read_charter(value: object) -> Charter:
-    config, store, drift_ppm = array_of(value, 3)
-    return Charter(text_of(config), text_of(store), number_of(drift_ppm))
+    config, drift_ppm = array_of(value, 2)
+    return Charter(text_of(config), number_of(drift_ppm))
 
 
 def _write_charter(charter: Charter) -> object:
-    return [charter.config, charter.store, charter.drift_ppm]
+    return [charter.config, charter.drift_ppm]
 
 
 def _write_bits(bits: int) -> bytes:

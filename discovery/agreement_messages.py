@@ -40,6 +40,7 @@ __all__ = [
     "Spent",
     "Unfit",
     "Vote",
+    "other_store",
 ]
 
 
@@ -66,27 +67,28 @@ class Charter:
 
     Attributes:
         config: Digest of what ownership rests on: partitions, virtual nodes, hash, `split_brain`.
-        store: Which store holds durable state; empty if there is none.
         drift_ppm: rho in millionths: a voter's promise must outlast the lease of whoever it renews.
     """
 
     config: str = ""
-    store: str = ""
     drift_ppm: int = 0
 
     def differs_from(self, theirs: Charter) -> str:
         """Return what a node that has this does not have in common with members that have `theirs`, for people."""
-        if self.store != theirs.store:
-            return (
-                f"its store is {self.store or 'none'}, theirs is {theirs.store or 'none'}: all members keep state in "
-                f"one store; a local SQLite file cannot serve two machines, PostgreSQL or Redis can"
-            )
         if self.config != theirs.config:
             return (
                 "it would place actors elsewhere than they do: give all the same split_brain=…, and the same version "
                 "of ringcast"
             )
         return f"it reckons with clocks that drift by {self.drift_ppm} ppm, they with {theirs.drift_ppm}"
+
+
+def other_store(its: str, theirs: str) -> str:
+    """Return why a node does not fit that keeps state in another store than the members do, for people."""
+    return (
+        f"its store is {its:.40}, theirs is {theirs:.40}: give all nodes the same Node(store=…). A SQLite file serves "
+        f"one machine, by one path; several machines can share postgresql://… or redis://…"
+    )
 
 
 class Denial(enum.IntEnum):

@@ -43,16 +43,17 @@ from .agreement_messages import (
     Renewed,
     Spent,
     Unfit,
+    other_store,
 )
 from .claim import Claim
 from .effects import Check, Effect, InstallView, LeaseUntil, Record, Send, Warn
 from .evidence import Evidence
 from .lease import promise_seconds
-from .member import Identity, Member, View
+from .member import Identity, Member, View, store_of
 from .polls import Polls
 from .profile import Profile
 from .quorum import voters_of
-from .roll import Roll
+from .roll import Roll, fits_store
 from .tenure import Tenure
 from .viewlog import ViewLog, digest_of
 
@@ -253,6 +254,10 @@ class Council:
             return []
         if message.charter != self._charter:
             return [Send(sender.address, Unfit(message.charter.differs_from(self._charter)))]
+        if not self._roll.is_seated(applicant.identity):
+            others = [member for member in self.view.members if member.id != applicant.id]
+            if not fits_store(applicant, others):
+                return [Send(sender.address, Unfit(other_store(applicant.store, store_of(others))))]
         held = self.view.member(applicant.id)
         if held is not None and held.incarnation < applicant.incarnation and held.key == applicant.key:
             self._evidence.replaced(held.identity, now)

@@ -56,12 +56,13 @@ def pack_member(member: Member) -> list[object]:
         member.leaving,
         member.key,
         member.has_record,
+        member.store,
     ]
 
 
 def unpack_member(value: object) -> Member:
     """Return the record that an array holds."""
-    node_id, address, labels, incarnation, hosts, hosts_by_value, leaving, key, has_record = array_of(value, 9)
+    node_id, address, labels, incarnation, hosts, hosts_by_value, leaving, key, has_record, store = array_of(value, 10)
     if not isinstance(labels, dict) or len(cast("dict[object, object]", labels)) > LABELS_MAX:
         raise ValueError("labels are not a map, or too many")
     return Member(
@@ -74,6 +75,7 @@ def unpack_member(value: object) -> Member:
         leaving=flag_of(leaving),
         key=key_of(key),
         has_record=flag_of(has_record),
+        store=text_of(store),
     )
 
 

@@ -17,7 +17,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -34,6 +34,7 @@ __all__ = [
     "MemberSuspected",
     "View",
     "ViewChanged",
+    "store_of",
 ]
 
 KEY_BYTES = 32
@@ -60,6 +61,7 @@ class Member:
         leaving: Whether it is handing its actors over and must get no new ones.
         key: Fingerprint of the public key that it proves over TLS, `KEY_BYTES` long; empty without TLS.
         has_record: Whether it keeps its votes on disk, so that it may vote again after a restart.
+        store: The id of the store where its durable actors keep their state; empty as long as it has opened none.
     """
 
     id: str
@@ -71,6 +73,7 @@ class Member:
     leaving: bool = False
     key: bytes = b""
     has_record: bool = False
+    store: str = ""
 
     def __hash__(self) -> int:
         """Hash by identity: labels are a mapping, and may change."""
@@ -92,6 +95,11 @@ class Member:
         return self.incarnation, self.id
 
 
+def store_of(members: Iterable[Member]) -> str:
+    """Return the id of the store that these members name; empty if none names one."""
+    return next((member.store for member in members if member.store), "")
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """The members that are agreed on, under a number.
@@ -109,6 +117,11 @@ class View:
     number: int
     members: tuple[Member, ...]
     lease_ms: int = 0
+
+    @property
+    def store(self) -> str:
+        """The id of the store that the members have in common; empty as long as none of them has one."""
+        return store_of(self.members)
 
     def member(self, node_id: str) -> Member | None:
         """Return the member with this id, or None."""

@@ -79,7 +79,6 @@ class Membership:
         may_found: bool = True,
         trusts_refusal: bool = True,
         config_digest: str = "",
-        store_id: str = "",
     ) -> None:
         """Keep the settings; nothing is bound or started yet.
 
@@ -108,7 +107,6 @@ class Membership:
             may_found: Whether this node may begin a cluster.
             trusts_refusal: Whether refused connections prove a death.
             config_digest: What all members must have in common, as a digest.
-            store_id: Which store holds durable state.
 
         Raises:
             ConfigError: If the id cannot travel.
@@ -134,7 +132,7 @@ class Membership:
         self._gate = gate
         self._shares_of = shares_of
         self._founding = Founding(may_found, bool(discovery), expect if expect is not None else 1)
-        self._charter = Charter(config_digest, store_id)
+        self._charter = Charter(config_digest)
         self._archive = archive
         self._voter: Record | None = None
         self._trusts_refusal = trusts_refusal
@@ -207,7 +205,13 @@ class Membership:
             await self.stop()
             raise
 
-    def update(self, *, hosts: frozenset[str] | None = None, labels: Mapping[str, str] | None = None) -> None:
+    def update(
+        self,
+        *,
+        hosts: frozenset[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        store: str | None = None,
+    ) -> None:
         """Change what this node says of itself; shows in a new view soon. From any thread."""
 
         def change(member: Member) -> Member:
@@ -215,6 +219,7 @@ class Membership:
                 member,
                 hosts=member.hosts if hosts is None else hosts,
                 labels=member.labels if labels is None else dict(labels),
+                store=member.store if store is None else store,
             )
 
         if self._thread is None:

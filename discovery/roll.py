@@ -3,13 +3,15 @@
 Suspicion comes from SWIM, as claims; applications come from those who want to join, to show
 another record, or to leave; releases from those who have left. From these, from proof of
 death and from what a voter has frozen follows the *wish*: the members that the next view
-should have. Two rules guard it:
+should have. Three rules guard it:
 
 * A run that has been a member is never admitted again, nor one that is older than another
   run of the same node: an application may have been under way for long.
 * A word from somebody counts more than a suspicion against it, for a while. Otherwise a
   node that was cut off would, at the moment when it is back, ask for a view without all
   those whom it could not hear.
+* All members that have a store have the same: of two that come at once with different
+  ones, one is let in.
 
 References:
     docs of the protocol: "Voter state", "Who proposes", "Leave".
@@ -21,12 +23,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from .claim import Claim
-from .member import Identity, Member, View
+from .member import Identity, Member, View, store_of
 from .profile import Profile
 from .quorum import voters_of
 from .viewlog import ViewLog
 
-__all__ = ["Application", "Roll"]
+__all__ = ["Application", "Roll", "fits_store"]
 
 _APPLICATION_RETRIES = 3.75
 """An application is forgotten so many retry times after its last repetition."""
@@ -41,6 +43,12 @@ class Application:
 
     member: Member
     until: float
+
+
+def fits_store(member: Member, others: Iterable[Member]) -> bool:
+    """Return whether a member may keep its state where it does, beside these: who names no store fits any."""
+    theirs = store_of(others)
+    return not member.store or not theirs or member.store == theirs
 
 
 class Roll:
@@ -158,7 +166,11 @@ class Roll:
         out = {*gone, *self.released}
         out |= {member.identity for member in view.members if self.is_suspect(member, now)}
         for member in self.applicants(now):
-            self._consider(members, member, out)
+            others = (held for held in members.values() if held.id != member.id and held.identity not in out)
+            if fits_store(member, others):
+                self._consider(members, member, out)
+            elif (held := members.get(member.id)) is not None and held.identity == member.identity:
+                self._consider(members, replace(member, store=held.store), out)
         kept = [member for member in members.values() if member.identity not in out]
         kept.sort(key=lambda member: member.seniority)
         if not kept or all(member.leaving for member in kept):

@@ -31,7 +31,7 @@ def digest_of(view: View) -> bytes:
         (
             *(member.id, member.address, member.incarnation, member.key),
             *(sorted(member.labels.items()), sorted(member.hosts), member.hosts_by_value),
-            *(member.leaving, member.has_record),
+            *(member.leaving, member.has_record, member.store),
         )
         for member in view.members
     ]

@@ -6,12 +6,12 @@ Expect a progress bar, a node that is killed when 40 % is done, and a report tha
 ``exact match: yes``: the counts of the cluster against those of a single process. Takes well
 under a minute.
 
-`FileCounter` reads one module and sends what it found to the shards, each of which keeps the
-counts of its part of all identifiers. A killed node takes its shards' memory with it: keyed
-actors come back empty on the survivors. So a merge is idempotent, each shard knows which
-modules it holds, and at the end the driver asks for what is missing, and only for that. This
-process calls and hosts nothing; the actors run in child processes that find each other by
-zeroconf.
+`FileCounter` reads some modules and sends what it found to the shards, each of which keeps the
+counts of its part of all identifiers. Shards are durable: a merge is saved before it is
+answered, and the shards of a killed node go on elsewhere with what was saved. Each merge carries
+an idempotency key: one that was saved and whose answer was lost with a node is asked again,
+answered from the store, and not run again. This process calls and hosts nothing; the actors run
+in child processes that find each other by zeroconf, and share one SQLite file.
 """
 
 from __future__ import annotations
@@ -42,15 +42,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ringcast import Actor, CallError, Node, handler, run
+from ringcast import Actor, CallError, DurableActor, Node, StoreError, handler, run, using
 
 SHARDS = 32
-IN_FLIGHT = 16
-"""Modules that are being counted at any time."""
+BATCH = 16
+"""Modules that are counted by one call: each merge saves its shard."""
+IN_FLIGHT = 8
+"""Batches that are being counted at any time."""
 FIRST_KILL, LAST_KILL = 0.4, 0.8
 """Shares of the modules that are done when the first node is killed, and before which the last one is."""
 PROBED_FILES = 20
-"""Modules of a killed node that are probed for its pause, beside its shards."""
+"""Batches of a killed node that are probed for its pause, beside its shards."""
 RETRY = 0.01
 """Seconds before a call that failed is tried again."""
 LIMIT = 120.0
@@ -63,15 +65,20 @@ SKIPPED = "."
 
 
 class FileCounter(Actor, idle_after=10.0):
-    """Reads one module; its key is the module's name."""
+    """Reads modules; its key is the number of their batch."""
 
-    async def count(self, path: str, shards: list[int]) -> int:
-        """Merge the module's counts into these shards; return the process that did it."""
+    async def count(self, paths: list[str]) -> int:
+        """Merge the modules' counts into the shards; return the process that did it."""
         found: list[dict[str, int]] = [{} for _ in range(SHARDS)]
-        for name, n in identifiers(path).items():
+        counts: Counter[str] = Counter()
+        for path in paths:
+            counts.update(identifiers([path]))
+            await asyncio.sleep(0)  # a file takes some 10 ms, and others wait for this node
+        for name, n in counts.items():
             found[shard_of(name)][name] = n
-        module = str(self.context.key)
-        await asyncio.gather(*[self.context.ref(Shard, i).merge(module, found[i]) for i in shards])
+        key = f"batch {self.context.key}"
+        shards = [using(self.context.ref(Shard, i), idempotency_key=key) for i in range(SHARDS)]
+        await asyncio.gather(*[shard.merge(part) for shard, part in zip(shards, found, strict=True)])
         return os.getpid()
 
     @handler(read_only=True)
@@ -79,59 +86,71 @@ class FileCounter(Actor, idle_after=10.0):
         return os.getpid()
 
 
-class Shard(Actor, idle_after=None):
+@dataclass
+class Tally:
+    """What a shard keeps."""
+
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    merges: int = 0
+    activations: int = 0
+
+
+class Shard(DurableActor[Tally], name="census.Shard", idle_after=None):
     """Keeps the counts of the identifiers whose hash is its key."""
 
-    def __init__(self) -> None:
-        self._modules: set[str] = set()
-        self._counts: Counter[str] = Counter()
+    async def on_start(self) -> None:
+        self.state.activations += 1
 
-    async def merge(self, module: str, counts: dict[str, int]) -> None:
-        """Add a module's counts, once however often it is asked."""
-        if module not in self._modules:
-            self._modules.add(module)
-            self._counts.update(counts)
+    async def merge(self, counts: dict[str, int]) -> None:
+        """Add a batch's counts. That it is done once, however often it is asked, is the runtime's work."""
+        for name, n in counts.items():
+            self.state.counts[name] = self.state.counts.get(name, 0) + n
+        self.state.merges += 1
 
     @handler(read_only=True)
     async def process(self) -> int:
         return os.getpid()
 
     @handler(read_only=True)
-    async def contents(self) -> tuple[set[str], dict[str, int]]:
-        """Return the modules that were merged, and their counts."""
-        return self._modules, dict(self._counts)
+    async def tally(self) -> Tally:
+        return self.state
 
 
 def shard_of(name: str) -> int:
     return zlib.crc32(name.encode()) % SHARDS  # `hash` differs from process to process
 
 
-def identifiers(path: str) -> Counter[str]:
-    """Count a file's identifiers; what cannot be decoded or tokenized counts as `SKIPPED`."""
-    try:
-        with tokenize.open(path) as file:
-            tokens = tokenize.generate_tokens(file.readline)
-            return Counter(t.string for t in tokens if t.type == tokenize.NAME and not iskeyword(t.string))
-    except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
-        return Counter({SKIPPED: 1})
+def identifiers(paths: Iterable[str]) -> Counter[str]:
+    """Count the identifiers of files; one that cannot be decoded or tokenized counts as `SKIPPED`."""
+    counts: Counter[str] = Counter()
+    for path in paths:
+        try:
+            with tokenize.open(path) as file:
+                tokens = list(tokenize.generate_tokens(file.readline))
+            counts.update(t.string for t in tokens if t.type == tokenize.NAME and not iskeyword(t.string))
+        except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
+            counts[SKIPPED] += 1
+    return counts
 
 
-def standard_library(limit: int | None) -> dict[str, str]:
+def standard_library(limit: int | None) -> list[str]:
     """Return the path of each module of the running interpreter's own library, its tests included."""
     root = Path(sysconfig.get_path("stdlib"))
     files = sorted(path.relative_to(root) for path in root.rglob("*.py"))
     own = [path for path in files if not {"site-packages", "dist-packages"} & set(path.parts)]
-    return {".".join(path.with_suffix("").parts): str(root / path) for path in own[:limit]}
+    return [str(root / path) for path in own[:limit]]
 
 
 # ---- the child processes
 
 
-async def serve(cluster: str) -> None:
+async def serve(cluster: str, store: str) -> None:
     """Host the actors until the driver closes our stdin, or dies."""
     print("up", flush=True)
-    async with Node(cluster=cluster) as node:
+    async with Node(cluster=cluster, store=store) as node:
         print(node.id, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        print(node.stats()["state_replays"], flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
@@ -142,10 +161,7 @@ def end_with_driver() -> None:
 
 def count_alone(limit: int | None) -> None:
     """Count in a single process, with no ringcast."""
-    counts: Counter[str] = Counter()
-    for path in standard_library(limit).values():
-        counts.update(identifiers(path))
-    json.dump(counts, sys.stdout)
+    json.dump(identifiers(standard_library(limit)), sys.stdout)
 
 
 @dataclass
@@ -164,6 +180,14 @@ class Child:
             raise RuntimeError("a node process ended before it was ready")
         return line
 
+    async def replays(self) -> int:
+        """Return how many calls the node has answered from the store; 0 of one that was killed."""
+        if self.killed_after is not None:
+            return 0
+        assert self.process.stdin
+        self.process.stdin.write(b"how many?\n")
+        return int(await self.line())
+
     async def end(self) -> None:
         assert self.process.stdin
         self.process.stdin.close()
@@ -181,12 +205,12 @@ async def start(*arguments: str, log: IO[bytes]) -> asyncio.subprocess.Process:
 
 
 @contextlib.asynccontextmanager
-async def node_processes(n: int, cluster: str, log: IO[bytes]) -> AsyncGenerator[list[Child]]:
+async def node_processes(n: int, cluster: str, store: str, log: IO[bytes]) -> AsyncGenerator[list[Child]]:
     """Start the nodes; they have run their imports, and are joining, when the block begins."""
     children: list[Child] = []
     try:
         for _ in range(n):
-            children.append(Child(await start("--node", cluster, log=log)))
+            children.append(Child(await start("--node", cluster, "--store", store, log=log)))
         await asyncio.gather(*[child.line() for child in children])
         yield children
     finally:
@@ -203,6 +227,8 @@ class Report:
     `found_each_other_after` counts from when all processes had started and began to join, the
     pauses from the kill to the first answer of a key that the killed node owned, `seconds` all
     that lies between the first file and the last shard. `messages` are asks that were answered.
+    Each activation of a shard claims its row; those after its first are restarts. `replays` are
+    merges that had been saved and were asked again: answered from the store.
     """
 
     python: str = platform.python_version()
@@ -221,19 +247,22 @@ class Report:
     keys_probed: int = 0
     pause_longest: float | None = None
     pause_median: float | None = None
-    modules_done_again: int = 0
-    shards_done_again: int = 0
-    merges_done_again: int = 0
+    shards: int = SHARDS
+    claims: int = 0
+    restarts: int = 0
+    merges: int = 0
+    replays: int = 0
+    view: int = 0
     exact_match: bool = False
 
 
 class Census:
     """Drives one count from a node that hosts nothing."""
 
-    def __init__(self, node: Node, children: list[Child], files: dict[str, str], kill: int) -> None:
+    def __init__(self, node: Node, children: list[Child], files: list[str], kill: int) -> None:
         self._node = node
         self._children = {child.process.pid: child for child in children}
-        self._files = files
+        self._batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
         span = (LAST_KILL - FIRST_KILL) / max(kill, 1)
         self._kills = [int(len(files) * (FIRST_KILL + span * i)) for i in range(kill)]
         self._pauses: list[asyncio.Task[float]] = []
@@ -241,34 +270,18 @@ class Census:
         self.report = Report(nodes=len(children), files=len(files))
 
     async def run(self, progress: Progress) -> Counter[str]:
-        """Count everything; return the counts once no shard misses a module."""
+        """Count everything; return the counts."""
         self._start = time.perf_counter()
-        bar = progress.add_task("counting", total=len(self._files))
-        await self._count({module: list(range(SHARDS)) for module in self._files}, progress, bar)
-        contents = await self._contents()
-        while missing := self._missing(contents):
-            self.report.modules_done_again += len(missing)
-            self.report.shards_done_again += len({i for shards in missing.values() for i in shards})
-            self.report.merges_done_again += sum(map(len, missing.values()))
-            bar = progress.add_task("again, what was lost", total=len(missing))
-            await self._count(missing, progress, bar)
-            contents = await self._contents()
-        counts: Counter[str] = Counter()
-        for _, part in contents:
-            counts.update(part)
-        await self._summarize(counts)
-        return counts
-
-    async def _count(self, wanted: dict[str, list[int]], progress: Progress, bar: Any) -> None:
-        waiting = iter(wanted.items())
+        bar = progress.add_task("counting", total=self.report.files)
+        waiting = iter(enumerate(self._batches))
 
         async def work() -> None:
-            for module, shards in waiting:
-                pid = await self._count_one(module, shards)
-                self._children[pid].files += 1
-                self.report.messages += 1 + len(shards)
-                self._done += 1
-                progress.update(bar, advance=1)
+            for number, paths in waiting:
+                pid = await self._count(number, paths)
+                self._children[pid].files += len(paths)
+                self.report.messages += 1 + SHARDS
+                self._done += len(paths)
+                progress.update(bar, advance=len(paths))
                 if self._kills and self._done >= self._kills[0]:
                     del self._kills[0]
                     await self._kill_one()
@@ -276,32 +289,28 @@ class Census:
         async with asyncio.TaskGroup() as workers:
             for _ in range(IN_FLIGHT):
                 workers.create_task(work())
+        tallies = await asyncio.gather(*[self._node.ref(Shard, i).tally() for i in range(SHARDS)])
+        self.report.messages += SHARDS
+        counts: Counter[str] = Counter()
+        for tally in tallies:
+            counts.update(tally.counts)
+        await self._summarize(counts, tallies)
+        return counts
 
-    async def _count_one(self, module: str, shards: list[int]) -> int:
+    async def _count(self, number: int, paths: list[str]) -> int:
         while True:
             try:
-                return await self._node.ref(FileCounter, module).count(self._files[module], shards)
-            except CallError:  # the node of the module, or of one of the shards, is gone
+                return await self._node.ref(FileCounter, number).count(paths)
+            except (CallError, StoreError):  # the node of the batch is gone, or one of the shards did not answer
                 self.report.calls_failed += 1
                 await asyncio.sleep(RETRY)
-
-    async def _contents(self) -> list[tuple[set[str], dict[str, int]]]:
-        self.report.messages += SHARDS
-        return await asyncio.gather(*[self._node.ref(Shard, i).contents() for i in range(SHARDS)])
-
-    def _missing(self, contents: Iterable[tuple[set[str], object]]) -> dict[str, list[int]]:
-        missing: dict[str, list[int]] = {}
-        for i, (modules, _) in enumerate(contents):
-            for module in self._files.keys() - modules:
-                missing.setdefault(module, []).append(i)
-        return missing
 
     # ---- the kill
 
     async def _kill_one(self) -> None:
         victim = random.choice([c for c in self._children.values() if c.killed_after is None])
         shards = [self._node.ref(Shard, i) for i in range(SHARDS)]
-        counters = [self._node.ref(FileCounter, module) for module in self._files]
+        counters = [self._node.ref(FileCounter, number) for number in range(len(self._batches))]
         hit = [ref for ref in shards if (await self._node.locate(ref)).id == victim.node]
         read = [ref for ref in counters if (await self._node.locate(ref)).id == victim.node]
         probed: list[Shard | FileCounter] = [*hit, *random.sample(read, min(PROBED_FILES, len(read)))]
@@ -316,10 +325,10 @@ class Census:
             try:
                 await ref.process()
                 return time.perf_counter() - since
-            except CallError:
+            except (CallError, StoreError):
                 await asyncio.sleep(RETRY)
 
-    async def _summarize(self, counts: Counter[str]) -> None:
+    async def _summarize(self, counts: Counter[str], tallies: list[Tally]) -> None:
         report, pauses = self.report, await asyncio.gather(*self._pauses)
         report.seconds = round(time.perf_counter() - self._start, 3)
         report.messages += len(pauses)
@@ -331,14 +340,18 @@ class Census:
             {"node": child.node, "pid": pid, "files": child.files, "killed_after": child.killed_after}
             for pid, child in self._children.items()
         ]
+        report.claims, report.merges = sum(t.activations for t in tallies), sum(t.merges for t in tallies)
+        report.restarts = report.claims - SHARDS
+        report.replays = sum([await child.replays() for child in self._children.values()])
+        report.view = self._node.view.number
         report.keys_probed = len(pauses)
         if pauses:
             report.pause_longest = round(max(pauses), 3)
             report.pause_median = round(statistics.median(pauses), 3)
 
 
-async def census(nodes: int, kill: int, limit: int | None, console: Console, log: IO[bytes]) -> Report:
-    cluster, files = f"census-{os.getpid()}", standard_library(limit)
+async def census(nodes: int, kill: int, limit: int | None, console: Console, log: IO[bytes], folder: str) -> Report:
+    cluster, store, files = f"census-{os.getpid()}", f"sqlite:///{folder}/state.db", standard_library(limit)
     alone = await start("--alone", *(["--limit", str(limit)] if limit else []), log=log)
     assert alone.stdout
     answer = asyncio.create_task(alone.stdout.read())
@@ -351,7 +364,7 @@ async def census(nodes: int, kill: int, limit: int | None, console: Console, log
         disable=not console.is_terminal,
     )
     try:
-        async with asyncio.timeout(LIMIT), node_processes(nodes, cluster, log) as children:
+        async with asyncio.timeout(LIMIT), node_processes(nodes, cluster, store, log) as children:
             ready = time.perf_counter()
             async with Node(cluster=cluster, hosts=[]) as node:
                 await node.wait_for_members(nodes + 1, timeout=30)
@@ -377,7 +390,8 @@ def show(report: Report, console: Console) -> None:
     table.add_column(justify="right", style="bold")
     table.add_column()
     skipped = f", {report.files_skipped} of which are not valid Python" if report.files_skipped else ""
-    table.add_row("nodes", f"{report.nodes} found each other in {report.found_each_other_after:.2f} s")
+    found = f"{report.nodes} found each other in {report.found_each_other_after:.2f} s"
+    table.add_row("nodes", f"{found}; view {report.view} at the end")
     table.add_row("files", f"{report.files:,} of Python {report.python}'s library{skipped}")
     table.add_row("identifiers", f"{report.identifiers:,}, {report.different:,} different")
     table.add_row("most used", ", ".join(f"{name} {n:,}" for name, n in report.most_used.items()))
@@ -390,10 +404,10 @@ def show(report: Report, console: Console) -> None:
     if report.pause_longest is not None:
         pause = f"longest {report.pause_longest:.2f} s, median {report.pause_median:.2f} s"
         table.add_row("pause", f"{pause}, at {report.keys_probed} keys of what was killed")
-    failed, again = f"{report.calls_failed:,}, each tried again", f"{report.modules_done_again:,} modules"
-    table.add_row("failed calls", failed if report.calls_failed else "none")
-    again = f"{again} into {report.shards_done_again} shards, {report.merges_done_again:,} merges"
-    table.add_row("done again", again if report.merges_done_again else "nothing")
+    table.add_row("failed calls", f"{report.calls_failed:,}, each tried again" if report.calls_failed else "none")
+    saved = f"{report.merges:,} merges saved by {report.shards} durable actors"
+    again = f"{report.claims} claims, {report.restarts} restarts elsewhere, {report.replays:,} keys replayed"
+    table.add_row("durable", f"{saved}; {again}")
     table.add_row("exact match", "[green]yes[/green]" if report.exact_match else "[red]no[/red]")
     console.print(table)
 
@@ -405,11 +419,12 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="count only so many files")
     parser.add_argument("--json", action="store_true", help="print the report as one object")
     parser.add_argument("--node", metavar="CLUSTER", help=argparse.SUPPRESS)
+    parser.add_argument("--store", help=argparse.SUPPRESS)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     os.environ.setdefault("RINGCAST_LOG", "error")  # a lost node would be told of across the bar
     if given.node:
-        run(serve(given.node))
+        run(serve(given.node, given.store))
         return 0
     if given.alone:
         threading.Thread(target=end_with_driver, daemon=True).start()
@@ -417,9 +432,9 @@ def main() -> int:
         return 0
     if not (given.nodes >= 1 and 0 <= given.kill < given.nodes and (given.limit is None or given.limit >= 1)):
         parser.error("it takes --nodes of at least 1, --kill of less than that, and --limit of at least 1")
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as folder:
         try:
-            report = run(census(given.nodes, given.kill, given.limit, Console(stderr=given.json), log))
+            report = run(census(given.nodes, given.kill, given.limit, Console(stderr=given.json), log, folder))
         except KeyboardInterrupt:
             return 130
         except BaseException:

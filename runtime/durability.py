@@ -22,6 +22,7 @@ from ringcast.errors import NOT_SENT, ConfigError, StoreError
 from ..actors.actor import ActorType, imported_types
 from ..actors.durable import DurableActor
 from ..actors.ref import is_spawned
+from ..discovery.agreement_messages import other_store
 from .rownames import actor_of_row, row_id
 from .stateform import StateForm
 from .stores import Claim, Claimed, Store, Write, commit
@@ -78,6 +79,8 @@ class Durability:
         self.max_state_bytes = max_state_bytes
         self.store_id: str | None = None
         """The id of the store, once it has been opened."""
+        self.on_opened: Callable[[str], None] = _ignore
+        """Is told the store's id when it has been opened, and an empty one if it is not the cluster's."""
         self._host = host
         self._made: Store | None = None if callable(store) else store
         self._make = store if callable(store) else None
@@ -85,6 +88,7 @@ class Durability:
         self._patience = patience
         self._start_patience = start_patience
         self._opening = asyncio.Lock()
+        self._is_other = False
         self._forms: dict[ActorType, tuple[str, StateForm]] = {}
         self._expected: dict[tuple[str, Any], asyncio.TimerHandle] = {}
         self._look_again = asyncio.Event()
@@ -94,7 +98,7 @@ class Durability:
     # ---- the store ---------------------------------------------------------------------------------
 
     async def start(self, hosted: frozenset[str]) -> None:
-        """Open a store that was named; the default one only if actors that are hosted may have reminders there.
+        """Open a store that was named; the default one only if durable actors are hosted: it may have reminders.
 
         Args:
             hosted: The names of the classes that this node hosts.
@@ -103,7 +107,8 @@ class Durability:
             StoreError: If a named store is not there within `start_patience` seconds.
         """
         if not self._is_named:
-            self.look(hosted)
+            if _has_durable(hosted):
+                await self._open_quietly()
             return
         end = monotonic() + self._start_patience
         wait = _FIRST_WAIT
@@ -124,7 +129,7 @@ class Durability:
 
     def look(self, hosted: frozenset[str]) -> None:
         """Open the default store in the background, if a durable class is hosted: its actors may have reminders."""
-        if self.store_id is None and any(a.cls.__is_durable__ and a.name in hosted for a in imported_types()):
+        if self.store_id is None and _has_durable(hosted):
             self._host.background(self._open_quietly())
 
     async def _open_quietly(self) -> None:
@@ -140,8 +145,25 @@ class Durability:
                 self._made = self._make()
             if self.store_id is None:
                 self.store_id = await self._made.open()
+                self._log.info("the store is open", store=self._made.name, id=self.store_id)
+                self._check()
                 self._host.background(self._watch_reminders(self._made))
             return self._made
+
+    def _check(self) -> None:
+        """Say which store this is, or that it is none for this cluster."""
+        view = self._host.kinds.view
+        theirs = view.store if view is not None else ""
+        is_other = self.store_id is not None and theirs not in ("", self.store_id)
+        if is_other and not self._is_other:
+            self._log.error("durable actors cannot run here", error=self._otherwise(theirs))
+        self._is_other = is_other
+        if self.store_id is not None:
+            self.on_opened("" if is_other else self.store_id)
+
+    def _otherwise(self, theirs: str) -> str:
+        name = self._made.name if self._made is not None else "none"
+        return f"node {self._host.node_id} has {name}: {other_store(self.store_id or '', theirs)}"
 
     async def stop(self) -> None:
         """Close the store."""
@@ -152,8 +174,10 @@ class Durability:
             await self._made.close()
 
     async def claim(self, row: str, lineage: str, view: int) -> Claimed | None:
-        """See `Store.claim`."""
+        """See `Store.claim`; besides, a `StoreError` if the members have another store."""
         store = self._made if self.store_id is not None and self._made is not None else await self._opened()
+        if self._is_other and (of_cluster := self._host.kinds.view) is not None:
+            raise StoreError(self._otherwise(of_cluster.store), certainty=NOT_SENT)
         claimed = await store.claim(Claim(row, lineage, view, self._host.node_id))
         self._counts["state_claims" if claimed is not None else "state_fenced"] += 1
         return claimed
@@ -208,8 +232,9 @@ class Durability:
     # ---- reminders ---------------------------------------------------------------------------------
 
     def view_changed(self) -> None:
-        """Look for reminders of actors that belong here now."""
+        """Look for reminders of actors that belong here now, and at which store the view names."""
         self._look_again.set()
+        self._check()
 
     def expect(self, kind: Kind, key: Any, due: float) -> None:
         """Activate an actor at a time, if it is still here then; later ones are found by a look.
@@ -278,6 +303,14 @@ class Durability:
             if actor.cls.__is_durable__ and _row_name(actor) == row_name:
                 return actor
         return None
+
+
+def _ignore(store_id: str) -> None:
+    """Nobody wants to know."""
+
+
+def _has_durable(hosted: frozenset[str]) -> bool:
+    return any(actor.cls.__is_durable__ and actor.name in hosted for actor in imported_types())
 
 
 def _row_name(actor: ActorType) -> str:

@@ -682,7 +682,7 @@ class Link:
             case wire.DEFINE:
                 self._learn_message(*frame[1:6])
             case wire.MOVED:
-                self.router.routes.moved(frame[1], frame[2])
+                self.router.routes.moved(frame[1], frame[2], frame[3])
             case wire.LOST:
                 kind, message = self.messages[frame[1]]
                 self.arrivals.lost(kind, message, frame[2], frame[3])

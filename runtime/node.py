@@ -240,6 +240,7 @@ class Node:
             config_digest=digest_of(self._options.split_brain),
         )
         groups.changed = self._membership.reshare
+        self._durability.on_opened = self._names_store
         tenancy.emptied = self._membership.emptied
         vigil.refused += [tenancy, routes, self._peers]
         vigil.on_changed = self._lease_changed
@@ -674,6 +675,10 @@ class Node:
         if self._state == "running" and hosted != self._membership.me.hosts:
             self._membership.update(hosts=hosted)
             self._durability.look(hosted)
+
+    def _names_store(self, store_id: str) -> None:
+        if store_id != self._membership.me.store:
+            self._membership.update(store=store_id)
 
     def _require_running(self, what: str) -> None:
         if self._state not in ("running", "leaving"):

@@ -189,6 +189,8 @@ class Peers:
         self._lingering.pop(link, None)
         if link.connection is not None:
             link.down(link.connection, "the node has left the cluster or was lost")
+        else:
+            self.router.routes.peer_gone(link)
 
     def go_on(self) -> None:
         """The lease is back; links that wait are told by themselves."""
@@ -298,7 +300,8 @@ class Peers:
         try:
             async with asyncio.timeout(self.config.handshake_timeout):
                 raw, _ = await loop.create_connection(lambda: protocol, hostname.strip("[]"), int(port))
-                fail_fast(raw.get_extra_info("socket"))
+                if (sock := raw.get_extra_info("socket")) is not None:  # under uvloop, if it has ended already
+                    fail_fast(sock)
                 await answer
         finally:
             if connection.link is None and raw is not None:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 IDLE = 30.0
 """Seconds after which a route that is not used is forgotten."""
 
+ADRIFT = 1.0
+"""Seconds that whoever has sent a call on to a node that is gone has, to hear of that and send it elsewhere."""
+
 
 class Linked(Protocol):
     """Who has the links: a node's peers, or a client's one."""
@@ -355,19 +358,42 @@ class Routes:
             if call.parcel is not None and self._may_run_again(call):
                 self._again(call)
                 continue
-            del self._calls[number]
-            call.fail(
-                Unreachable(
-                    f"{call.route.name}.{call.message.name}: the connection to node {link.peer} ended before "
-                    f"the answer came ({why}); ask again if the call may run twice",
-                    certainty=MAYBE_EXECUTED,
-                    actor=call.route.name,
-                    method=call.message.name,
-                    node=link.peer,
-                )
-            )
+            self._lose(number, call, link.peer, why)
         if any(route.waiting for route in link.routes):
             link.connect_soon()
+
+    def _lose(self, number: int, call: Call, node: str, why: str) -> None:
+        """End a call of which nobody knows whether it has run."""
+        del self._calls[number]
+        call.fail(
+            Unreachable(
+                f"{call.route.name}.{call.message.name}: the connection to node {node} ended before the answer came "
+                f"({why}); ask again if the call may run twice",
+                certainty=MAYBE_EXECUTED,
+                actor=call.route.name,
+                method=call.message.name,
+                node=node,
+            )
+        )
+
+    def peer_gone(self, link: Link) -> None:
+        """A member is gone to which this node was not connected: calls may have been sent on to it by others."""
+        for number, call in list(self._calls.items()):
+            if call.link is link and not call.is_waiting:
+                self._adrift(number, call, link.peer)
+
+    def _adrift(self, number: int, call: Call, node: str) -> None:
+        """A call was sent on to a node that is gone: it is lost, or its sender still has it and sends it elsewhere."""
+        if call.parcel is not None and self._may_run_again(call):
+            self._again(call)
+            return
+        link = call.link
+
+        def lose() -> None:
+            if self._calls.get(number) is call and call.link is link:
+                self._lose(number, call, node, "the node is gone, to which another one had sent it on")
+
+        self.loop.call_later(ADRIFT, lose)
 
     def _may_run_again(self, call: Call) -> bool:
         """Whether a call may be sent twice: a read-only one, or one that a durable actor knows by its key."""
@@ -461,10 +487,12 @@ class Routes:
             link.backlog.append(parcel)
             link.connect_soon()
 
-    def moved(self, number: int, node: str) -> None:
-        """A call of ours was forwarded: its answer now depends on another node."""
+    def moved(self, number: int, node: str, view: int) -> None:
+        """A call of ours was forwarded under a view: its answer now depends on another node."""
         call = self._calls.get(number)
-        if call is not None and node in self.host.kinds.members:
+        if call is not None and node not in self.host.kinds.members and view < self.view_number:
+            self._adrift(number, call, node)
+        elif call is not None and node in self.host.kinds.members:
             call.link = None if node == self._node_id else self.peers.link(node)
             if call.route.node is not None and self.has_register:
                 member = self.host.kinds.members[node]

@@ -28,6 +28,7 @@ from .figures import Figure
 from .kills import kills, silences
 from .moves import joins, restarts
 from .partitions import partitions
+from .saves import passivated, saves
 from .state import durable
 from .stops import stops
 from .strain import idle, strain
@@ -43,7 +44,7 @@ class Scenario:
     Attributes:
         what: In a line.
         run: Does it; gets how much.
-        much: Rounds, or seconds where .
+        much: Rounds, seconds or actors.
         little: The same for a quick look.
     """
 
@@ -63,7 +64,9 @@ SCENARIOS = {
     "g": Scenario("partition", partitions, 10, 1),
     "h": Scenario("durable actors", durable, 120, 10),
     "i": Scenario("idle", idle, 60, 5),
-    "j": Scenario("a node with many actors is killed", trees, 3, 1),
+    "j": Scenario("what a save costs", saves, 9, 3),
+    "k": Scenario("idle durable actors", passivated, 100_000, 5_000),
+    "l": Scenario("a node with many actors is killed", trees, 3, 1),
 }
 
 

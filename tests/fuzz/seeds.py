@@ -143,7 +143,7 @@ def memberships() -> dict[str, bytes]:
         "refused": Refused("another", 1),
         "hello": Hello(member, "me", True),
         "meet": Meet("l", 1, 1, True, False, ("127.0.0.1:1",)),
-        "apply": Apply("l", 1, member, Charter("c", "s", 5000)),
+        "apply": Apply("l", 1, member, Charter("c", 5000)),
         "renew": Renew("l", 1, 7, (view,)),
         "promised": Promised("l", 2, ballot, Vote(ballot, view)),
         "accept": Accept("l", 2, ballot, view, (("me", 5),)),

@@ -105,6 +105,15 @@ def test_supervision_restarts_in_order_and_says_why() -> None:
     assert "the database is away" in done.stderr
 
 
+def test_no_cent_is_lost_by_kills() -> None:
+    *kills, transfers, money = output_of("bank", "--transfers", "150", "--kills", "2").splitlines()
+    assert [line.split()[:2] for line in kills] == [["killed", "a"]] * 2
+    done, refused = (int(part.split()[-2]) for part in transfers.split(";")[0].split(","))
+    assert done + refused == 150
+    assert done > 0
+    assert money == "money: 2,000,000 cents before, 2,000,000 after, each account right"
+
+
 def test_service_under_uvicorn() -> None:
     assert output_of("service") == "{'visits': 1}\n{'visits': 2}\n"
 

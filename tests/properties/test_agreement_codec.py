@@ -41,7 +41,7 @@ parts: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "int": numbers,
     "tuple[str, ...]": st.lists(addresses, max_size=3).map(tuple),
-    "Charter": st.builds(Charter, ids, ids, numbers),
+    "Charter": st.builds(Charter, ids, numbers),
     "Identity": identities,
     "tuple[View, ...]": st.lists(views, max_size=1).map(tuple),
     "Denial": st.sampled_from(Denial),
@@ -76,7 +76,7 @@ def test_labels_are_a_map() -> None:
 def test_parts_that_do_not_fit_are_refused() -> None:
     packed = list(pack_member(Member("x", "x:1")))
     with pytest.raises(ValueError, match="fingerprint"):
-        unpack_member([*packed[:7], b"short", False])
+        unpack_member([*packed[:7], b"short", False, ""])
     with pytest.raises(ValueError, match="more than 2"):
         array_of([1, 2, 3], most=2)
 

@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Coroutine
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Self
 
 from ringcast import NodeStopped, RingcastError, tell, using
 from ringcast.errors import NOT_SENT, CallError
@@ -69,7 +69,7 @@ class Company:
         self._number = 0
         self._stack = ExitStack()
 
-    def __enter__(self) -> Company:
+    def __enter__(self) -> Self:
         """Be told what actors do."""
         self._stack.enter_context(witnessed_by(self))
         return self

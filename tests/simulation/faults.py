@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ringcast.runtime.simulation import Quality, Simulation
+from ringcast.runtime.simulation.rows import SimulatedStore, Weather
 
 from .company import KEYS, Company
 
@@ -31,7 +32,7 @@ class Fate:
     sim: Simulation
     company: Company
     names: list[str]
-    faults: list[Callable[[Fate], None]] = field(default_factory=lambda: FAULTS)
+    faults: Sequence[Callable[[Fate], None]] = field(default_factory=lambda: FAULTS)
     told: list[str] = field(default_factory=list[str])
     _besides: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
@@ -224,3 +225,21 @@ FAULTS: list[Callable[[Fate], None]] = [
 
 CROWDS: list[Callable[[Fate], None]] = [_crowd] * (len(FAULTS) // 2) + FAULTS
 """The same where queues are full: a list of its own, for what a seed tells changes with what it may draw."""
+
+
+def _store(weather: Weather) -> Callable[[Fate], None]:
+    """Return the fault that the store is like this from now on."""
+
+    def fault(fate: Fate) -> None:
+        assert isinstance(fate.sim.store, SimulatedStore), "the story has a store"
+        fate.sim.store.weather = weather
+
+    fault.__name__ = f"store {weather}"
+    return fault
+
+
+GOOD, SLOW = Weather(), Weather(delay=3.0)
+AWAY, FAILING = Weather(refuses=1.0), Weather(delay=0.05, refuses=0.2, unanswered=0.3)
+
+DURABLE_FAULTS = [*FAULTS, *map(_store, (SLOW, AWAY, FAILING, FAILING, GOOD, GOOD))]
+"""Those of stories with durable actors: their store is slow, away, or leaves it open what became of a write."""

@@ -11,7 +11,8 @@ from ringcast.runtime.simulation import Quality, Simulation
 
 from .company import Company
 from .desk import Desk
-from .faults import CROWDS, FAULTS, UP_MAX, Fate
+from .faults import CROWDS, DURABLE_FAULTS, FAULTS, GOOD, UP_MAX, Fate
+from .journals import Treasury
 from .ledger import Counter
 from .tree_stories import trees
 
@@ -158,6 +159,32 @@ async def crashes(sim: Simulation) -> None:
         await company.finish()
 
 
+async def durable(sim: Simulation) -> None:
+    """Durable actors on a store that is slow, fails and leaves outcomes open, while anything happens to their nodes."""
+    rng = sim.rng
+    size = rng.randint(1, 5)
+    with Treasury(sim, expect=size, config=NodeConfig(drain_timeout=5.0, store_timeout=2.0)) as company:
+        names = [f"n{number}" for number in range(size)]
+        for name in names:
+            company.options[name] = {"data_dir": "/var/node"}
+            company.come(name)
+        fate = Fate(sim, company, names, faults=DURABLE_FAULTS)
+        await asyncio.sleep(rng.uniform(1, 3))
+        end = sim.now + rng.uniform(8, 20)
+        try:
+            while sim.now < end:
+                await fate.strike()
+                await asyncio.sleep(rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 2), rng.uniform(0, 4))))
+            company.store.weather = GOOD
+            await fate.end()
+            await company.settled(lasting=1.0)
+            await company.compare()
+        except AssertionError as error:
+            error.add_note("; ".join(fate.told))
+            raise
+        await company.finish()
+
+
 STORIES = {
     "minute": minute,
     "brief": brief,
@@ -167,6 +194,7 @@ STORIES = {
     "crashes": crashes,
     "crowded": crowded,
     "trees": trees,
+    "durable": durable,
 }
 """By name."""
 

@@ -51,6 +51,7 @@ from ringcast.discovery.effects import (
     Send,
     Warn,
 )
+from ringcast.discovery.fields import TEXT_MAX
 from ringcast.discovery.lease import promise_seconds
 from ringcast.discovery.member import Member, MemberJoined, MemberLeft, MemberLost, View, ViewChanged
 from ringcast.discovery.profile import LOCAL
@@ -194,11 +195,22 @@ def test_whoever_does_not_fit_is_told_so_and_says_so() -> None:
     assert of(Excluded, Bench().hear(B, answer)) == [Excluded(answer.why, B.id, "b:1")]
 
 
+def test_whoever_has_another_store_than_the_members_is_told_so() -> None:
+    bench = alone(replace(ME, store="one"))
+    lineage = bench.core.lineage or ""
+    [(address, answer)] = bench.said(B, Apply(lineage, 0, replace(B, store="two"), CHARTER))
+    assert address == "b:1"
+    assert isinstance(answer, Unfit)
+    assert len(answer.why) + 80 <= TEXT_MAX  # with real ids
+    assert "its store is two, theirs is one: give all nodes the same Node(store=…)" in answer.why
+    for fitting in (replace(C, store="one"), D):
+        assert all(isinstance(said, Meet) for _, said in bench.said(fitting, Apply(lineage, 0, fitting, CHARTER)))
+
+
 @pytest.mark.parametrize(
     ("charter", "says"),
     [
         (replace(CHARTER, config="other"), "elsewhere"),
-        (replace(CHARTER, store="sqlite one"), "its store is sqlite one, theirs is none"),
         (replace(CHARTER, drift_ppm=1), "1 ppm"),
     ],
 )

@@ -67,6 +67,23 @@ def test_applicants_are_in_for_a_while() -> None:
     assert made.wish((), NOW + 3.75 * LOCAL.retry) == (A, B, C)
 
 
+def test_of_two_that_come_with_different_stores_one_is_let_in() -> None:
+    made = roll()
+    first, second = replace(D, store="one"), Member("e", "e:1", {}, 9, key=b"k", store="two")
+    assert made.apply(first, NOW)
+    assert made.apply(second, NOW)
+    assert made.wish((), NOW) == (A, B, C, first)
+
+
+def test_a_member_keeps_its_place_without_a_store_that_is_not_the_others() -> None:
+    mine, late = replace(B, store="one"), replace(C, store="two", labels={"x": "1"}, leaving=True)
+    made = roll(A, mine, C)
+    assert View("x", 3, (A, mine, C)).store == "one"
+    assert made.apply(late, NOW)
+    assert made.wish((), NOW) == (A, mine, replace(late, store=""))
+    assert made.wish({mine.identity}, NOW) == (A, late)  # nobody else has one any more
+
+
 def test_no_run_is_admitted_twice_nor_an_older_one() -> None:
     log = ViewLog([View("x", 3, (A, B, D))])
     made = Roll(A, LOCAL, log, NOW)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ringcast import NOT_SENT, Actor, Node, Seeds, Unreachable, submit
+from ringcast import MAYBE_EXECUTED, NOT_SENT, Actor, Node, Seeds, Unreachable, handler, submit
 from ringcast.actors.actor import actor_type
 from ringcast.actors.messages import Message
-from ringcast.runtime import wire
+from ringcast.runtime import routes, wire
 from ringcast.runtime.calls import Call, Parcel
 from ringcast.runtime.kinds import Kind
 from tests.unit.runtime.places import eventually, gates, new_cluster
@@ -35,6 +35,12 @@ class Page(Actor):
 
     async def hold(self, gate: str) -> None:
         await gates.passing(gate)
+
+    @handler(read_only=True)
+    async def holding(self, gate: str) -> str:
+        gates.seen.append(gate)
+        await gates.passing(gate)
+        return gate
 
 
 @asynccontextmanager
@@ -135,3 +141,41 @@ async def test_what_a_leaving_node_could_not_send_on_is_told_to_who_asked() -> N
         told: list[Any] = [wire.TELL_X, message.number, key, 1, [["told"], {}, None, None, 1]]
         two._arrivals.undeliverable(Parcel(message, 0, *link.pack_parts(told), None), "it is gone")
         assert [(letter.method, letter.reason) for letter in two.dead_letters] == [("note", "it is gone")]
+
+
+@pytest.mark.parametrize("method", ["hold", "holding"])
+async def test_a_call_that_was_sent_on_to_a_node_that_is_gone_has_an_end(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sent it on had not heard that the node is gone: a call that may run twice runs again, another one fails."""
+    monkeypatch.setattr(routes, "ADRIFT", 0.01)
+    async with two_hosts() as (one, two):
+        _, ref = await owned_by(two, one)
+        asked = submit(getattr(ref, method), "adrift")
+        await gates.entered("adrift")
+        ((number, call),) = [found for found in one._router.calls.items() if found[1].message.name == method]
+        sent = call.parcel
+        one._router.routes.moved(number, "a node that was killed", one.view.number - 1)
+        if method == "hold":
+            with pytest.raises(Unreachable, match="the node is gone, to which another one had sent it on") as caught:
+                await asked
+            assert caught.value.certainty is MAYBE_EXECUTED
+            gates.let_go("adrift")
+        else:
+            assert call.parcel is not sent, "it was sent again"
+            gates.let_go("adrift")
+            assert await asked == "adrift"
+
+
+async def test_so_has_one_that_others_sent_to_a_member_to_which_there_was_no_connection() -> None:
+    async with two_hosts() as (one, two):
+        _, ref = await owned_by(two, one)
+        asked = submit(ref.holding, "gone")
+        await gates.entered("gone")
+        (call,) = [call for call in one._router.calls.values() if call.message.name == "holding"]
+        elsewhere = one._peers.link("a member that was killed")
+        call.link = elsewhere
+        one._peers._drop(elsewhere.peer)
+        gates.let_go("gone")
+        assert await asked == "gone"
+        assert call.link is one._peers.link(two.id)
