@@ -77,11 +77,6 @@ class Parcel:
         """Whether it travels in pieces."""
         return bool(self.buffers) or len(self.frame) >= PIECE_BYTES
 
-    @property
-    def is_given_up(self) -> bool:
-        """Whether its teller has stopped waiting, and was told that it was not sent."""
-        return self.taken is not None and self.taken.done()
-
 
 class Call(asyncio.Future[Any]):
     """An ask or a stream that waits for its answer: the future that the caller awaits."""

@@ -274,23 +274,25 @@ class Routes:
     def _leave(self, route: Route, parcel: Parcel) -> int:
         """Send a message whose turn it is; return the credit that it takes, nothing if it was not sent to a peer."""
         link = route.link
+        taken = parcel.taken
         call = self._calls.get(parcel.number)
-        if parcel.is_given_up or (parcel.number and call is None):
+        if (taken is not None and taken.done()) or (parcel.number and call is None):
             return 0
-        if link is not None and parcel.is_large and (error := link.too_large(parcel.size)) is not None:
+        is_large = parcel.is_large
+        if link is not None and is_large and (error := link.too_large(parcel.size)) is not None:
             self._refuse(parcel, error)
             return 0
         parcel.is_sent = True
         if call is not None:
             call.link = link
             call.parcel = parcel
-        if parcel.taken is not None:
-            parcel.taken.set_result(None)
+        if taken is not None:
+            taken.set_result(None)
         if link is None:  # this node became the owner while it waited
             frame = self.host.codec.unpack_parts(parcel.frame, parcel.buffers or ())
             self.arrivals.message(None, route.kind, parcel.message, frame)
             return 0
-        if parcel.is_large:
+        if is_large:
             route.held += 1
             link.send_bulk(parcel, route)
         else:
