@@ -14,7 +14,7 @@ import asyncio
 import math
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, ActorStopped, CallError, NodeStopped, Unreachable
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 IDLE = 30.0
 """Seconds after which a route that is not used is forgotten."""
+
+NOTHING: Final[deque[Parcel]] = deque(maxlen=0)
+"""What waits in a route in which nothing has waited yet: a deque of its own takes more than the rest of it."""
 
 
 class Linked(Protocol):
@@ -62,8 +65,15 @@ class Route:
         """Credit that is set aside while new messages to the node are held back."""
         self.held = 0
         """Large messages under way; later ones wait so that none overtakes."""
-        self.waiting: deque[Parcel] = deque()
+        self.waiting: deque[Parcel] = NOTHING
+        """Messages that wait to be sent; `wait` puts them there."""
         self.used = 0.0
+
+    def wait(self, parcel: Parcel) -> None:
+        """Put a message behind the others."""
+        if self.waiting is NOTHING:
+            self.waiting = deque()
+        self.waiting.append(parcel)
 
     @property
     def name(self) -> str:
@@ -161,7 +171,7 @@ class Routes:
 
     def end(self, route: Route, error: CallError) -> None:
         """Refuse what waits for a spawned actor that has ended; what was told is a dead letter."""
-        waiting, route.waiting = route.waiting, deque()
+        waiting, route.waiting = route.waiting, NOTHING
         route.version = -1
         for parcel in waiting:
             if parcel.taken is not None and not parcel.taken.done() and isinstance(error, ActorStopped):
@@ -181,13 +191,13 @@ class Routes:
         try:
             self._aim(route)
         except CallError as error:
-            waiting, route.waiting = route.waiting, deque()
+            waiting, route.waiting = route.waiting, NOTHING
             for parcel in waiting:
                 self._refuse(parcel, error)
 
     def _refuse_all(self, route: Route) -> None:
         """Refuse what waits in a route: its peer is not connected, and this node serves nothing."""
-        waiting, route.waiting = route.waiting, deque()
+        waiting, route.waiting = route.waiting, NOTHING
         for parcel in waiting:
             self._refuse(parcel, self._vigil.refusal(route.name, parcel.message.name))
 
@@ -244,7 +254,7 @@ class Routes:
 
     def send(self, route: Route, parcel: Parcel) -> None:
         """Send a message, or let it wait behind the others in its route."""
-        route.waiting.append(parcel)
+        route.wait(parcel)
         self._flush(route)
 
     def _flush(self, route: Route) -> None:
@@ -389,7 +399,7 @@ class Routes:
         frame, buffers = (sent.frame, sent.buffers) if isinstance(sent, Parcel) else (sent, None)
         assert frame is not None
         call.parcel = parcel = Parcel(call.message, call.number, frame, buffers, None)
-        call.route.waiting.append(parcel)
+        call.route.wait(parcel)
         self._reaim(call.route)
         self._flush(call.route)  # a route that was not stale is as it was
 
@@ -480,6 +490,6 @@ class Routes:
         if self._tidier is not None:
             self._tidier.cancel()
         for route in self._routes.values():
-            waiting, route.waiting = route.waiting, deque()
+            waiting, route.waiting = route.waiting, NOTHING
             for parcel in waiting:
                 self._refuse(parcel, NodeStopped(why, certainty=NOT_SENT, actor=route.name, method=parcel.message.name))
