@@ -75,7 +75,7 @@ class Parcel:
     @property
     def is_large(self) -> bool:
         """Whether it travels in pieces."""
-        return bool(self.buffers) or len(self.frame) >= PIECE_BYTES
+        return len(self.frame) >= PIECE_BYTES or bool(self.buffers)
 
 
 class Call(asyncio.Future[Any]):

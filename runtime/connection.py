@@ -44,6 +44,8 @@ GRACE = 0.25
 """Seconds in which what the socket holds already is read, if this node's loop stood still."""
 JOINED = 1 << 20
 """Bytes of a part of a large message up to which it is joined at its end: a tenth of a millisecond."""
+LONG_PIECE = 4 * PIECE_BYTES
+"""Bytes of a piece on a line that large messages have to themselves, as far as there is room under way."""
 SHARED_WINDOW = 32 * 1024
 """Bytes of pieces under way while small messages use the line, too: what a small one waits behind."""
 SHARED_FOR = 1.0
@@ -489,15 +491,16 @@ class Connection(asyncio.Protocol):
         outgoing = self._outgoing
         if not outgoing or not self._may_write():
             return
-        window, size = self._window, PIECE_BYTES
+        window, size = self._window, LONG_PIECE
         if monotonic() < self._shared_until:
             window, size = SHARED_WINDOW, SHARED_WINDOW // 2
+        least = min(size, PIECE_BYTES)
         while outgoing and self.transport is not None and not self.is_paused and self._in_flight < window:
             current = outgoing.popleft()
             part = current.parts.popleft()
-            piece = part[:size]
-            if len(part) > size:
-                current.parts.appendleft(part[size:])
+            piece = part[: min(size, max(window - self._in_flight, least))]
+            if len(part) > len(piece):
+                current.parts.appendleft(part[len(piece) :])
             self._in_flight += len(piece)
             self.transport.writelines([PIECE_HEAD.pack(PIECE_BIT | (len(piece) + 4), current.number), piece])
             if current.parts:

@@ -269,8 +269,18 @@ class Routes:
             return
         if route.kept:
             self._flush_nested(route)
+        calls = self._calls
         while waiting and (link is None or (route.credit > 0 and not route.held)):
-            route.credit -= self._leave(route, waiting.popleft())
+            parcel = waiting.popleft()
+            call = calls.get(parcel.number)
+            if link is None or call is None or parcel.is_large:
+                route.credit -= self._leave(route, parcel)
+                continue
+            parcel.is_sent = True  # an ask, as most are: `_leave`, written out
+            call.link = link
+            call.parcel = parcel
+            route.credit -= 1
+            link.send(parcel.message, parcel.frame)
 
     def _flush_nested(self, route: Route) -> None:
         """Send what running turns have to say, while new messages to the node are held back."""
