@@ -102,8 +102,7 @@ class Router:
             return self._ask(ref, route, message, args, kwargs, None)
         number = self.number = self.number + 1
         now = monotonic()
-        limit = message.options.timeout or self.ask_timeout
-        deadline = now + limit
+        deadline = now + (message.options.timeout or self.ask_timeout)
         link = route.link
         frame = None
         envelope: Envelope | None = None  # one that is to go into the mailbox
@@ -134,7 +133,7 @@ class Router:
                 if type(arg) not in PLAIN:
                     return self._ask(ref, route, message, args, kwargs, None)
             pack = link.pack
-            ttl = int(limit * 1000) or 1  # `_ttl`, written out
+            ttl = int((deadline - now) * 1000) or 1  # `_ttl`, written out
             try:
                 frame = pack([wire.REQUEST, number, message.number, route.key, ttl, self.routes.view_number, *args])
             except CodecError:
