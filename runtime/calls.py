@@ -75,12 +75,7 @@ class Parcel:
     @property
     def is_large(self) -> bool:
         """Whether it travels in pieces."""
-        return bool(self.buffers) or len(self.frame) >= PIECE_BYTES
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether its teller has stopped waiting, and was told that it was not sent."""
-        return self.taken is not None and self.taken.done()
+        return len(self.frame) >= PIECE_BYTES or bool(self.buffers)
 
 
 class Call(asyncio.Future[Any]):

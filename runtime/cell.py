@@ -391,11 +391,12 @@ class Cell(Mailbox):
             self.since = now
             current_turn.set((self, turn, envelope))
             if message.is_plain and not kwargs:
+                function = message.function  # a local is called quicker than an attribute
                 try:
                     if len(args) == 1:  # a call without a star is quicker by a tenth of the turn
-                        value = await message.function(actor, args[0])  # type: ignore[misc]
+                        value = await function(actor, args[0])  # type: ignore[misc]
                     else:
-                        value = await message.function(actor, *args)  # type: ignore[misc]
+                        value = await function(actor, *args)  # type: ignore[misc]
                     if sink is not None:
                         sink.reply(number, value)
                 except BaseException as error:

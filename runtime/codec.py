@@ -192,8 +192,9 @@ class Codec:
             CodecError: If something in it cannot travel; its path starts with ``frame``. Nothing
                 is left behind of a pack that failed.
         """
+        pack = self._pack
         try:
-            data = self._pack(frame)
+            data = pack(frame)
         except Exception:
             try:
                 return self._pack_slowly(frame)

@@ -29,6 +29,7 @@ from ..security.trust import explained
 from .allowance import Allowance
 from .codec import FrameUnpacker
 from .effect import Effect
+from .inflight import SMALL_BATCH
 from .wire import ACK, BATCH, BATCH_FRAMES, BULKS, HEAD, PIECE_BIT, PIECE_BYTES, PIECE_HEAD
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ UNSENT_HELD = 8 << 20
 NIL = b"\xc0"
 GRACE = 0.25
 """Seconds in which what the socket holds already is read, if this node's loop stood still."""
+JOINED = 1 << 20
+"""Bytes of a part of a large message up to which it is joined at its end: a tenth of a millisecond."""
+LONG_PIECE = 4 * PIECE_BYTES
+"""Bytes of a piece on a line that large messages have to themselves, as far as there is room under way."""
 SHARED_WINDOW = 32 * 1024
 """Bytes of pieces under way while small messages use the line, too: what a small one waits behind."""
 SHARED_FOR = 1.0
@@ -48,37 +53,47 @@ SHARED_FOR = 1.0
 
 
 class Bulk:
-    """A large message that arrives in pieces, each copied to its place at once.
+    """A large message that arrives in pieces, copied as they come.
 
     What it claims allocates nothing: its memory grows as pieces come.
 
-    To join them at the end would stop the loop for as long as the message is large. A `BytesIO`
-    gives up its buffer as a bytes object without another copy.
+    A part of up to `JOINED` bytes is joined when it is whole, which is quickest: memory that grows is
+    moved, and asked of the kernel, again and again. To join a larger one would stop the loop for as long as it
+    is large, so its pieces are copied to their place at once. A `BytesIO` gives up its buffer as a bytes object
+    without another copy.
     """
 
-    __slots__ = ("_done", "_lengths", "_part", "missing", "size")
+    __slots__ = ("_chunks", "_done", "_lengths", "_part", "_room", "missing", "size")
 
     def __init__(self, lengths: list[int]) -> None:
         """Expect parts of these lengths, one after the other."""
         self.missing = self.size = sum(lengths)
         self._lengths = deque(lengths)
-        self._part = BytesIO()
         self._done: list[bytes] = []
+        self._next()
+
+    def _next(self) -> None:
+        self._room = self._lengths.popleft()
+        self._chunks: list[bytes] = []
+        self._part = BytesIO() if self._room > JOINED else None
 
     def take(self, chunk: memoryview) -> None:
         """Take in what follows."""
         self.missing -= len(chunk)
         while True:
-            room = self._lengths[0] - self._part.tell()
-            self._part.write(chunk[:room])
-            if len(chunk) < room:
+            own = chunk[: self._room]
+            if self._part is not None:
+                self._part.write(own)
+            else:  # a copy: a view would hold on to all that came with it
+                self._chunks.append(bytes(own))
+            self._room -= len(own)
+            if self._room:
                 return
-            self._done.append(self._part.getvalue())
-            self._lengths.popleft()
-            self._part = BytesIO()
-            chunk = chunk[room:]
+            self._done.append(b"".join(self._chunks) if self._part is None else self._part.getvalue())
+            chunk = chunk[len(own) :]
             if not self._lengths:
                 return
+            self._next()
 
     def parts(self) -> list[bytes]:
         """Return the parts of a message that is whole."""
@@ -370,7 +385,7 @@ class Connection(asyncio.Protocol):
             self.write(frames[:half], is_traffic)
             self.write(frames[half:], is_traffic)
             return
-        transport.write(b"".join([HEAD.pack(total), *frames]))
+        transport.write(b"".join(_batches(frames, total)))
 
     def _has_room(self, transport: asyncio.Transport) -> bool:
         """Hold back what is new while the peer takes nothing, and give it up when its answers are too many."""
@@ -476,15 +491,16 @@ class Connection(asyncio.Protocol):
         outgoing = self._outgoing
         if not outgoing or not self._may_write():
             return
-        window, size = self._window, PIECE_BYTES
+        window, size = self._window, LONG_PIECE
         if monotonic() < self._shared_until:
             window, size = SHARED_WINDOW, SHARED_WINDOW // 2
+        least = min(size, PIECE_BYTES)
         while outgoing and self.transport is not None and not self.is_paused and self._in_flight < window:
             current = outgoing.popleft()
             part = current.parts.popleft()
-            piece = part[:size]
-            if len(part) > size:
-                current.parts.appendleft(part[size:])
+            piece = part[: min(size, max(window - self._in_flight, least))]
+            if len(part) > len(piece):
+                current.parts.appendleft(part[len(piece) :])
             self._in_flight += len(piece)
             self.transport.writelines([PIECE_HEAD.pack(PIECE_BIT | (len(piece) + 4), current.number), piece])
             if current.parts:
@@ -509,6 +525,16 @@ class Connection(asyncio.Protocol):
             transport.abort()
             self._closed(self, why)
             self._closed = _ignore
+
+
+def _batches(frames: list[bytes], total: int) -> list[bytes]:
+    """Return frames with the heads of their batches, for one write: none in a small batch has to be weighed alone."""
+    if total > SMALL_BATCH and len(frames) > 1:
+        half = len(frames) // 2
+        ahead, behind = frames[:half], frames[half:]
+        size = sum(map(len, ahead))
+        return _batches(ahead, size) + _batches(behind, total - size)
+    return [HEAD.pack(total), *frames]
 
 
 def hello_of(batch: memoryview | bytes) -> dict[str, Any]:

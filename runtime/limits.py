@@ -1,4 +1,4 @@
-"""The time limits of pending calls, at the caller's node.
+"""The time limits of pending calls, and of told messages that wait for room, at the caller's node.
 
 They are kept by one coarse sweep and not by a timer each. When a limit passes, the owner is asked
 where the call is, and has `REPORT` seconds to tell; a call that still waited to be sent has
@@ -36,6 +36,7 @@ class Limits:
         self._calls = calls
         self._ask_where = ask_where
         self._asked: set[int] = set()
+        self._tellers: dict[asyncio.Future[None], tuple[float, Route, Message]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
@@ -43,6 +44,20 @@ class Limits:
         if not self.are_watched:
             self.are_watched = True
             self._sweeper = self.loop.call_later(max(SWEEP, len(self._calls) / LOOKS_A_SECOND), self._sweep)
+
+    async def accepted(self, accepted: asyncio.Future[None], route: Route, message: Message, limit: float) -> None:
+        """Wait until a told message has found room.
+
+        Raises:
+            MailboxFull: If it has not, within `limit` seconds.
+            Unreachable: If its owner was not connected all the while.
+        """
+        self._tellers[accepted] = (monotonic() + limit, route, message)
+        self.watch()
+        try:
+            await accepted
+        finally:
+            del self._tellers[accepted]
 
     def stop(self) -> None:
         """Look no more."""
@@ -56,7 +71,10 @@ class Limits:
             self._asked.intersection_update(self._calls)
         for call in [call for call in self._calls.values() if call.deadline <= now]:
             self._expire(call, now)
-        if self._calls:
+        for accepted, (deadline, route, message) in self._tellers.items():
+            if deadline <= now and not accepted.done():
+                accepted.set_exception(not_taken(route, message, self._node_id))
+        if self._calls or self._tellers:
             self.watch()
 
     def _expire(self, call: Call, now: float) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .kinds import Kind
     from .router import Router
 
-FLUSH_AT = 32
+FLUSH_AT = 64
 """Frames that are written without waiting for the tick's end: the peer begins while more are made."""
 
 CANCELLED_KEPT = 10.0
@@ -424,7 +424,8 @@ class Link:
         """Answer an ask of the peer."""
         try:
             if type(value) in PLAIN or (type(value) is bytes and len(value) < OUT_OF_BAND):
-                frame = self.pack([REPLY, number, value])
+                pack = self.pack  # it is no method: the interpreter calls a local quicker
+                frame = pack([REPLY, number, value])
                 if len(frame) < wire.PIECE_BYTES and self.is_up:
                     out = self._out
                     if not out:
@@ -533,7 +534,7 @@ class Link:
         codec.failure = None  # of a frame that never came whole, perhaps of another link
         now = monotonic()
         self._inline_until = now + SLICE
-        count = told = 0
+        count = light_ones = 0
         try:
             for frame in frames:
                 count += 1
@@ -549,8 +550,14 @@ class Link:
                     cell = kind.cells.get(frame[3])
                     if cell is None or message.function is None or self.cancelled:
                         self.arrivals.message(self, kind, message, frame)
-                    else:
+                    elif is_large or (cell.task is None and cell.since != now and message.is_plain):
                         self._request(cell, message, frame, now)
+                    else:
+                        number, deadline = frame[1], now + frame[4] * 0.001
+                        if type(number) is not int or type(deadline) is not float:
+                            raise CodecError(_NO_REQUEST)
+                        light_ones += 1
+                        cell.accept_remote((message, frame[6:], None, self, number, deadline, light, None), self)
                 elif code == TELL:
                     kind, message = messages[frame[1]]
                     cell = kind.cells.get(frame[2])
@@ -562,14 +569,14 @@ class Link:
                             chain = account.chain((), self._size)
                             account.add(chain.weight)
                         else:
-                            told += 1
+                            light_ones += 1
                         cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, chain, None), self)
                 else:
                     self._receive_rare(code, frame)
         finally:
             self.received += count
-            if told:
-                account.add(told * LIGHT)
+            if light_ones:
+                account.add(light_ones * LIGHT)
 
     def _request(self, cell: Cell, message: Message, frame: list[Any], now: float) -> None:
         """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox.
@@ -579,7 +586,7 @@ class Link:
         """
         number, deadline = frame[1], now + frame[4] * 0.001
         if type(number) is not int or type(deadline) is not float:
-            raise CodecError("a request whose number or limit is none")
+            raise CodecError(_NO_REQUEST)
         chain = self.account.chain((), self._size) if self._size else self.account.light
         envelope: Envelope = (message, frame[6:], None, self, number, deadline, chain, None)
         if cell.task is None and cell.since != now and message.is_plain and monotonic() < self._inline_until:
@@ -753,4 +760,5 @@ class Link:
 
 
 _FOREVER = float("inf")
+_NO_REQUEST = "a request whose number or limit is none"
 _MESSAGES = frozenset({wire.REQUEST, wire.REQUEST_X, wire.TELL, wire.TELL_X, wire.FOR_CLIENT})

@@ -50,6 +50,8 @@ _PARTITION_SHIFT = 64 - (PARTITIONS.bit_length() - 1)
 _LENGTH = struct.Struct(">BQ")
 KEY_BYTES_MAX = 1024
 """Bytes of a key as it is hashed: a key is a name, and many are kept."""
+_SHORT = (KEY_BYTES_MAX - _LENGTH.size) // 4
+"""Characters that cannot take more, whatever they are."""
 
 _KEY_PERSON = b"ringcast key 1"
 _VNODE_PREFIX = b"ringcast vnodes 1\0"
@@ -67,6 +69,8 @@ def check_key(key: object) -> None:
         TypeError: If `key`, or a part of it, is neither str, int, bytes, UUID nor a tuple of them, or if it
             takes more than `KEY_BYTES_MAX`.
     """
+    if (type(key) is str and len(key) <= _SHORT) or (type(key) is int and -_CIRCLE < key < _CIRCLE):
+        return  # most are: need not be encoded to be measured
     _check_parts(key)
     size = len(_encode(cast("Key", key)))
     if size > KEY_BYTES_MAX:

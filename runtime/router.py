@@ -38,7 +38,7 @@ from .cell import NOT_NOW, SUSPENDED
 from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire, steers
 from .inflight import InFlight
-from .limits import Limits, no_time, not_taken
+from .limits import Limits, no_time
 from .routes import Route, Routes
 from .streams import Inflow, StreamDeadline
 from .tenancy import check_run
@@ -132,18 +132,10 @@ class Router:
             for arg in args:
                 if type(arg) not in PLAIN:
                     return self._ask(ref, route, message, args, kwargs, None)
+            pack = link.pack
+            ttl = int((deadline - now) * 1000) or 1  # `_ttl`, written out
             try:
-                frame = link.pack(
-                    [
-                        wire.REQUEST,
-                        number,
-                        message.number,
-                        route.key,
-                        _ttl(deadline - now),
-                        self.routes.view_number,
-                        *args,
-                    ]
-                )
+                frame = pack([wire.REQUEST, number, message.number, route.key, ttl, self.routes.view_number, *args])
             except CodecError:
                 raise self._cannot_travel(args, kwargs) from None
         call = self.calls[number] = Call(loop=self.loop)
@@ -274,18 +266,20 @@ class Router:
             if cell is None and (cell := self._activated(route, message)) is None:
                 return None
             accepted = cell.accept_local((message, args, None, None, 0, _FOREVER, (), None))
-            return None if accepted is None else self._accepted(route, message, accepted, self.ask_timeout)
+            return None if accepted is None else self.limits.accepted(accepted, route, message, self.ask_timeout)
         for arg in args:
             if type(arg) not in PLAIN:
                 return self._tell(ref, route, message, args, kwargs)
+        pack = link.pack
         try:
-            frame = link.pack([wire.TELL, message.number, route.key, self.routes.view_number, *args])
+            frame = pack([wire.TELL, message.number, route.key, self.routes.view_number, *args])
         except CodecError:
             raise self._cannot_travel(args, kwargs) from None
         if route.credit > 0 and not route.held and len(frame) < wire.PIECE_BYTES:
             route.credit -= 1
             link.send(message, frame)
-            return link.drained() if link.is_full else None
+            connection = link.connection
+            return link.drained() if connection is not None and connection.is_paused else None  # `Link.is_full`
         parcel = Parcel(message, 0, frame, None, self.loop.create_future())
         return self._sent(route, parcel, self.ask_timeout)
 
@@ -325,7 +319,7 @@ class Router:
             if cell is None and (cell := self._activated(route, message)) is None:
                 return None
             accepted = cell.accept_local((message, args, kwargs or None, None, 0, deadline, (), trace))
-            return None if accepted is None else self._accepted(route, message, accepted, limit)
+            return None if accepted is None else self.limits.accepted(accepted, route, message, limit)
         ttl = None if own is None else _ttl(own)
         head = [wire.TELL_X, message.number, route.key, self.routes.view_number, [list(args), kwargs, ttl, trace, 0]]
         parcel = self._parcel(route, message, 0, head, args, kwargs)
@@ -361,22 +355,9 @@ class Router:
         assert taken is not None
         self.routes.send(route, parcel)
         if not taken.done():
-            return self._accepted(route, parcel.message, taken, limit)
+            return self.limits.accepted(taken, route, parcel.message, limit)
         taken.result()  # raises what refused it
         return None
-
-    async def _accepted(self, route: Route, message: Message, accepted: asyncio.Future[None], limit: float) -> None:
-        """Wait until a told message has found room.
-
-        Raises:
-            MailboxFull: If it has not, within the limit.
-            Unreachable: If its owner was not connected all the while.
-        """
-        try:
-            async with asyncio.timeout(limit):
-                await accepted
-        except TimeoutError:
-            raise not_taken(route, message, self.node_id) from None
 
     def _parcel(
         self,

@@ -14,7 +14,7 @@ import asyncio
 import math
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, ActorStopped, CallError, NodeStopped, Unreachable
 
@@ -38,6 +38,9 @@ IDLE = 30.0
 
 ADRIFT = 1.0
 """Seconds that whoever has sent a call on to a node that is gone has, to hear of that and send it elsewhere."""
+
+NOTHING: Final[deque[Parcel]] = deque(maxlen=0)
+"""What waits in a route in which nothing has waited yet: a deque of its own takes more than the rest of it."""
 
 
 class Linked(Protocol):
@@ -65,8 +68,15 @@ class Route:
         """Credit that is set aside while new messages to the node are held back."""
         self.held = 0
         """Large messages under way; later ones wait so that none overtakes."""
-        self.waiting: deque[Parcel] = deque()
+        self.waiting: deque[Parcel] = NOTHING
+        """Messages that wait to be sent; `wait` puts them there."""
         self.used = 0.0
+
+    def wait(self, parcel: Parcel) -> None:
+        """Put a message behind the others."""
+        if self.waiting is NOTHING:
+            self.waiting = deque()
+        self.waiting.append(parcel)
 
     @property
     def name(self) -> str:
@@ -164,7 +174,7 @@ class Routes:
 
     def end(self, route: Route, error: CallError) -> None:
         """Refuse what waits for a spawned actor that has ended; what was told is a dead letter."""
-        waiting, route.waiting = route.waiting, deque()
+        waiting, route.waiting = route.waiting, NOTHING
         route.version = -1
         for parcel in waiting:
             if parcel.taken is not None and not parcel.taken.done() and isinstance(error, ActorStopped):
@@ -184,13 +194,13 @@ class Routes:
         try:
             self._aim(route)
         except CallError as error:
-            waiting, route.waiting = route.waiting, deque()
+            waiting, route.waiting = route.waiting, NOTHING
             for parcel in waiting:
                 self._refuse(parcel, error)
 
     def _refuse_all(self, route: Route) -> None:
         """Refuse what waits in a route: its peer is not connected, and this node serves nothing."""
-        waiting, route.waiting = route.waiting, deque()
+        waiting, route.waiting = route.waiting, NOTHING
         for parcel in waiting:
             self._refuse(parcel, self._vigil.refusal(route.name, parcel.message.name))
 
@@ -247,7 +257,7 @@ class Routes:
 
     def send(self, route: Route, parcel: Parcel) -> None:
         """Send a message, or let it wait behind the others in its route."""
-        route.waiting.append(parcel)
+        route.wait(parcel)
         self._flush(route)
 
     def _flush(self, route: Route) -> None:
@@ -262,8 +272,18 @@ class Routes:
             return
         if route.kept:
             self._flush_nested(route)
+        calls = self._calls
         while waiting and (link is None or (route.credit > 0 and not route.held)):
-            route.credit -= self._leave(route, waiting.popleft())
+            parcel = waiting.popleft()
+            call = calls.get(parcel.number)
+            if link is None or call is None or parcel.is_large:
+                route.credit -= self._leave(route, parcel)
+                continue
+            parcel.is_sent = True  # an ask, as most are: `_leave`, written out
+            call.link = link
+            call.parcel = parcel
+            route.credit -= 1
+            link.send(parcel.message, parcel.frame)
 
     def _flush_nested(self, route: Route) -> None:
         """Send what running turns have to say, while new messages to the node are held back."""
@@ -277,23 +297,25 @@ class Routes:
     def _leave(self, route: Route, parcel: Parcel) -> int:
         """Send a message whose turn it is; return the credit that it takes, nothing if it was not sent to a peer."""
         link = route.link
+        taken = parcel.taken
         call = self._calls.get(parcel.number)
-        if parcel.is_given_up or (parcel.number and call is None):
+        if (taken is not None and taken.done()) or (parcel.number and call is None):
             return 0
-        if link is not None and parcel.is_large and (error := link.too_large(parcel.size)) is not None:
+        is_large = parcel.is_large
+        if link is not None and is_large and (error := link.too_large(parcel.size)) is not None:
             self._refuse(parcel, error)
             return 0
         parcel.is_sent = True
         if call is not None:
             call.link = link
             call.parcel = parcel
-        if parcel.taken is not None:
-            parcel.taken.set_result(None)
+        if taken is not None:
+            taken.set_result(None)
         if link is None:  # this node became the owner while it waited
             frame = self.host.codec.unpack_parts(parcel.frame, parcel.buffers or ())
             self.arrivals.message(None, route.kind, parcel.message, frame)
             return 0
-        if parcel.is_large:
+        if is_large:
             route.held += 1
             link.send_bulk(parcel, route)
         else:
@@ -413,7 +435,7 @@ class Routes:
         frame, buffers = (sent.frame, sent.buffers) if isinstance(sent, Parcel) else (sent, None)
         assert frame is not None
         call.parcel = parcel = Parcel(call.message, call.number, frame, buffers, None)
-        call.route.waiting.append(parcel)
+        call.route.wait(parcel)
         self._reaim(call.route)
         self._flush(call.route)  # a route that was not stale is as it was
 
@@ -506,6 +528,6 @@ class Routes:
         if self._tidier is not None:
             self._tidier.cancel()
         for route in self._routes.values():
-            waiting, route.waiting = route.waiting, deque()
+            waiting, route.waiting = route.waiting, NOTHING
             for parcel in waiting:
                 self._refuse(parcel, NodeStopped(why, certainty=NOT_SENT, actor=route.name, method=parcel.message.name))
