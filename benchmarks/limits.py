@@ -1,8 +1,9 @@
 """What CPython itself allows here: a bare protocol over loopback TCP, a bare deque in one process.
 
 T1 to T4 move the frames of R1 to R4 (length-prefixed msgpack, gathered and written once per loop
-tick) with nothing else around them; T5 those of T1 on many connections at once. P1 is a deque and one coroutine that awaits a handler, P2 the
-same with a reply future and 1,000 in flight, P3 that one at a time.
+tick) with nothing else around them; T5 those of T1 on many connections at once. P1 is a deque and
+one coroutine that awaits a handler, P2 the same with a reply future and 1,000 in flight, P3 that
+one at a time.
 """
 
 from __future__ import annotations

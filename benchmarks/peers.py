@@ -16,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["PEERS", "Peer", "absent", "main", "measure"]
 
@@ -77,12 +78,12 @@ def measure(peer: Peer, work: str, unit: str, scale: str) -> float:
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"no result within {LIMIT_S} s") from None
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    found = json.loads(lines[-1]) if lines else {}
+    found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
     key = {"us p50": "p50_us", "MB/s": "mb_s"}.get(unit, "ops_s")
     if key not in found:
-        errors = found.get("errors") or [{"error": f"exit {done.returncode}", "tail": done.stderr}]
-        tail = str(errors[0].get("tail", "")).strip().splitlines()
-        raise RuntimeError(f"{errors[0]['error']}: {tail[-1] if tail else 'no word'}"[:200])
+        failures: list[dict[str, str]] = found.get("errors") or [{"error": f"exit {done.returncode}"}]
+        tail = failures[0].get("tail", done.stderr).strip().splitlines()
+        raise RuntimeError(f"{failures[0]['error']}: {tail[-1] if tail else 'no word'}"[:200])
     return float(found[key])
 
 
