@@ -322,8 +322,8 @@ def main(args: list[str]) -> int:
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     aims = (
         f"Targets: at {max(FACTORS):g} times what the actors take, goodput at least {GOODPUT} of the best; either "
-        f"process grows by at most {MEMORY_MB:.0f} MB; what is accepted is answered within {LIMIT_S:g} s; nothing is lost in "
-        f"silence; asks to another actor of the node have a 99th percentile of at most {STARVING_S * 1e3:.0f} ms."
+        f"process grows by at most {MEMORY_MB:.0f} MB; what is accepted is answered within {LIMIT_S:g} s; nothing is "
+        f"lost in silence; asks to another actor of the node take at most {STARVING_S * 1e3:.0f} ms (p99)."
     )
     text = f"### Overload, {options.seconds:g} s each\n\n{table}\n\n{aims}"
     if options.page:

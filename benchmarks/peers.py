@@ -35,18 +35,20 @@ class Peer:
     Attributes:
         packages: What its environment holds; none for Erlang.
         python: The least version that they run on.
+        share: Of the benchmarks' numbers of messages: the slow ones would take minutes.
     """
 
     name: str
     works: tuple[str, ...]
     packages: tuple[str, ...] = ()
     python: str = "3.11"
+    share: float = 0.05
 
 
 PEERS = (
-    Peer("erlang", (*LOCAL, *REMOTE)),
-    Peer("casty", (*LOCAL, *REMOTE), ("casty", "uvloop"), "3.13"),
-    Peer("lapinbeam", (*LOCAL, *REMOTE), ("lapinbeam", "uvloop")),
+    Peer("erlang", (*LOCAL, *REMOTE), share=1.0),
+    Peer("casty", (*LOCAL, *REMOTE), ("casty", "uvloop"), "3.13", share=0.5),
+    Peer("lapinbeam", (*LOCAL, *REMOTE), ("lapinbeam", "uvloop"), share=0.2),
     Peer("xoscar", (*LOCAL, *REMOTE), ("xoscar", "uvloop")),
     Peer("pykka", LOCAL, ("pykka",)),
     Peer("thespian", (*REMOTE, "S1"), ("thespian", "setproctitle")),
@@ -70,7 +72,8 @@ def measure(peer: Peer, work: str, unit: str, scale: str) -> float:
     Raises:
         RuntimeError: With what it said, if it has no result.
     """
-    scaled = {} if float(scale) == 1 else {"PEERS_SCALE": scale}
+    share = float(scale) * peer.share
+    scaled = {} if share == 1 else {"PEERS_SCALE": f"{share:g}"}
     env = {**os.environ, "PEERS_HOME": str(HOME), "PEERS_RUNS": "1", "PEERS_LIMIT_S": str(LIMIT_S), **scaled}
     command = [sys.executable, str(SCRIPTS / "run_all.py"), f"{peer.name}:{work}"]
     try:
