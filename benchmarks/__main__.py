@@ -93,6 +93,12 @@ def beside(row: Row, scale: str, peers: list[str], failed: dict[str, str]) -> No
                 del row.peers[peer.name]
 
 
+def both(rows: list[Row], rounds: int, reasons: dict[str, str]) -> str:
+    """Return the rows' table, and below it the peers', for a page."""
+    others = beside_peers(rows, reasons)
+    return markdown(rows, rounds) + (f"\n\n### Beside others\n\n{others}" if others else "")
+
+
 def main() -> int:
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         return int(importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:]))
@@ -127,15 +133,14 @@ def main() -> int:
                 status.update(f"round {number + 1} of {options.rounds}: {row.work.name}")
                 one_round(row, number, options.scale)
                 beside(row, options.scale, peers, reasons)
+            if options.page:  # after each: a run that is ended leaves what it has
+                page.put(options.page, "rows", both(rows, number + 1, reasons), sys.argv[1:])
     if options.json:
         for row in rows:
             print(json.dumps(row.as_json()))
     elif options.markdown:
-        print(markdown(rows, options.rounds), beside_peers(rows, reasons), sep="\n\n")
-    elif options.page:
-        both = f"{markdown(rows, options.rounds)}\n\n### Beside others\n\n{beside_peers(rows, reasons)}"
-        page.put(options.page, "rows", both, sys.argv[1:])
-    else:
+        print(both(rows, options.rounds, reasons))
+    elif not options.page:
         console = Console(width=None if sys.stdout.isatty() else 132)
         console.print(table(rows, options.rounds))
         console.print(machine(), highlight=False)
