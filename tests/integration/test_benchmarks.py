@@ -116,7 +116,7 @@ def test_unknown_peer_is_refused_with_those_that_are() -> None:
 
 
 def test_a_profile_divides_all_of_an_operation_among_its_steps() -> None:
-    done = command("profile", "R2", "--scale", "0.1")
+    done = command("profile", "R2", "--scale", "0.5")
     assert done.returncode == 0, done.stderr
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
     columns = {line[0]: [float(cell) for cell in line[1:5]] for line in lines[2:]}
