@@ -14,7 +14,8 @@ __all__ = ["put"]
 def put(page: Path, section: str, text: str, command: list[str]) -> None:
     """Replace a section, between its two marks, by `text`; on a page that has none, add it at the end."""
     begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
-    made = f"`python -m benchmarks {shlex.join(command)}` wrote this. {machine()}."
+    shown = re.sub(r"--page \S+", "--page docs/bench.md", shlex.join(command))  # of wherever it really is
+    made = f"`python -m benchmarks {shown}` wrote this. {machine()}."
     body = f"{begin}\n{text.strip()}\n\n{made}\n{end}"
     old = page.read_text() if page.exists() else "# Benchmark results\n"
     marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
