@@ -12,7 +12,7 @@ STORY ?= usual
 SECONDS ?= 60
 
 .DEFAULT_GOAL := check
-.PHONY: setup demo test check lint coverage format bench hostile chaos simulate fuzz wheel
+.PHONY: setup demo test check lint coverage format bench peers hostile chaos simulate fuzz wheel
 
 setup: .venv/dev
 
@@ -44,6 +44,9 @@ format: .venv/dev
 
 bench: .venv/runtime
 	$(BIN)/python -m benchmarks $(ARGS)
+
+peers: .venv/runtime
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 hostile: .venv/dev
 	$(BIN)/python -m benchmarks.hostile $(ARGS)

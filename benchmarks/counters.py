@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from ringcast import Actor
+import asyncio
+from collections.abc import AsyncIterator
+
+from ringcast import Actor, Ref
 
 from .workloads import Payload
 
 
-class Simple(Actor):
+class Simple(Actor, expose=True):
     """Handlers that cannot suspend: a runtime may step them where they stand."""
 
     def __init__(self) -> None:
@@ -29,7 +32,7 @@ class Simple(Actor):
         return self._handled
 
 
-class General(Simple):
+class General(Simple, expose=True):
     """The same with an `await` in each handler, as nearly every real one has."""
 
     async def _nothing(self) -> None:
@@ -54,6 +57,29 @@ class General(Simple):
     async def count(self) -> int:
         await self._nothing()
         return self._handled
+
+
+class Pausing(Actor):
+    """A handler that suspends once, until the loop's next tick."""
+
+    async def echo_id(self, message: Payload) -> int | str:
+        await asyncio.sleep(0)
+        return message["id"]
+
+
+class Front(Actor):
+    """An actor that asks another before it answers."""
+
+    async def echo_id(self, behind: Ref[Simple], message: Payload) -> int | str:
+        return await behind.echo_id(message)
+
+
+class Source(Actor):
+    """A streamed reply."""
+
+    async def numbers(self, count: int) -> AsyncIterator[int]:
+        for i in range(count):
+            yield i
 
 
 HANDLERS: dict[str, type[Simple]] = {"simple": Simple, "general": General}

@@ -1,8 +1,9 @@
 """What CPython itself allows here: a bare protocol over loopback TCP, a bare deque in one process.
 
 T1 to T4 move the frames of R1 to R4 (length-prefixed msgpack, gathered and written once per loop
-tick) with nothing else around them. P1 is a deque and one coroutine that awaits a handler, P2 the
-same with a reply future and 1,000 in flight, P3 that one at a time.
+tick) with nothing else around them; T5 those of T1 on many connections at once. P1 is a deque and
+one coroutine that awaits a handler, P2 the same with a reply future and 1,000 in flight, P3 that
+one at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ import msgpack
 import uvloop
 
 from .child import Child, pin, ready
-from .workloads import BLOB, IN_FLIGHT, Measurement, clock, count_of, payload, sequential
+from .workloads import (
+    BLOB,
+    IN_FLIGHT,
+    Measurement,
+    clock,
+    connections_of,
+    count_of,
+    payload,
+    sequential,
+    spread,
+)
 
 HEAD = struct.Struct("!I")
 codec = cast("Any", msgpack)
@@ -166,6 +177,22 @@ async def tcp(work: str, count: int, port: int) -> Measurement:
     return result
 
 
+async def crowd(count: int, connections: int, port: int) -> Measurement:
+    """T5: many connections, each with one request at a time."""
+    loop = asyncio.get_running_loop()
+    callers = [(await loop.create_connection(Caller, "127.0.0.1", port))[1] for _ in range(connections)]
+
+    def call(caller: Caller) -> Callable[[int], Awaitable[object]]:
+        return lambda i: caller.ask("ask", payload(i))
+
+    calls = list(map(call, callers))
+    await spread(calls, len(calls))
+    result = await spread(calls, count)
+    for caller in callers:
+        caller.transport.close()
+    return result
+
+
 class Box(Generic[T]):
     """The least an in-process mailbox can be: a deque, a future to wake up by, one coroutine."""
 
@@ -264,7 +291,9 @@ def main(work: str, scale: str, pinning: str) -> None:
         if caller_cpu is not None:
             pin(caller_cpu)
         with Child("benchmarks.limits", server_cpu) as child:
-            uvloop.run(tcp(work, count, int(child.address))).print()
+            port = int(child.address)
+            work_done = crowd(count, connections_of(float(scale)), port) if work == "T5" else tcp(work, count, port)
+            uvloop.run(work_done).print()
 
 
 if __name__ == "__main__":

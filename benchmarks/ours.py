@@ -1,6 +1,6 @@
-"""The workloads on ringcast's public API: one node for L and S, a hosting and a calling one for R, M and H.
+"""The workloads on ringcast's public API: one node for L, S, N1 and W1, a hosting and a calling process for the rest.
 
-R is what users get, which is TLS. E is R again, held against C: the same without TLS.
+R, N2, W2 and F1 are without TLS, as the limits are; E is R with TLS, which is what users get, and held against R.
 
 M1's limit is ringcast, too, on the same connection while it is idle: so a run of M1 tells I1 first.
 """
@@ -11,16 +11,37 @@ import asyncio
 import gc
 import os
 import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from ringcast import Node, Seeds, run, tell
+from ringcast import Client, Node, NodeConfig, Seeds, run, tell
 
 from .child import Child, pin, ready
-from .counters import HANDLERS, Simple
-from .workloads import BATCH, BLOB, BULK, IN_FLIGHT, Measurement, clock, count_of, payload, pipelined, sequential, timed
+from .counters import HANDLERS, Front, Pausing, Simple, Source
+from .workloads import (
+    BATCH,
+    BLOB,
+    BULK,
+    CONNECTIONS,
+    IN_FLIGHT,
+    Measurement,
+    clock,
+    connections_of,
+    count_of,
+    payload,
+    pipelined,
+    sequential,
+    spread,
+    timed,
+)
 
 CLUSTER = "benchmarks"
+WITH_TLS = "EMHK"
+"""The first letters of the works whose nodes speak TLS; clients always do."""
+CONNECTING = 32
+"""How many clients of K1 connect at a time."""
 
 
 def resident_bytes() -> int:
@@ -29,13 +50,15 @@ def resident_bytes() -> int:
 
 
 async def server(*, is_encrypted: bool) -> None:
-    async with Node(cluster=CLUSTER, discovery=[], tls=is_encrypted) as node:
+    config = NodeConfig(client_connections=CONNECTIONS, client_connections_each=CONNECTIONS)
+    async with Node(cluster=CLUSTER, discovery=[], tls=is_encrypted, config=config) as node:
         ready(node.address)
         await asyncio.Event().wait()
 
 
 async def told(ref: Simple, work: str, count: int) -> Measurement:
     """L1 and R3: one way, until all are handled."""
+    before = await ref.count()
     start = clock()
     if work == "L1":
         for i in range(count):
@@ -43,7 +66,7 @@ async def told(ref: Simple, work: str, count: int) -> Measurement:
     else:
         for i in range(count):
             await tell(ref.inc, payload(i))
-    handled = await ref.count()  # one sender's messages are handled in order: this one comes last
+    handled = await ref.count() - before  # one sender's messages are handled in order: this one comes last
     result = Measurement(count, clock() - start)
     assert handled == count, f"lost messages: {handled} of {count} were handled"
     return result
@@ -102,7 +125,65 @@ async def handshakes(node: Node, ref: Simple, count: int) -> Measurement:
     return timed(samples, sum(samples))
 
 
+def echoing(ref: Simple | Pausing) -> Callable[[int], Awaitable[object]]:
+    return lambda i: ref.echo_id(payload(i))
+
+
+async def nested(node: Node, work: str, cls: type[Simple], count: int) -> Measurement:
+    """N1 and N2: each ask is answered by an actor that asks another of its node first."""
+    behind = node.ref(cls, "behind")
+
+    def through(ref: Front) -> Callable[[int], Awaitable[object]]:
+        return lambda i: ref.echo_id(behind, payload(i))
+
+    if work == "N1":
+        return await sequential(through(node.ref(Front, 0)), count)
+    calls = [through(node.ref(Front, i)) for i in range(IN_FLIGHT[work])]
+    await spread(calls, len(calls))
+    return await spread(calls, count)
+
+
+async def pausing(node: Node, work: str, count: int) -> Measurement:
+    """W1 and W2: handlers that suspend, each of its own actor, since an actor's turns follow one another."""
+    calls = [echoing(node.ref(Pausing, i)) for i in range(IN_FLIGHT[work])]
+    await spread(calls, len(calls))
+    return await spread(calls, count)
+
+
+async def streamed(ref: Source, count: int) -> Measurement:
+    """F1: all items of one reply."""
+    async for _ in ref.numbers(100):
+        pass
+    start, seen = clock(), 0
+    async for _ in ref.numbers(count):
+        seen += 1
+    result = Measurement(count, clock() - start)
+    assert seen == count, f"lost items: {seen} of {count} came"
+    return result
+
+
+async def crowd(cls: type[Simple], count: int, connections: int, address: str) -> Measurement:
+    """K1: many clients of one node, each with one ask at a time."""
+    clients = [Client([address], cluster=CLUSTER) for _ in range(connections)]
+    async with AsyncExitStack() as stack:
+        for first in range(0, connections, CONNECTING):
+            some = clients[first : first + CONNECTING]
+            await asyncio.gather(*map(stack.enter_async_context, some))
+        calls = [echoing(client.ref(cls, number % 64)) for number, client in enumerate(clients)]
+        await spread(calls, len(calls))
+        return await spread(calls, count)
+
+
 async def measured(node: Node, work: str, cls: type[Simple], count: int) -> Measurement:
+    match work:
+        case "N1" | "N2":
+            return await nested(node, work, cls, count)
+        case "W1" | "W2":
+            return await pausing(node, work, count)
+        case "F1":
+            return await streamed(node.ref(Source, work), count)
+        case _:
+            pass
     ref = node.ref(cls, work)
     await ref.count()
     match work:
@@ -143,16 +224,20 @@ async def caller(
 
 def main(work: str, handlers: str, scale: str, pinning: str) -> None:
     count = count_of(work, float(scale))
-    if work[0] in "LS":
+    if work[0] in "LS" or work in ("N1", "W1"):
         run(caller(work, handlers.split(","), count, None))
         return
     caller_cpu, server_cpu = map(int, pinning.split(",")) if pinning else (None, None)
     if caller_cpu is not None:
         pin(caller_cpu)
-    is_encrypted = work[0] != "C"
-    if work[0] in "CE":
+    is_encrypted = work[0] in WITH_TLS
+    if work[0] == "E":
         work = f"R{work[1:]}"
     with Child("benchmarks.ours", server_cpu, "TLS" if is_encrypted else "clear") as child:
+        if work == "K1":
+            for handler in handlers.split(","):
+                run(crowd(HANDLERS[handler], count, connections_of(float(scale)), child.address)).print()
+            return
         run(caller(work, handlers.split(","), count, child.address, is_encrypted=is_encrypted))
 
 

@@ -46,7 +46,12 @@ def compared(row: Row, handler: str) -> Cell:
 
 def cells(row: Row) -> list[Cell]:
     digits = row.work.unit.digits
-    aim = (row.work.aim, f"<= {BYTES_PER_ACTOR:,} B") if row.work.base == "S1" else (row.work.aim,)
+    aim: Cell = (row.work.aim,)
+    if row.work.base == "S1":
+        aim = (row.work.aim, f"<= {BYTES_PER_ACTOR:,} B")
+    elif row.work.erlang is not None:
+        ahead = row.times_erlang()
+        aim = (row.work.aim, f">= {row.work.erlang:g} Erlang: {'absent' if ahead is None else f'{ahead:.2f}'}")
     verdict = "failed" if row.errors else {True: "yes", False: "no", None: ""}[row.met()]
     return [
         (row.work.name,),
@@ -74,6 +79,30 @@ def markdown(rows: Sequence[Row], rounds: int) -> str:
     lines += [tuple("<br>".join(cell) for cell in cells(row)) for row in rows]
     piped = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{piped}\n\n{title(rounds).capitalize()}. {machine()}."
+
+
+def beside_peers(rows: Sequence[Row], absent: dict[str, str]) -> str:
+    """Return, for a page, what the peers reach in the same rounds: the median, and ringcast's simple handler in it."""
+    names = list(dict.fromkeys(name for row in rows for name in row.peers))
+    lines = [("work", "unit", "ringcast", *names), ("---", "---", *("---:" for _ in ("ringcast", *names)))]
+    for row in rows:
+        own = row.values(row.ours["simple"])
+        if not row.peers or not own:
+            continue
+        digits, ours = row.work.unit.digits, statistics.median(own)
+        texts = [f"{ours:,.{digits}f}"]
+        for name in names:
+            theirs = row.peers.get(name)
+            if theirs:
+                middle = statistics.median(theirs)
+                times = middle / ours if row.work.unit.is_latency else ours / middle
+                texts.append(f"{middle:,.{digits}f}<br>x {times:,.2f}")
+            else:
+                texts.append("-")
+        lines.append((row.work.name, row.work.unit.name, *texts))
+    piped = "\n".join(f"| {' | '.join(line)} |" for line in lines) if names else ""
+    why = "\n".join(f"* {name}: not measured, {reason}" for name, reason in absent.items())
+    return "\n\n".join(text for text in (piped, why) if text)
 
 
 def machine() -> str:

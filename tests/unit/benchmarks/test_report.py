@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from benchmarks.report import cells, markdown
+from benchmarks.report import beside_peers, cells, markdown
 from benchmarks.row import WORKS, Row
 from benchmarks.workloads import Measurement
 
 BY_NAME = {work.name: work for work in WORKS}
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "benchmarks.md").read_text()
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+PAGE = (DOCS / "benchmarks.md").read_text()
+RESULTS = (DOCS / "bench.md").read_text()
 
 
 def mixed() -> Row:
@@ -34,7 +36,7 @@ def test_cells_have_the_median_above_and_the_rest_below() -> None:
 
 def test_what_was_not_measured_is_a_dash_and_a_failure_is_said() -> None:
     row = Row(BY_NAME["S1"], errors=["no"])
-    assert cells(row)[2:] == [("-",), ("-",), ("-",), ("-",), ("-",), (">= 60,000", "<= 2,048 B"), ("failed",)]
+    assert cells(row)[2:] == [("-",), ("-",), ("-",), ("-",), ("-",), (">= 120,000", "<= 1,024 B"), ("failed",)]
 
 
 def test_markdown_is_one_line_a_row() -> None:
@@ -51,7 +53,7 @@ def rows_of(text: str) -> list[list[str]]:
 
 
 def test_the_page_explains_every_row_with_its_limit_and_target() -> None:
-    explained = rows_of(PAGE.split("## How to read it")[0])
+    explained = rows_of(PAGE.split("## How to read it")[0].split("## Other commands")[0])
     assert [row[0] for row in explained] == [work.name for work in WORKS]
     for (_, _, limit, *_, target), work in zip(explained, WORKS, strict=True):
         assert limit == (work.limit or "none"), work.name
@@ -60,5 +62,19 @@ def test_the_page_explains_every_row_with_its_limit_and_target() -> None:
 
 
 def test_the_page_shows_a_result_of_every_row_against_todays_target() -> None:
-    result = rows_of(PAGE.split("## A result")[1])
+    result = rows_of(RESULTS.split("<!-- begin rows -->")[1].split("### Beside others")[0])
     assert [(row[0], row[-2].partition("<br>")[0]) for row in result] == [(work.name, work.aim) for work in WORKS]
+
+
+def test_peers_stand_beside_with_how_many_times_ours_is_better() -> None:
+    rate = [Measurement(count=100, seconds=1.0)]
+    row = Row(BY_NAME["R2"], ours={"simple": rate, "general": rate}, peers={"erlang": [50.0], "casty": [200.0]})
+    table, why = beside_peers([row], {"ray": "it has no environment"}).split("\n\n")
+    assert table.splitlines()[-1] == "| R2 | /s | 100 | 50<br>x 2.00 | 200<br>x 0.50 |"
+    assert why == "* ray: not measured, it has no environment"
+
+
+def test_a_latency_is_better_when_it_is_less() -> None:
+    own = [Measurement(1, 1.0, p50_us=20.0)]
+    row = Row(BY_NAME["R1"], ours={"simple": own, "general": own}, peers={"erlang": [30.0]})
+    assert beside_peers([row], {}).splitlines()[-1] == "| R1 | us p50 | 20.0 | 30.0<br>x 1.50 |"
