@@ -55,6 +55,11 @@ class Counter:
         self.seen = 0
         self._is_own: dict[str, bool] = {}
 
+    def trace(self) -> None:
+        """Count instructions from now on, in this thread."""
+        sys._getframe().f_trace_opcodes = True  # from 3.12 on, the interpreter gives none unless some frame wants them
+        sys.settrace(self.instructions)
+
     def instructions(self, frame: FrameType, event: str, _: object) -> Any:
         """Trace: each instruction of our own code."""
         if event == "opcode":
@@ -66,6 +71,7 @@ class Counter:
                 is_own = self._is_own[path] = any(part in path for part in OWN) and "site-packages" not in path
             if not is_own:
                 return None
+            frame.f_trace = self.instructions  # first: 3.13 looks whether there is one
             frame.f_trace_opcodes = True
             frame.f_trace_lines = False
         return self.instructions
@@ -96,9 +102,7 @@ async def _least(operation: Operation, turn_on: Callable[[Counter], None], turn_
 async def _counted(operation: Operation) -> dict[str, int]:
     tracing, profiling = sys.gettrace(), sys.getprofile()
     return {
-        "instructions": await _least(
-            operation, lambda counter: sys.settrace(counter.instructions), lambda: sys.settrace(tracing)
-        ),
+        "instructions": await _least(operation, Counter.trace, lambda: sys.settrace(tracing)),
         "calls": await _least(
             operation, lambda counter: sys.setprofile(counter.calls), lambda: sys.setprofile(profiling)
         ),

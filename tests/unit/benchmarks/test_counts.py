@@ -28,7 +28,7 @@ def test_only_our_own_instructions_count() -> None:
     def traced(file: str, lines: int) -> int:
         code = compile("\n".join(["x = 1"] * lines), file, "exec")
         counter, before = Counter(), sys.gettrace()
-        sys.settrace(counter.instructions)
+        counter.trace()
         try:
             exec(code, {})
         finally:
