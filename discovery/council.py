@@ -270,10 +270,14 @@ class Council:
                 news.append(Send(sender.address, Spent(self.view.lineage, applicant.identity)))
             return news if behind else []
         answer: list[Effect] = [Send(sender.address, self.meet(now, is_reply=True))]
-        if is_new and self.polls.is_voter and not self._evidence.is_connected(applicant.identity):
+        if is_new and self.polls.is_voter and not self._is_watched_at(applicant.address):
             # Dialled back before it is let in: its death can be proved from its first moment as a member on.
             answer.append(Check(applicant.address))
         return answer
+
+    def _is_watched_at(self, address: str) -> bool:
+        """Whether a connection to the address may still prove a member's death: a fresh one would take its place."""
+        return any(member.address == address for member in self.view.members)
 
     def _on_release(self, number: int, sender: Claim) -> list[Effect]:
         if self._roll.is_seated(sender.identity):

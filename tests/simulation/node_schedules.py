@@ -159,9 +159,12 @@ async def listener_closed_before_the_turns_ended(sim: Simulation) -> None:
     """A node's membership fails, and its application still calls its actors, which the others have by then."""
     async with _company(sim, 3) as company:
         owner = _owner(sim)
+        sim.stall(owner, EVICTED)  # so that it hears late of what happens to it
+        late = asyncio.create_task(company.add(owner, KEY))
+        await asyncio.sleep(0.01)
         sim.nodes[owner]._membership.give_up("the story has it fail")
         await _answered(company, _other(sim, owner))
-        await company.add(owner, KEY)
+        await late
         company.go(owner)
 
 

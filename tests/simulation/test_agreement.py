@@ -25,9 +25,9 @@ FOUND_BY = {
     "6 no drain barrier": 0,
     "8 forgotten fsync": 49,
     "9 incarnation reset": 3,
-    "14 gate before batching": 105,
+    "14 gate before batching": 23,
     "half of the voters without proof": 22,
-    "listener closed before the turns ended": 27,
+    "listener closed before the turns ended": 9,
 }
 """A seed whose story finds the mistake; the first from 0 on."""
 
