@@ -479,7 +479,8 @@ class Register:
                 await self._take_time()
             if "@" in row.id[0] and not self._host.kinds.named(row.id[0]).is_here:
                 await self._fetch_class(row.id[0], sender)
-            why = LEAVES if not self.is_taking else None
+            cells = self._host.kinds.named(row.id[0]).cells
+            why = None if self.is_taking or (SPAWNED, row.id[1]) in cells else LEAVES  # what is here says when it goes
             if why is None:
                 try:
                     await self.lives.begin(row, families.get(row.id, []), is_held=row.id in down)

@@ -58,6 +58,8 @@ FOUND = [
     ("trees", 27),
     # A node that had just begun to leave made a spawn fail.
     ("trees", 74),
+    # A node that leaves said so to a new leader, of an actor that it still had.
+    ("trees", 1023),
 ]
 
 BY_STORIES = {
