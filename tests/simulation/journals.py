@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 from dataclasses import dataclass, field
@@ -146,12 +147,10 @@ class Treasury(Company):
         async def apply(node: Node) -> int:
             ref = using(node.ref(Journal, key), timeout=LIMIT, idempotency_key=operation)
             for _ in range(TRIES):
-                try:
+                with contextlib.suppress(CallError, StoreError):
                     return await ref.apply(operation)
-                except (CallError, StoreError) as error:
-                    last = error
-                    await asyncio.sleep(0.2)
-            raise last
+                await asyncio.sleep(0.2)
+            return await ref.apply(operation)
 
         try:
             place = await self.sim.ask(name, apply)
