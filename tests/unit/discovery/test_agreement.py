@@ -235,6 +235,17 @@ def test_a_run_that_was_let_in_and_out_again_goes_on_as_a_new_one() -> None:
     assert bench.core.lineage == X
 
 
+def test_an_applicant_looks_anew_when_those_have_left_the_lineage_who_told_of_it() -> None:
+    bench = Bench()
+    bench.believe(claim(B))
+    bench.hear(B, Meet(X, 4, 1, True, True, ("b:1",)))
+    assert bench.hear(B, NotRenewed("another", 0, Denial.LEFT)) == []
+    assert bench.core.lineage == X
+    assert bench.hear(B, NotRenewed(X, 0, Denial.LEFT)) == []
+    assert bench.core.lineage is None
+    assert bench.told(0) == [("b:1", Hello(ME, "m", True))]
+
+
 # Members
 
 
