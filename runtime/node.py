@@ -601,7 +601,6 @@ class Node:
         self._router.sink.give_up()
         for link in [*self._peers.links.values(), *self._gateway.links]:
             link.give_up()
-        self._peers.fenced()
         self._vigil.fenced()
         self._gate.passed()
         self._vigil.leased()

@@ -204,16 +204,6 @@ class Peers:
                     why = f"node {self.node_id}, to which it was sent, is cut off from the majority of its cluster"
                     self.arrivals.undeliverable(parcel, why)
 
-    def fenced(self) -> None:
-        """This run of the node is over: the next one has connections of its own.
-
-        Those whom it was cut off from have closed theirs, and may not have been heard; a call over what is left of
-        such a connection would have an unknown fate.
-        """
-        for link in list(self.links.values()):
-            if link.connection is not None:
-                link.down(link.connection, "this run of the node is over")
-
     # ---- dialling ------------------------------------------------------------------------------
 
     def _dial(self, link: Link) -> None:
