@@ -230,7 +230,9 @@ class Driver:
 
     def _on_time(self) -> None:
         assert self._participant is not None
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()  # not the one that calls this, where a source has found an address
+            self._timer = None
         now = boot_time()
         self._perform(self._participant.tick(now))
         if now >= self._snapshot_at:
