@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ringcast.discovery.link import Link
 from ringcast.discovery.member import MemberLeft, MemberLost, MemberSuspected, View
 from ringcast.discovery.profile import LOCAL
 from ringcast.discovery.record import decode_record
-from ringcast.discovery.source import Seeds
+from ringcast.discovery.source import Announcement, Seeds
 from ringcast.errors import ConfigError
 from tests.integration.memberships import Recorder, child, free_addresses, started, trust_of
 from tests.unit.runtime.places import eventually
@@ -60,6 +61,28 @@ async def test_each_voter_keeps_a_connection_of_its_own_to_each_member() -> None
             for other in nodes:
                 if other is not node:
                     await eventually(partial(is_watched, node, other))
+
+
+class Later(Seeds):
+    """Shows its addresses once the node takes part, not before, and takes its time to end."""
+
+    async def start(
+        self, announcement: Announcement, found: Callable[[str], None], gone: Callable[[str], None]
+    ) -> None:
+        for address in self._addresses:
+            asyncio.get_running_loop().call_later(0.05, found, address)
+
+    async def stop(self) -> None:
+        await asyncio.sleep(LOCAL.lease)  # a timer that was left behind comes within
+
+
+async def test_who_finds_addresses_as_it_runs_leaves_without_a_failure() -> None:
+    one = Recorder("one", [Later(free_addresses(20))])
+    async with started(one):
+        await eventually(lambda: one.membership.stats().get("dials_refused", 0) >= 20)
+        await one.leave()
+    await asyncio.sleep(0)  # what its thread told last is here
+    assert one.failures == []
 
 
 async def test_of_two_the_survivor_goes_on_alone_at_once_when_the_other_is_killed() -> None:

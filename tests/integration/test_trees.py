@@ -202,3 +202,24 @@ async def test_a_node_that_leaves_says_where_its_actors_are() -> None:
         assert not ended, "it waits for a node with its label"
         async with child(node.cluster, "a"):
             assert await using(ref, timeout=RECOVERY).word() == "w"
+
+
+async def test_a_watch_is_told_once_though_watcher_and_watched_have_moved() -> None:
+    async with cluster(4) as (node, children):
+        a, b, *_ = children
+        watcher = await node.spawn(props(Leaf), name="watcher", on=Labels(at="a"))
+        watched = await node.spawn(props(Leaf), name="watched", on=Labels(at="b"))
+        await watcher.watch(watched)
+        async with child(node.cluster, "a") as other_a, child(node.cluster, "b") as other_b:
+            await a.kill()
+            assert await pid_of(watcher, other_than=a.pid) == other_a.pid
+            assert await b.terminate() == 0
+            assert await pid_of(watched, other_than=b.pid) == other_b.pid
+            assert await watcher.told() == [], "to move is no end"
+            await node.stop(watched)
+            async with asyncio.timeout(RECOVERY):
+                while not await watcher.told():
+                    pass
+            assert await other_b.terminate() == 0
+            await eventually(lambda: len(node.members) == 4)
+            assert await watcher.told() == ["stopped"]

@@ -234,6 +234,10 @@ class Interleaved(RuleBasedStateMachine):
         self.closed = 0
         self.closing = ""
         self.ready = 0
+        self.turn: Hashable | None = None
+        """Who was started in its turn, and is not up yet: the next one waits for it."""
+        self.joining: set[Hashable] = set()
+        """Who was spawned at run time, and starts besides the others' turns."""
         declared: list[tuple[Hashable, Restart]] = [(self.fresh(), restart) for restart in restarts]
         self.restarts = dict(declared)
         self.state = dict.fromkeys(self.restarts, "down")
@@ -249,6 +253,7 @@ class Interleaved(RuleBasedStateMachine):
             match directive:
                 case Start(child):
                     assert self.state[child] == "down", "only what is down is started"
+                    self.check_turn(child, directive.cause)
                     assert not self.escalated
                     assert not self.closing
                     assert self.stopping is None or not self.is_group, "siblings stop before any starts"
@@ -273,6 +278,23 @@ class Interleaved(RuleBasedStateMachine):
                     self.closed += 1
                     assert {self.state[child] for child in self.family} <= {"down"}
 
+    def check_turn(self, child: Hashable, cause: Hashable | None) -> None:
+        """Children are started in order, each once the one before it is up."""
+        if not self.is_group and cause == child:
+            return  # it has failed by itself, and nobody restarts with it
+        assert self.turn is None, "one after the other"
+        self.turn = child
+        if self.is_group:
+            order = list(self.family)
+            before = [other for other in order[: order.index(child)] if other not in self.joining]
+            assert {self.state[other] for other in before} <= {"up"}, "those before it are up"
+
+    def settle(self, child: Hashable) -> None:
+        """Note that a start is over, however it has ended."""
+        self.joining.discard(child)
+        if self.turn == child:
+            self.turn = None
+
     def some(self, place: int, *states: str) -> Hashable:
         found = [child for child, state in self.state.items() if state in states]
         assume(found)
@@ -282,12 +304,14 @@ class Interleaved(RuleBasedStateMachine):
     def starts(self, place: int) -> None:
         child = self.some(place, "starting")
         self.state[child] = "up"
+        self.settle(child)
         self.take(self.family.up(child, self.now))
 
     @rule(place=places, normal=st.booleans())
     def goes_down(self, place: int, normal: bool) -> None:
         child = self.some(place, "starting", "up")
         self.state[child] = "down"
+        self.settle(child)
         self.take(self.family.ended(child, self.now) if normal else self.family.failed(child, self.now))
 
     @precondition(lambda self: self.stopping is not None)
@@ -295,6 +319,7 @@ class Interleaved(RuleBasedStateMachine):
     def stops(self) -> None:
         assert self.stopping is not None
         stop, self.stopping = self.stopping, None
+        self.settle(stop.child)
         if stop.is_final:
             del self.state[stop.child]
             self.take(self.family.gone(stop.child))
@@ -306,6 +331,7 @@ class Interleaved(RuleBasedStateMachine):
     def is_stopped_by_somebody(self, place: int) -> None:
         child = self.some(place, "starting", "up", "down")
         del self.state[child]
+        self.settle(child)
         if self.stopping is not None and self.stopping.child == child:
             self.stopping = None
         self.take(self.family.gone(child))
@@ -316,6 +342,8 @@ class Interleaved(RuleBasedStateMachine):
         child = self.fresh()
         self.restarts[child] = restart
         self.state[child] = "up" if is_up else "starting"
+        if not is_up:
+            self.joining.add(child)
         self.family.add(child, restart, is_up=is_up)
 
     @rule(place=places)
@@ -363,6 +391,7 @@ class Interleaved(RuleBasedStateMachine):
                 self.stops()
             elif starting:
                 self.state[starting[0]] = "up"
+                self.settle(starting[0])
                 self.take(self.family.up(starting[0], self.now))
             else:
                 break
