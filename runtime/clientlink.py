@@ -26,12 +26,13 @@ from ..actors.ref import display
 from ..security.identity import Identity
 from . import wire
 from .behalf import PASSING, check_exposed, named_message, packed_caller
+from .budget import Part
 from .callframe import CallFrame, frame_of, unpacker
 from .calls import Call, Parcel, Reader
 from .connection import Connection
 from .inflight import LIGHT
 from .link import Link
-from .pace import LONG, Ration
+from .pace import LONG
 from .weigh import PART, weigh_slowly
 
 if TYPE_CHECKING:
@@ -140,25 +141,6 @@ class Relayed(Call):
             self.client.end(self.asked)
 
 
-class Budget:
-    """What all connections with credentials of one name have under way at one node: a client may open several."""
-
-    def __init__(self, share: float) -> None:
-        """Start with nothing; `share` is that of the loop's time which long steps may take."""
-        self.links: set[ClientLink] = set()
-        self.calls = 0
-        self.ration = Ration(share)
-
-    @property
-    def bytes(self) -> int:
-        """Arguments of calls, and large messages that are coming."""
-        return sum(link.account.bytes for link in self.links)
-
-    def is_unused(self, now: float) -> bool:
-        """Return whether it is as good as a new one."""
-        return not self.links and not self.calls and self.ration.is_full(now)
-
-
 class ClientLink(Link):
     """This node's side of one client's connection."""
 
@@ -177,8 +159,9 @@ class ClientLink(Link):
         )
         self.gateway = gateway
         self.client = client
-        self.account.limit = gateway.config.client_in_flight_bytes
         self.budget = gateway.budget_of(client)
+        limit = gateway.config.client_in_flight_bytes
+        self.account = Part(self.budget, gateway.router.in_flight, limit, self._ask_to_hold)
         self.budget.links.add(self)
         self.ration = self.budget.ration
         self.under_way: set[Relayed] = set()

@@ -27,7 +27,8 @@ from ..security.channels import CLIENTS
 from ..security.identity import Identity
 from . import wire
 from .allowance import Allowance
-from .clientlink import Budget, ClientLink
+from .budget import Budget
+from .clientlink import ClientLink
 from .connection import Connection
 from .greeting import Greeting
 from .pace import Pace, PacedTunnel, Ration

@@ -77,7 +77,7 @@ class Account:
         self._hold = hold
         self.light = self.chain((), LIGHT)
         total.accounts.add(self)
-        self.look()
+        self.reset()
 
     def chain(self, chain: tuple[ChainEntry, ...], weight: int) -> Weighed:
         """Return a message's chain that carries its weight."""
@@ -120,7 +120,7 @@ class Account:
     def look(self) -> None:
         """Compare with the limits."""
         room = self.limit - self.coming
-        step = self.waiting + min(_STEP, max(self.limit // 4, 1))
+        step = self._step_from(self.waiting)
         self.next_look = min(step, room) if self.waiting < room else step
         self._total.look()
         if not self.is_held and self.bytes > self.limit:
@@ -149,7 +149,11 @@ class Account:
         """The connection has ended, or is a new one: what waits still counts, and nobody was asked yet."""
         self.coming = 0
         self.is_held = self.is_refusing = False
-        self.next_look = self.waiting
+        # An idle peer's first message is no reason to add up all accounts: there may be a thousand such peers.
+        self.next_look = self.waiting or self._step_from(0)
+
+    def _step_from(self, waiting: int) -> int:
+        return waiting + min(_STEP, max(self.limit // 4, 1))
 
 
 class InFlight:

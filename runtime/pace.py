@@ -9,7 +9,9 @@ Some steps cannot be cut: the arguments of a large call are decoded at once. So 
 `Ration` of the time that its long steps take. Who has used it up waits, unread, until others
 have had the rest of the time: a stall of `t` seconds comes once in `t / share` seconds at most, whatever
 the credential's clients send, and over however many connections. Steps are measured by the processor's
-time, so a busy machine is not held against anybody. Short steps are never rationed.
+time, so a busy machine is not held against anybody. Short steps are never rationed, nor is what is not the
+client's doing: a step in which all the node's garbage was collected, and the end of a handshake, which comes
+before it is known whose it is, and once for each of a thousand small clients of one name.
 
 References:
     ITU-T I.371, Annex A: the virtual scheduling algorithm, which a `Ration` is.
@@ -18,6 +20,7 @@ References:
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from collections import deque
 from time import monotonic, thread_time
@@ -116,17 +119,19 @@ class Pace:
             client.hold()
 
     def _step(self, client: Stepper, now: float) -> None:
-        wait = client.ration.wait(now)
+        ration = client.ration  # as it is now: a connection's last step as a stranger's is not its credential's
+        wait = ration.wait(now)
         if wait > 0:
             client.hold()
             asyncio.get_running_loop().call_later(wait, self.enter, client)
             return
+        young = gc.get_count()[-1]
         began = thread_time()
         if client.step():
             self._waiting.append(client)
         took = thread_time() - began
-        if took > LONG:
-            client.ration.spend(took, now)
+        if took > LONG and gc.get_count()[-1] >= young:  # else it was a full collection, of all the node's garbage
+            ration.spend(took, now)
 
 
 class PacedTunnel(Tunnel):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,6 +120,33 @@ async def test_short_steps_are_not_rationed() -> None:
     assert worker.ration.is_full(time.monotonic())
 
 
+async def test_what_is_not_a_clients_doing_is_not_held_against_it() -> None:
+    class Greeted(Worker):
+        def step(self) -> bool:
+            self.ration = known
+            return super().step()
+
+    class Collecting(Worker):
+        def step(self) -> bool:
+            gc.collect()  # as it happens by itself, now and then
+            return super().step()
+
+    known = Ration(0.1)
+    pace, stranger = Pace(), Greeted(unknown := Ration(0.1), 1, 2 * LONG)
+    gc.disable()
+    try:
+        pace.enter(stranger)
+        while gc.get_count()[-1] == 0:  # collections of younger objects since the last full one
+            gc.collect(1)
+        pace.enter(collecting := Collecting(Ration(0.1), 1, 2 * LONG))
+    finally:
+        gc.enable()
+    now = time.monotonic()
+    assert known.is_full(now)
+    assert not unknown.is_full(now)
+    assert collecting.ration.is_full(now)
+
+
 def test_the_share_is_checked() -> None:
     for share in (0, -0.5, 1.5, True, "much"):
         with pytest.raises(ConfigError, match="client_share"):
@@ -147,6 +176,22 @@ async def test_a_client_whose_messages_hold_the_loop_waits_and_no_other(tmp_path
             for call in (behind, *waiting):
                 call.cancel()
         await asyncio.gather(behind, *waiting, return_exceptions=True)
+
+
+async def test_many_small_clients_of_one_name_are_served_at_once(tmp_path: Path) -> None:
+    count = 150
+    config = NodeConfig(client_connections=count, client_connections_each=count)
+    async with outside(tmp_path, remote=False, config=config) as out, AsyncExitStack() as stack:
+        clients = [out.client() for _ in range(count)]
+        await asyncio.gather(*map(stack.enter_async_context, clients))
+        [budget] = out.gateway._gateway._budgets.values()
+        assert len(budget.links) == count
+        now = time.monotonic()
+        assert budget.ration.wait(now) < 0  # their handshakes together took much longer than may be at once
+        asks = [client.ref(Cart, number % 16).lines() for number, client in enumerate(clients)]
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*asks) == [[]] * count
+        assert budget.bytes == budget.calls == 0
 
 
 async def test_a_client_is_not_forgiven_for_hanging_up(tmp_path: Path) -> None:
