@@ -10,6 +10,7 @@ References:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -54,7 +55,8 @@ class Grouped(Generic[A, R]):
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
         if len(self._tasks) < self._at_once:
-            task = asyncio.create_task(self._run())
+            # It serves others too: a context of its own, or the runtime would take it for the first one's turn.
+            task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await answer
@@ -69,13 +71,12 @@ class Grouped(Generic[A, R]):
             answers: Sequence[R | Exception]
             try:
                 answers = await self._do([asked for asked, _ in group])
-            except BaseException as error:
+            except asyncio.CancelledError:  # the loop ends
                 for _, answer in group:
-                    if not answer.done():
-                        answer.set_exception(error) if isinstance(error, Exception) else answer.cancel()
-                if not isinstance(error, Exception):
-                    raise
-                continue
+                    answer.cancel()
+                raise
+            except Exception as error:
+                answers = [error] * len(group)
             for (_, answer), found in zip(group, answers, strict=True):
                 if answer.done():
                     continue

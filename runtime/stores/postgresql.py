@@ -260,6 +260,8 @@ class PostgreSQLStore:
             try:
                 async with asyncio.timeout(SILENCE):
                     await pool.close()
+                    await self._writes.end()
+                    await self._replies.end()
             except (TimeoutError, OSError, _asyncpg.PostgresError, _asyncpg.InterfaceError):
                 pool.terminate()
 
