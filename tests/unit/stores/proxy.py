@@ -43,12 +43,12 @@ class Proxy:
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                there[1].close()
                 for way in ways:
                     way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
-                there[1].close()
-                writer.close()
+                await asyncio.gather(*ways, return_exceptions=True)  # `stop` may cancel this
         finally:
+            writer.close()
             self._tasks.discard(task)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, here: Cut) -> None:
@@ -65,6 +65,7 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close a step later
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ringcast.errors import NOT_SENT, StaleActivation
+from ringcast.errors import NOT_SENT, StaleActivation, StoreError
 from ringcast.runtime.stores import Claim, Claimed, Outcome, Reply, Store, Write, commit
 
 STALE = 10_000
@@ -229,3 +229,38 @@ async def test_the_id_stays_the_same(store: Store) -> None:
 async def test_closing_twice_is_closing(store: Store) -> None:
     await store.close()
     await store.close()
+
+
+async def test_writes_at_once_commit_each_by_its_own_version(store: Store) -> None:
+    vers = {f"r{number}": (await claimed(store, f"r{number}")).ver for number in range(40)}
+    expires = time.time() + 60
+    writes = [
+        write(ver + number % 2, id.encode(), id, replies=(Reply(f"{id}.key", id.encode(), expires),))
+        for number, (id, ver) in enumerate(vers.items())
+    ]
+    said = [one for one in writes for _ in range(2)]  # some of it twice, at the same time
+    outcomes = [written.outcome for written in await asyncio.gather(*map(store.write, said))]
+    assert outcomes == [Outcome.COMMITTED if number // 2 % 2 == 0 else Outcome.FENCED for number in range(80)]
+    found = await asyncio.gather(*(store.reply(id, f"{id}.key", time.time()) for id in vers))
+    assert found == [id.encode() if number % 2 == 0 else None for number, id in enumerate(vers)]
+    for number, (id, ver) in enumerate(vers.items()):
+        expected = (ver + 2, id.encode()) if number % 2 == 0 else (ver + 1, None)
+        after = await claimed(store, id)
+        assert (after.ver, after.payload) == expected
+
+
+async def test_of_writes_at_once_one_that_is_refused_harms_no_other(store: Store) -> None:
+    vers = {f"r{number}": (await claimed(store, f"r{number}")).ver for number in range(20)}
+    good = [store.write(write(ver, b"x", id)) for id, ver in vers.items()]
+    bad = store.write(write(1, b"x", "nul\0"))  # which some stores take
+    looks = [store.reply(id, "k" if id != "r3" else "\0", 0.0) for id in vers]
+    found = await asyncio.gather(*good[:10], bad, *good[10:], return_exceptions=True)
+    refused = found.pop(10)
+    assert all(not isinstance(one, BaseException) and one.outcome is Outcome.COMMITTED for one in found)
+    if isinstance(refused, StoreError):
+        assert refused.certainty is NOT_SENT
+    else:
+        assert not isinstance(refused, BaseException)
+        assert refused.outcome is Outcome.FENCED
+    answers = await asyncio.gather(*looks, return_exceptions=True)
+    assert [one for one in answers if one is not None and getattr(one, "certainty", None) is not NOT_SENT] == []

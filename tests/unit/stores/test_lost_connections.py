@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -61,6 +62,25 @@ async def test_commit_finds_out_what_became_of_it(place: Place, cut: Cut) -> Non
     found = await store.claim(Claim("a", "one", 1, "node"))
     assert found is not None
     assert (found.ver, found.payload) == (ver + 11, b"9"), "each was committed, and none of them twice"
+
+
+@pytest.mark.parametrize("cut", [Cut.REQUEST, Cut.ANSWER])
+async def test_commits_at_once_find_out_what_became_of_them(place: Place, cut: Cut) -> None:
+    store, proxy, _ = place
+    vers: dict[str, int] = {}
+    for number in range(30):
+        found = await store.claim(Claim(f"r{number}", "one", 1, "node"))
+        assert found is not None
+        vers[f"r{number}"] = found.ver
+    for times in range(3):
+        proxy.cut = cut
+        writes = [Write(id, ver + times, os.urandom(16), 1, b"%d" % times) for id, ver in vers.items()]
+        await asyncio.gather(*(commit(store, one, 5.0) for one in writes))
+    assert proxy.cuts == 3
+    for id, ver in vers.items():
+        found = await store.claim(Claim(id, "one", 1, "node"))
+        assert found is not None
+        assert (found.ver, found.payload) == (ver + 4, b"2")
 
 
 async def test_an_unknown_write_that_others_may_have_written_over_stays_unknown(place: Place) -> None:
