@@ -15,9 +15,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from ringcast.errors import NOT_SENT, ConfigError, StoreError
+from ringcast.logger import get_logger
 
 from ..actors.actor import ActorType, imported_types
 from ..actors.durable import DurableActor
@@ -92,7 +91,7 @@ class Durability:
         self._forms: dict[ActorType, tuple[str, StateForm]] = {}
         self._expected: dict[tuple[str, Any], asyncio.TimerHandle] = {}
         self._look_again = asyncio.Event()
-        self._log = structlog.get_logger("ringcast").bind(node=host.node_id)
+        self._log = get_logger("ringcast").bind(node=host.node_id)
         self._counts = {"state_claims": 0, "state_saves": 0, "state_replays": 0, "state_fenced": 0}
 
     # ---- the store ---------------------------------------------------------------------------------

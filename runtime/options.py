@@ -33,7 +33,6 @@ from ..security.secret import Where
 from ..security.trust import Trust
 from .stores import Store, store_at
 from .stores.address import TAKES
-from .stores.sqlite import SQLiteStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +157,8 @@ def _default_store(cluster: str, is_local: bool) -> Store:
     name = quote(cluster, safe=" ")
     if len(name) > 200:
         name = hashlib.sha256(cluster.encode("utf-8", "surrogatepass")).hexdigest()
+    from .stores.sqlite import SQLiteStore
+
     return SQLiteStore(user_data() / "state" / f"{name}.db")
 
 
