@@ -21,7 +21,6 @@ from ringcast.logger import get_logger
 from ..actors.actor import ActorType, imported_types
 from ..actors.durable import DurableActor
 from ..actors.ref import is_spawned
-from ..discovery.agreement_messages import other_store
 from .rownames import actor_of_row, row_id
 from .stateform import StateForm
 from .stores import Claim, Claimed, Store, Write, commit
@@ -161,6 +160,8 @@ class Durability:
             self.on_opened("" if is_other else self.store_id)
 
     def _otherwise(self, theirs: str) -> str:
+        from ..discovery.agreement_messages import other_store  # the membership has it by now
+
         name = self._made.name if self._made is not None else "none"
         return f"node {self._host.node_id} has {name}: {other_store(self.store_id or '', theirs)}"
 

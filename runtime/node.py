@@ -27,7 +27,7 @@ from ..actors.placement import Labels, Placement
 from ..actors.props import Props
 from ..actors.ref import ActorRef, require_ref
 from ..actors.supervision import PERMANENT, Restart
-from ..discovery.codec import HOSTS_MAX
+from ..discovery.fields import HOSTS_MAX
 from ..discovery.gate import Gate
 from ..discovery.member import Event, LeaseLost, LeaseRegained, Member, View, ViewChanged
 from ..discovery.source import Source

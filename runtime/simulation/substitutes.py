@@ -29,7 +29,7 @@ import structlog
 from ringcast import logger
 
 from ...actors.actor import defined_modules
-from ...discovery import membership
+from ...discovery import archive, membership
 from ...discovery.disk import Folder
 from ...discovery.profile import Profile
 from ...discovery.share import Share
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .world import World
 
 OURS = "ringcast."
-LATE = (membership, authority, sqlite)
+LATE = (archive, authority, membership, sqlite)
 """What else a node would load while the simulation runs: here before, so that no name in them is missed."""
 
 NOT_OURS = ("ringcast.runtime.simulation", "ringcast.testing", "ringcast.pytest_plugin")
