@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
-
 from ringcast.errors import ConfigError
+from ringcast.logger import get_logger
 
 from .address import join_address
 from .source import Announcement
@@ -71,7 +70,7 @@ class Dns:
                 if not is_warned:
                     is_warned = True
                     what = "the name does not resolve; it is looked up again and again"
-                    structlog.get_logger("ringcast.discovery").warning(what, name=self._name, reason=str(error))
+                    get_logger("ringcast.discovery").warning(what, name=self._name, reason=str(error))
             else:
                 is_warned = False
                 for address in sorted(addresses - shown):

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-import structlog
+from ringcast.logger import get_logger
 
 from ..security.channels import ALPN, MEMBERSHIP
 from ..security.trust import Trust
@@ -95,7 +95,7 @@ class Driver:
         self._callbacks = callbacks
         self._is_loopback = is_loopback
         self._codec = Codec(trust.cluster)
-        self._log = structlog.get_logger("ringcast.discovery").bind(node=me.id, cluster=trust.cluster)
+        self._log = get_logger("ringcast.discovery").bind(node=me.id, cluster=trust.cluster)
         self._counts: Counter[str] = Counter()
         self._knocks = Knocks()
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they began

@@ -19,9 +19,8 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from ringcast.errors import ConfigError, HandshakeRefused
+from ringcast.logger import get_logger
 
 from ..security.trust import Trust
 from .address import is_loopback
@@ -144,7 +143,7 @@ class Membership:
         self._tell_lease = on_lease
         self._tell_fence = on_fence
         self._tell_failure = on_failure
-        self._log = structlog.get_logger("ringcast.discovery").bind(node=trust.node_id, cluster=trust.cluster)
+        self._log = get_logger("ringcast.discovery").bind(node=trust.node_id, cluster=trust.cluster)
         self._thread: LoopThread | None = None
         self._driver: Driver | None = None
         self._started: Future[None] = Future()

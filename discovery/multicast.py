@@ -25,9 +25,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
-
 from ringcast.errors import ConfigError
+from ringcast.logger import get_logger
 
 from .address import join_address, split_address
 from .source import Announcement
@@ -125,7 +124,7 @@ class Zeroconf:
                 ip_version=IPVersion.V4Only,
             )
         except OSError as error:
-            structlog.get_logger("ringcast.discovery").warning(
+            get_logger("ringcast.discovery").warning(
                 "no multicast here, so zeroconf finds nobody: "
                 "name some nodes with discovery=[Seeds(['host:port'])], or use Dns",
                 node=announcement.node_id,
@@ -275,7 +274,7 @@ class Zeroconf:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # What strangers send must not end the node, whatever the library makes of it.
-            structlog.get_logger("ringcast.discovery").warning("an announcement failed", reason=repr(error))
+            get_logger("ringcast.discovery").warning("an announcement failed", reason=repr(error))
 
 
 async def _finish(announced: Awaitable[object]) -> None:

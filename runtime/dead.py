@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import structlog
+from ringcast.logger import get_logger
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class DeadLetters:
         """Keep the `keep` most recent."""
         self.total = 0
         self._recent: deque[DeadLetter] = deque(maxlen=keep)
-        self._log = structlog.get_logger("ringcast").bind(node=node_id)
+        self._log = get_logger("ringcast").bind(node=node_id)
 
     def add(self, actor: str, method: str, reason: str) -> None:
         """Note one."""

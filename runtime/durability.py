@@ -15,14 +15,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from ringcast.errors import NOT_SENT, ConfigError, StoreError
+from ringcast.logger import get_logger
 
 from ..actors.actor import ActorType, imported_types
 from ..actors.durable import DurableActor
 from ..actors.ref import is_spawned
-from ..discovery.agreement_messages import other_store
 from .rownames import actor_of_row, row_id
 from .stateform import StateForm
 from .stores import Claim, Claimed, Store, Write, commit
@@ -92,7 +90,7 @@ class Durability:
         self._forms: dict[ActorType, tuple[str, StateForm]] = {}
         self._expected: dict[tuple[str, Any], asyncio.TimerHandle] = {}
         self._look_again = asyncio.Event()
-        self._log = structlog.get_logger("ringcast").bind(node=host.node_id)
+        self._log = get_logger("ringcast").bind(node=host.node_id)
         self._counts = {"state_claims": 0, "state_saves": 0, "state_replays": 0, "state_fenced": 0}
 
     # ---- the store ---------------------------------------------------------------------------------
@@ -162,6 +160,8 @@ class Durability:
             self.on_opened("" if is_other else self.store_id)
 
     def _otherwise(self, theirs: str) -> str:
+        from ..discovery.agreement_messages import other_store  # the membership has it by now
+
         name = self._made.name if self._made is not None else "none"
         return f"node {self._host.node_id} has {name}: {other_store(self.store_id or '', theirs)}"
 

@@ -19,9 +19,8 @@ import ssl
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from ringcast.errors import HandshakeRefused
+from ringcast.logger import get_logger
 
 from ..security.channels import CLIENTS
 from ..security.identity import Identity
@@ -82,7 +81,7 @@ class Gateway:
         self._greeting = Greeting(config, lambda: host.kinds.members)
         self._is_leaving = False
         self._gone = asyncio.Event()
-        self.log = structlog.get_logger("ringcast").bind(node=trust.node_id)
+        self.log = get_logger("ringcast").bind(node=trust.node_id)
 
     def stats(self) -> dict[str, int | float]:
         """Return counts, by name."""

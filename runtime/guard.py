@@ -21,9 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
-
 from ringcast.errors import CodecError, NotAllowed
+from ringcast.logger import get_logger
 
 from ..actors.ref import display, unknown_messages
 from ..security.identity import NODE, Identity
@@ -79,7 +78,7 @@ class Guard:
         self.refused = 0
         self._cluster = cluster
         self._authorize = authorize
-        self._log = structlog.get_logger("ringcast").bind(node=node_id)
+        self._log = get_logger("ringcast").bind(node=node_id)
 
     def check(self, caller: Identity, class_name: str, key: Any, method: str) -> None:
         """Refuse what the caller's credential or the hook does not allow.

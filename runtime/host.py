@@ -21,9 +21,8 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from ringcast.errors import NOT_SENT, ActorStopped, CallError, NodeStopped, RingcastError, StoreError, Unreachable
+from ringcast.logger import get_logger
 
 from ..actors.actor import Actor
 from ..actors.ref import ActorRef, display, is_spawned
@@ -86,7 +85,7 @@ class Host:
         self.inline_until = 0.0
         self._window_open = False
         self.outflows: dict[tuple[Sink, int], Outflow] = {}
-        self.log = structlog.get_logger("ringcast").bind(node=node_id)
+        self.log = get_logger("ringcast").bind(node=node_id)
         self.activations = 0
         self._epochs = 0
         self.restarts = 0

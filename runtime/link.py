@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from ringcast.errors import NOT_SENT, CallError, CodecError
+from ringcast.logger import get_logger
 
 from ..actors.messages import Message
 from ..actors.naming import NAME_MAX
@@ -107,7 +106,7 @@ class Link:
         """Bytes of the frame that is taken in, if it is none of a small batch."""
         self.void_dials = 0
         """The peer gave up its dials up to this number when this link came up: one may still arrive."""
-        self.log = structlog.get_logger("ringcast").bind(node=node_id, peer=peer)
+        self.log = get_logger("ringcast").bind(node=node_id, peer=peer)
         self._connect = connect
         self._learn = learn
         self._blob = blob

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-
-import structlog
+from typing import TYPE_CHECKING
 
 from ringcast.errors import ConfigError
+
+if TYPE_CHECKING:
+    import structlog
 
 
 def set_up_logs() -> None:
@@ -21,6 +23,8 @@ def set_up_logs() -> None:
     Raises:
         ConfigError: If ``RINGCAST_LOG`` is no level.
     """
+    import structlog  # not at the top: see ringcast.logger
+
     if structlog.is_configured():
         return
     name = os.environ.get("RINGCAST_LOG", "info")
@@ -33,8 +37,7 @@ def set_up_logs() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if for_people else "iso", utc=not for_people),
-            *([] if for_people else [_TRACEBACKS]),
-            _for_people() if for_people else structlog.processors.JSONRenderer(default=str),
+            *(_for_people() if for_people else _for_machines()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_stderr_logger,
@@ -42,14 +45,21 @@ def set_up_logs() -> None:
     )
 
 
-_TRACEBACKS = structlog.processors.ExceptionRenderer(
-    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # they hold what users send
-)
+def _for_people() -> list[structlog.typing.Processor]:
+    from structlog.dev import ConsoleRenderer, RichTracebackFormatter
+
+    return [ConsoleRenderer(exception_formatter=RichTracebackFormatter(show_locals=False))]
 
 
-def _for_people() -> structlog.dev.ConsoleRenderer:
-    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.RichTracebackFormatter(show_locals=False))
+def _for_machines() -> list[structlog.typing.Processor]:
+    from structlog.processors import ExceptionRenderer, JSONRenderer
+    from structlog.tracebacks import ExceptionDictTransformer
+
+    tracebacks = ExceptionDictTransformer(show_locals=False)  # they hold what users send
+    return [ExceptionRenderer(tracebacks), JSONRenderer(default=str)]
 
 
 def _stderr_logger(*_: object) -> structlog.PrintLogger:
+    import structlog
+
     return structlog.PrintLogger(sys.stderr)  # looked up at each use: tests replace it

@@ -19,19 +19,17 @@ from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
 from typing import Any, NoReturn, Self, TypeVar, cast
 
-import structlog
-
 from ringcast.errors import NOT_SENT, ConfigError, NodeStopped
+from ringcast.logger import get_logger
 
 from ..actors.actor import Actor, imported_types, on_defined
 from ..actors.placement import Labels, Placement
 from ..actors.props import Props
 from ..actors.ref import ActorRef, require_ref
 from ..actors.supervision import PERMANENT, Restart
-from ..discovery.codec import HOSTS_MAX
+from ..discovery.fields import HOSTS_MAX
 from ..discovery.gate import Gate
 from ..discovery.member import Event, LeaseLost, LeaseRegained, Member, View, ViewChanged
-from ..discovery.membership import Membership
 from ..discovery.source import Source
 from ..security.channels import CLIENTS, CONTROL, LINKS
 from ..security.material import Certificates
@@ -162,7 +160,7 @@ class Node:
         self._config = config if config is not None else NodeConfig()
         self.id = self._trust.node_id
         self.dead_letters = DeadLetters(self._config.dead_letters, self.id)
-        self._log = structlog.get_logger("ringcast").bind(node=self.id)
+        self._log = get_logger("ringcast").bind(node=self.id)
         self._events: weakref.WeakKeyDictionary[asyncio.Queue[Event | None], None] = weakref.WeakKeyDictionary()
         self._state = "new"
         self._left: asyncio.Future[None] | None = None
@@ -173,6 +171,8 @@ class Node:
         self._put_together()
 
     def _put_together(self) -> None:
+        from ..discovery.membership import Membership  # not before there is a node: it is a tenth of what is loaded
+
         config = self._config
         self._profile = profile = config.membership_profile(is_local=self._options.is_local)
         self._gate = gate = Gate()

@@ -16,15 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ringcast.errors import ConfigError
 
 from ..discovery.address import is_loopback
-from ..discovery.archive import Archive
-from ..discovery.codec import LABELS_MAX, TEXT_MAX
 from ..discovery.disk import Folder
 from ..discovery.dns import Dns
+from ..discovery.fields import LABELS_MAX, TEXT_MAX
 from ..discovery.multicast import Zeroconf
 from ..discovery.source import Seeds, Source
 from ..security.material import Certificates
@@ -33,7 +33,9 @@ from ..security.secret import Where
 from ..security.trust import Trust
 from .stores import Store, store_at
 from .stores.address import TAKES
-from .stores.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from ..discovery.archive import Archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ def _default_store(cluster: str, is_local: bool) -> Store:
     name = quote(cluster, safe=" ")
     if len(name) > 200:
         name = hashlib.sha256(cluster.encode("utf-8", "surrogatepass")).hexdigest()
+    from .stores.sqlite import SQLiteStore
+
     return SQLiteStore(user_data() / "state" / f"{name}.db")
 
 
@@ -185,6 +189,8 @@ def _split_brain(given: object) -> str:
 def _archive(given: str | os.PathLike[str] | None) -> Archive | None:
     if given is None:
         return None
+    from ..discovery.archive import Archive
+
     try:
         return Archive(Folder(given))
     except (OSError, TypeError) as error:

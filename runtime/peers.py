@@ -30,9 +30,9 @@ import ssl
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
-import structlog
 
 from ringcast.errors import HandshakeRefused, Unreachable
+from ringcast.logger import get_logger
 
 from ..discovery.member import View
 from ..discovery.preamble import preamble
@@ -98,7 +98,7 @@ class Peers:
         """The members, and which of them are leaving."""
         self._rng = random.Random(self.node_id)
         self._stopped = False
-        self.log = structlog.get_logger("ringcast").bind(node=self.node_id)
+        self.log = get_logger("ringcast").bind(node=self.node_id)
 
     def link(self, node_id: str) -> Link:
         """Return the link to a peer, connected or not."""

@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
-import structlog
 
 from ringcast.errors import NOT_SENT, CodecError, ConfigError, HandshakeRefused, Unreachable
+from ringcast.logger import get_logger
 
 from ..actors.messages import Message
 from ..actors.ref import display
@@ -198,7 +198,7 @@ class Uplink:
         """Links on which nothing is sent any more, and answers are due."""
         self._stopped = False
         self._rng = random.Random()
-        self.log = structlog.get_logger("ringcast").bind(client=papers.credential().identity.name)
+        self.log = get_logger("ringcast").bind(client=papers.credential().identity.name)
 
     def link(self, node_id: str) -> Link:
         """Return the one link."""

@@ -25,9 +25,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-import structlog
-
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, Certainty, Unreachable
+from ringcast.logger import get_logger
 
 from ..discovery.gate import Gate
 
@@ -74,7 +73,7 @@ class Vigil:
         self._closed_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._has_ended = False
-        self._log = structlog.get_logger("ringcast").bind(node=node_id)
+        self._log = get_logger("ringcast").bind(node=node_id)
 
     @property
     def lease_left(self) -> float:

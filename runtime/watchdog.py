@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from time import monotonic
 
-import structlog
+from ringcast.logger import get_logger
 
 from ..discovery.threads import TickThread
 
@@ -30,7 +30,7 @@ class Watchdog:
         self._limit = limit
         self._stuck_after = stuck_after
         self._give_up = give_up
-        self._log = structlog.get_logger("ringcast").bind(node=node_id)
+        self._log = get_logger("ringcast").bind(node=node_id)
         self._beat = 0.0
         self._told = 0.0
         self._thread = TickThread(f"ringcast watchdog {node_id}", BEAT, self._look)

@@ -19,7 +19,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 
-import structlog
+from ringcast.logger import get_logger
 
 READY = b"R"
 ATTEMPTS = 3
@@ -43,7 +43,7 @@ class Workers:
         self._stopping = asyncio.Event()
         self._never_ready = 0
         self._gave_up = False
-        self._log = structlog.get_logger("ringcast.workers")
+        self._log = get_logger("ringcast.workers")
 
     async def run(self) -> int:
         """Run until told to stop; return the exit code: 0, or 1 if the workers cannot start."""

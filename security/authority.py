@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -25,6 +24,7 @@ from ringcast.errors import ConfigError
 
 from .identity import ALLOWED, NODE, Role, identity_uri, signer_name
 from .keys import authority_seed
+from .leaf import Leaf
 from .secret import Key
 
 __all__ = ["Authority", "Leaf", "OwnKey"]
@@ -49,14 +49,6 @@ class OwnKey:
     def pem(self) -> bytes:
         """Return it as text."""
         return self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """A certificate and its private key, both as PEM."""
-
-    certificate: bytes
-    key: bytes
 
 
 class Authority:
@@ -113,7 +105,9 @@ class Authority:
         )
         if allow is not None:
             patterns = json.dumps(list(allow)).encode()
-            builder = builder.add_extension(x509.UnrecognizedExtension(ALLOWED, patterns), critical=False)
+            builder = builder.add_extension(
+                x509.UnrecognizedExtension(x509.ObjectIdentifier(ALLOWED), patterns), critical=False
+            )
         return Leaf(builder.sign(self._private, None).public_bytes(Encoding.PEM), own.pem())
 
 

@@ -10,7 +10,7 @@ import os
 import ssl
 import tempfile
 
-from .authority import Leaf
+from .leaf import Leaf
 
 __all__ = ["client_side", "server_side"]
 

@@ -15,16 +15,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-
 from ringcast.errors import ConfigError, HandshakeRefused
 
-from .authority import Authority, Leaf, OwnKey
 from .channels import ALPN, CLIENTS
 from .contexts import client_side
 from .identity import CLIENT, NAME_MAX, NODE, PATTERNS_MAX, Identity, Role, fingerprint, identity_of
 from .keys import discovery_tag, gossip_key
+from .leaf import Leaf
 from .private import read_private
 from .secret import Secret
 
@@ -77,6 +74,9 @@ class Credential:
         Raises:
             ConfigError: If they are none.
         """
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
         blocks = [(match[1].decode(), match[0], match[2]) for match in _BLOCK.finditer(data)]
         certificates = [block for label, block, _ in blocks if label == "CERTIFICATE"]
         keys = [block for label, block, _ in blocks if label == "PRIVATE KEY"]
@@ -121,6 +121,8 @@ class Credential:
 
     def learned(self, nodes: bytes) -> Credential:
         """Return a credential that believes these authorities for nodes (PEM), as a trusted node has told."""
+        from cryptography import x509
+
         x509.load_pem_x509_certificates(nodes)
         return replace(self, nodes=nodes)
 
@@ -151,6 +153,11 @@ def issue(
     Raises:
         ConfigError: If the name or a pattern is none.
     """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from .authority import Authority, OwnKey
+
     if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{NAME_MAX - 21}}}", name):
         raise ConfigError(f"name {name!r}: it takes letters, digits, - and _, at most {NAME_MAX - 20}")
     if allow is not None and (len(allow) > PATTERNS_MAX or not all(0 < len(pattern) <= 200 for pattern in allow)):

@@ -17,14 +17,14 @@ import json
 import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import quote, unquote
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from ringcast.errors import HandshakeRefused
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 __all__ = ["ALLOWED", "CLIENT", "NODE", "Identity", "Role", "fingerprint", "identity_of", "identity_uri", "signer_name"]
 
@@ -32,8 +32,8 @@ Role = Literal["node", "client"]
 NODE: Role = "node"
 CLIENT: Role = "client"
 
-ALLOWED = x509.ObjectIdentifier("2.25.298331046870194421")
-"""The extension that lists what the holder may call: a JSON list of patterns."""
+ALLOWED = "2.25.298331046870194421"
+"""The extension (its object identifier) that lists what the holder may call: a JSON list of patterns."""
 
 NAME_MAX = 100
 PATTERNS_MAX = 100
@@ -96,6 +96,8 @@ def signer_name(role: Role, key_id: str) -> str:
 
 def fingerprint(key: PublicKeyTypes) -> bytes:
     """Return SHA-256 of a public key."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
@@ -105,6 +107,8 @@ def identity_of(der: bytes) -> Identity:
     Raises:
         HandshakeRefused: If it names nobody of any cluster, or several.
     """
+    from cryptography import x509
+
     try:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -141,8 +145,10 @@ def _parts(uri: str) -> tuple[Role, str, str]:
 
 
 def _allowed(certificate: x509.Certificate) -> tuple[str, ...] | None:
+    from cryptography import x509
+
     try:
-        extension = certificate.extensions.get_extension_for_oid(ALLOWED).value
+        extension = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(ALLOWED)).value
     except x509.ExtensionNotFound:
         return None
     assert isinstance(extension, x509.UnrecognizedExtension)

@@ -15,9 +15,6 @@ References:
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 __all__ = ["authority_seed", "derived", "discovery_tag", "gossip_key", "key_id"]
 
 _SALT = b"ringcast secret 1"
@@ -25,6 +22,9 @@ _SALT = b"ringcast secret 1"
 
 def derived(material: bytes, purpose: str, length: int = 32) -> bytes:
     """Return `length` bytes for a purpose; the same for the same key and purpose, everywhere."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(SHA256(), length, salt=_SALT, info=purpose.encode()).derive(material)
 
 

@@ -14,19 +14,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from typing import TYPE_CHECKING, Protocol
 
 from ringcast.errors import ConfigError, HandshakeRefused
 
-from .authority import Authority, Leaf, OwnKey
 from .credential import Credential
 from .identity import CLIENT, NODE, Identity, fingerprint, identity_of
 from .keys import discovery_tag, gossip_key
+from .leaf import Leaf
 from .private import read_private
 from .secret import Key, Secret
+
+if TYPE_CHECKING:
+    from .authority import OwnKey
 
 __all__ = ["LIFETIME", "Certificates", "FromCertificates", "FromCredential", "FromSecret", "Material", "Origin"]
 
@@ -112,6 +112,8 @@ class FromSecret:
 
     def material(self, cluster: str, name: str, own: OwnKey, now: float) -> Material:
         """Issue a certificate, and believe all keys of the secret."""
+        from .authority import Authority
+
         secret = self.secret()
         issued = {
             key.id: Authority(key, NODE).issue(own, cluster, name, now=now, ttl=LIFETIME)
@@ -200,6 +202,9 @@ class Certificates:
         Raises:
             ConfigError: If a file cannot be read, the key is open to others, or they do not fit together.
         """
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
         try:
             authorities, chain = self.ca.read_bytes(), self.cert.read_bytes()
         except OSError as error:

@@ -28,9 +28,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import structlog
-
 from ringcast.errors import ConfigError
+from ringcast.logger import get_logger
 
 from .keys import key_id
 from .private import create_private, read_private, user_data
@@ -210,7 +209,7 @@ def find_secret(
         raise ConfigError(f"secret={type(given).__name__}: it takes the path of a file, or bytes")
     if "RINGCAST_SECRET" in environment:
         _taken["RINGCAST_SECRET"] = environment.pop("RINGCAST_SECRET").encode()
-        structlog.get_logger("ringcast").warning(
+        get_logger("ringcast").warning(
             "RINGCAST_SECRET was taken from the environment and removed there; other processes may have seen it: "
             "prefer a private file and RINGCAST_SECRET_FILE"
         )

@@ -18,13 +18,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from ringcast.errors import ConfigError, HandshakeRefused
+from ringcast.logger import get_logger
 
-from .authority import OwnKey
 from .channels import ALPN, CLIENTS
 from .contexts import client_side, server_side
 from .credential import is_credential
@@ -76,6 +72,8 @@ class Trust:
         self.is_named = is_named
         self._origin = origin
         self._clock = clock if clock is not None else time.time  # looked up here, so that it can be a simulated one
+        from .authority import OwnKey
+
         self._own = OwnKey()
         name = origin.name()
         own = unique if unique is not None else uuid.uuid4().hex[:12]
@@ -84,7 +82,7 @@ class Trust:
         self._contexts: dict[tuple[bytes, bool], ssl.SSLContext] = {}
         self._material = origin.material(cluster, self.node_id, self._own, self._clock())
         self.key = _key_of(self._material)
-        self._log = structlog.get_logger("ringcast").bind(node=self.node_id)
+        self._log = get_logger("ringcast").bind(node=self.node_id)
 
     @classmethod
     def found(
@@ -285,6 +283,9 @@ _MEANINGS = {
 
 
 def _key_of(material: Material) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     certificate = x509.load_pem_x509_certificate(material.leaf.certificate)
     return identity_of(certificate.public_bytes(Encoding.DER)).key
 

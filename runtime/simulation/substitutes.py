@@ -26,12 +26,18 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from ringcast import logger
+
 from ...actors.actor import defined_modules
+from ...discovery import archive, membership
 from ...discovery.disk import Folder
 from ...discovery.profile import Profile
 from ...discovery.share import Share
 from ...discovery.threads import LoopThread, TickThread
+from ...security import authority
 from ..config import PROFILES
+from ..logs import set_up_logs
+from ..stores import sqlite
 from .disk import VirtualFolder
 from .threads import ContestedShare, VirtualLoopThread, VirtualTickThread
 
@@ -40,6 +46,9 @@ if TYPE_CHECKING:
     from .world import World
 
 OURS = "ringcast."
+LATE = (archive, authority, membership, sqlite)
+"""What else a node would load while the simulation runs: here before, so that no name in them is missed."""
+
 NOT_OURS = ("ringcast.runtime.simulation", "ringcast.testing", "ringcast.pytest_plugin")
 
 
@@ -146,7 +155,8 @@ class Substitutes:
             LoopThread: partial(VirtualLoopThread, world),
             TickThread: partial(VirtualTickThread, world),
             structlog.get_logger: get_logger,
-            structlog.is_configured: lambda: True,
+            logger.get_logger: get_logger,
+            set_up_logs: lambda: None,
         }
         for name in (
             "random",

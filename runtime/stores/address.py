@@ -10,7 +10,6 @@ from ringcast.errors import ConfigError
 
 from .memory import MemoryStore
 from .port import Store
-from .sqlite import SQLiteStore
 
 __all__ = ["TAKES", "store_at"]
 
@@ -40,6 +39,8 @@ def store_at(address: str) -> Store:
     if address == "memory:":
         return MemoryStore()
     if scheme == "sqlite" and rest.startswith("///") and len(rest) > 3:
+        from .sqlite import SQLiteStore
+
         return SQLiteStore(Path(unquote(rest[3:])).expanduser())
     if colon and scheme in _EXTRAS and urlsplit(address).hostname:
         extra, cls = _EXTRAS[scheme]

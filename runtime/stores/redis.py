@@ -23,13 +23,13 @@ from math import ceil
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import structlog
 from redis.asyncio import BlockingConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from ringcast.errors import NOT_SENT, StoreError
+from ringcast.logger import get_logger
 
 from .port import COMMITTED, FENCED, Claim, Claimed, Outcome, Write, Written
 
@@ -98,7 +98,7 @@ class RedisStore:
             retry=Retry(NoBackoff(), 0),  # a write that the driver sends again would be fenced by itself
         )
         self._is_open = False
-        self._log = structlog.get_logger("ringcast").bind(store=self.name)
+        self._log = get_logger("ringcast").bind(store=self.name)
 
     async def open(self) -> str:
         """See `Store`."""

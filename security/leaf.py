@@ -1,0 +1,13 @@
+"""`Leaf`: a certificate and its key, for those who present it; `authority` issues it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A certificate and its private key, both as PEM."""
+
+    certificate: bytes
+    key: bytes
