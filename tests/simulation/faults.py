@@ -27,6 +27,7 @@ class Fate:
         names: Its machines.
         faults: What may happen; `FAULTS` unless something else is given.
         told: What has happened, for people.
+        stalled_until: When no loop stands still any more; `end` waits for that.
     """
 
     sim: Simulation
@@ -34,6 +35,7 @@ class Fate:
     names: list[str]
     faults: Sequence[Callable[[Fate], None]] = field(default_factory=lambda: FAULTS)
     told: list[str] = field(default_factory=list[str])
+    stalled_until: float = 0.0
     _besides: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
     async def strike(self) -> None:
@@ -56,6 +58,8 @@ class Fate:
             if machine.process is not None and machine.process.is_paused:
                 machine.process.resume()
         await asyncio.gather(*self._besides)
+        if sim.now < self.stalled_until:
+            await asyncio.sleep(self.stalled_until - sim.now)
         await asyncio.gather(*company.going)
         for name in self.names:
             if not sim.machine(name).is_running:
@@ -130,7 +134,9 @@ def _pause(fate: Fate) -> None:
 def _stall(fate: Fate) -> None:
     if name := fate.one():
         rng = fate.sim.rng
-        fate.sim.stall(name, rng.uniform(0.1, 6), thread=rng.choice(["app", "membership"]))
+        seconds = rng.uniform(0.1, 6)
+        fate.sim.stall(name, seconds, thread=rng.choice(["app", "membership"]))
+        fate.stalled_until = max(fate.stalled_until, fate.sim.now + seconds)
 
 
 def _block(fate: Fate) -> None:
