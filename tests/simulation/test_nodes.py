@@ -63,7 +63,7 @@ FOUND = [
 ]
 
 BY_STORIES = {
-    "8 forgotten fsync": "brief",
+    "8 forgotten fsync": "cold",
     "9 incarnation reset": "brief",
     "copies not compared": "trees",
 }
