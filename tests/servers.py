@@ -1,170 +1,33 @@
-"""Real PostgreSQL and Redis servers for tests: from Debian's packages, on the loopback, in folders of their own.
-
-Packages that are absent are installed if that is possible; else whoever needs a server is skipped, and told why.
-"""
+"""The servers of tests: installed if need be, and who needs one is skipped where that cannot be, and told why."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pwd
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
-START = 30.0
-"""Seconds for a server to answer."""
+from benchmarks import servers
+from benchmarks.servers import NoServer, Server
+
+__all__ = ["Server", "postgresql_server", "redis_server"]
 
 
-@dataclass
-class Server:
-    """A server that can be stopped and started again, on the same port with the same data.
+def postgresql_server() -> AbstractContextManager[Server]:
+    """Run a PostgreSQL."""
+    return _or_skip(servers.postgresql_server(install=True))
 
-    Attributes:
-        address: What ``store=`` takes.
-        port: Where it listens.
-    """
 
-    address: str
-    port: int
-    command: list[str]
-    log: Path
-    user: str | None = None
-    goodbye: signal.Signals = signal.SIGTERM
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start, and return when it takes connections."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd="/", user=self.user)
-        end = time.monotonic() + START
-        while True:
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"{self.command[0]} did not start:\n{self.log.read_text()}")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            time.sleep(0.02)  # a process of its own: there is nothing to wait for but its port
-
-    def kill(self) -> None:
-        """Kill it: what it had not written is lost."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def stop(self) -> None:
-        """End it in order."""
-        if self.process is not None:
-            self.process.send_signal(self.goodbye)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self.process = None
+def redis_server() -> AbstractContextManager[Server]:
+    """Run a Redis."""
+    return _or_skip(servers.redis_server(install=True))
 
 
 @contextmanager
-def redis_server() -> Iterator[Server]:
-    """Run a Redis that loses nothing."""
-    program = _program("redis-server", "redis-server", Path("/usr/bin"))
-    with _folder(None) as folder:
-        port = _free_port()
-        server = Server(f"redis://127.0.0.1:{port}/0", port, [], folder / "log")
-        options = {"port": port, "bind": "127.0.0.1", "dir": folder, "appendonly": "yes", "appendfsync": "always"}
-        server.command = [program, *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
-        server.command += ["--save", "", "--daemonize", "no"]
-        server.start()
+def _or_skip(server: AbstractContextManager[Server]) -> Iterator[Server]:
+    with ExitStack() as stack:
         try:
-            yield server
-        finally:
-            server.kill()
-
-
-@contextmanager
-def postgresql_server() -> Iterator[Server]:
-    """Run a PostgreSQL, as somebody else if we are root, which it refuses to be."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    program = _program("postgres", "postgresql", found[-1] if found else Path("/usr/lib/postgresql/15/bin"))
-    user = _somebody() if os.getuid() == 0 else None
-    with _folder(user) as folder:
-        port = _free_port()
-        data = folder / "data"
-        make = [str(Path(program).parent / "initdb"), "-D", str(data), "-U", "ringcast", "-A", "trust", "--no-sync"]
-        made = subprocess.run(make, capture_output=True, text=True, cwd="/", user=user, check=False)
-        assert made.returncode == 0, made.stderr
-        options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder)}
-        command = [
-            program,
-            "-D",
-            str(data),
-            *(part for one in options.items() for part in ("-c", "=".join(map(str, one)))),
-        ]
-        server = Server(f"postgresql://ringcast@127.0.0.1:{port}/postgres", port, command, folder / "log", user)
-        server.goodbye = signal.SIGINT  # the one after which it does not wait for its clients
-        server.start()
-        _wait_until_ready(Path(program).parent, port)
-        try:
-            yield server
-        finally:
-            server.stop()
-
-
-def _wait_until_ready(programs: Path, port: int) -> None:
-    ask = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "10"]
-    end = time.monotonic() + START
-    while subprocess.run(ask, check=False).returncode:
-        assert time.monotonic() < end, "PostgreSQL takes connections, and is not ready"
-        time.sleep(0.05)
-
-
-def _program(name: str, package: str, folder: Path) -> str:
-    """Return where a server's program is, after installing its package if need be; skip if there is none."""
-    if (found := _find(name, folder)) is not None:
-        return found
-    if os.getuid() or shutil.which("apt-get") is None:
-        pytest.skip(f"{name} is not here, and only root can install it: apt-get install {package}")
-    command = ["apt-get", "install", "-y", "--no-install-recommends", package]
-    # The package's own service is not wanted.
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "RUNLEVEL": "1"})
-    if (found := _find(name, folder)) is None:
-        pytest.skip(f"{name} is not here, and apt-get install {package} failed: {done.stderr[-200:]}")
-    return found
-
-
-def _find(name: str, folder: Path) -> str | None:
-    if (folder / name).exists():
-        return str(folder / name)
-    newest = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(newest[-1]) if newest else shutil.which(name)
-
-
-def _somebody() -> str:
-    """Return a user that servers may run as."""
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name).pw_name
-    pytest.skip("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
-
-
-@contextmanager
-def _folder(user: str | None) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="ringcast-test-", ignore_cleanup_errors=True) as name:
-        if user is not None:
-            shutil.chown(name, user)
-        yield Path(name)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+            running = stack.enter_context(server)
+        except NoServer as error:
+            pytest.skip(str(error))
+        yield running

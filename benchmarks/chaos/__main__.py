@@ -33,6 +33,7 @@ from .state import durable
 from .stops import stops
 from .strain import idle, strain
 from .trees import trees
+from .writes import writes
 
 __all__ = ["main"]
 
@@ -67,6 +68,7 @@ SCENARIOS = {
     "j": Scenario("what a save costs", saves, 9, 3),
     "k": Scenario("idle durable actors", passivated, 100_000, 5_000),
     "l": Scenario("a node with many actors is killed", trees, 3, 1),
+    "m": Scenario("writes that must not commit, or not be lost", writes, 10_000, 1_000),
 }
 
 

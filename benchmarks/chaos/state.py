@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.servers import NoServer, postgresql_server
 from ringcast import CallError, DurableActor, Node, Seeds, StoreError, run, using
 
 from .figures import Figure
@@ -139,15 +140,16 @@ async def _judge(store: str, said: list[tuple[int, str, int]]) -> tuple[int, int
 
 
 async def durable(seconds: int) -> AsyncGenerator[Figure, None]:
-    """Kill and stop processes for so long, on SQLite and, where there is one, on PostgreSQL."""
+    """Kill and stop processes for so long, on SQLite and, where it is installed, on PostgreSQL."""
     with tempfile.TemporaryDirectory() as folder:
         async for figure in _on(f"sqlite:///{folder}/state.db", "SQLite", seconds):
             yield figure
-    if address := os.environ.get("CHAOS_POSTGRESQL"):
-        async for figure in _on(address, "PostgreSQL", seconds):
-            yield figure
-    else:
-        yield Figure("durable actors on PostgreSQL", "not here: name an empty database by CHAOS_POSTGRESQL", "", None)
+    try:
+        with postgresql_server() as server:
+            async for figure in _on(server.address, "PostgreSQL", seconds):
+                yield figure
+    except NoServer as error:
+        yield Figure("durable actors on PostgreSQL", f"not here: {error}", "", None)
 
 
 async def _on(store: str, name: str, seconds: int) -> AsyncGenerator[Figure, None]:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from benchmarks.chaos.writes import stale_writes
 from ringcast.errors import NOT_SENT, StaleActivation, StoreError
 from ringcast.runtime.stores import Claim, Claimed, Outcome, Reply, Store, Write, commit
 
@@ -195,22 +196,9 @@ async def test_rows_are_written_at_the_same_time(store: Store) -> None:
 
 async def test_stale_writes_never_commit(store: Store) -> None:
     """A storm of 10,000 writes of activations that were fenced, between claims and writes of those that were not."""
-    vers = {f"s{number}": [(await claimed(store, f"s{number}")).ver] for number in range(20)}
-
-    async def storm(id: str) -> None:
-        for _ in range(5):
-            old = vers[id][-1]
-            new = (await claimed(store, id)).ver
-            stale = [store.write(write(old - back % 3, b"stale", id)) for back in range(STALE // 100)]
-            good = store.write(write(new, b"good", id))
-            *refused, (ok) = await asyncio.gather(*stale[::2], *stale[1::2], good)
-            assert {one.outcome for one in refused} == {Outcome.FENCED}
-            assert ok.outcome is Outcome.COMMITTED
-            vers[id].append(new + 1)
-
-    for start in range(0, 20, 5):
-        await asyncio.gather(*(storm(id) for id in list(vers)[start : start + 5]))
-    assert {(await claimed(store, id)).payload for id in vers} == {b"good"}
+    storm = await stale_writes(store, STALE)
+    assert storm.stale == STALE
+    assert (storm.committed, storm.refused) == (0, 0)
 
 
 async def test_commit_says_so_when_the_write_is_fenced(store: Store) -> None:

@@ -9,70 +9,24 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks.chaos.writes import BLOCK, cut, numbers_in, on_disk, power_cuts, torn
+from benchmarks.chaos.writes import numbered as write
 from ringcast.errors import NOT_SENT, StoreError
-from ringcast.runtime.stores import Claim, Outcome, Reply, Write
+from ringcast.runtime.stores import Claim, Outcome, Write
 from ringcast.runtime.stores.sqlite import SQLiteStore
 
 CUTS = 1000
 """Power cuts in all, of the three kinds."""
-
-BLOCK = 512
-"""Bytes that a disk writes whole."""
-
-
-def write(id: str, ver: int, number: int, size: int = 100) -> Write:
-    payload = b"%d " % number + b"." * size
-    return Write(id, ver, os.urandom(16), 1, payload, replies=(Reply(f"k{number}", b"%d" % number, time.time() + 60),))
 
 
 async def claim(store: SQLiteStore, id: str) -> int:
     found = await store.claim(Claim(id, "one", 1, "node"))
     assert found is not None
     return found.ver
-
-
-def numbers_in(path: Path) -> dict[str, int]:
-    """Return what each row holds, as whoever comes after a crash finds it; its replies must be there, too."""
-    connection = sqlite3.connect(path)
-    try:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        rows = connection.execute("SELECT id, payload FROM ringcast_state WHERE payload IS NOT NULL").fetchall()
-        found = {id: int(payload.split()[0]) for id, payload in rows}
-        for id, number in found.items():
-            last = connection.execute(
-                "SELECT max(CAST(substr(key, 2) AS INTEGER)) FROM ringcast_reply WHERE id = ?", (id,)
-            )
-            assert last.fetchone() == (number,), "a write and its reply are there together or not at all"
-        return found
-    finally:
-        connection.close()
-
-
-def on_disk(*paths: Path) -> list[bytes]:
-    """Return what files hold."""
-    return [path.read_bytes() for path in paths]
-
-
-def cut(there: Path, file: bytes, log: bytes) -> dict[str, int]:
-    """Return what is found after a power cut left this of a file and its log."""
-    there.write_bytes(file)
-    Path(f"{there}-wal").write_bytes(log)
-    Path(f"{there}-shm").unlink(missing_ok=True)
-    return numbers_in(there)
-
-
-def torn(old: bytes, new: bytes, block: int, chance: random.Random) -> bytes:
-    """Return what may be on the disk while `new` is written over `old` and nothing is synced: some of its blocks."""
-    whole = bytearray(old.ljust(len(new), b"\0"))
-    for at in range(0, len(new), block):
-        if new[at : at + block] != bytes(whole[at : at + block]) and chance.random() < 0.5:
-            whole[at : at + block] = new[at : at + block]
-    return bytes(whole[: chance.randint(min(len(old), len(new)), len(whole))])
 
 
 async def test_the_file_is_synced_at_each_commit(tmp_path: Path) -> None:
@@ -89,63 +43,9 @@ async def test_the_file_is_synced_at_each_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, seed: int) -> None:
-    """Cut between any two steps: while a commit is written, while the log is copied back, while it is begun anew.
-
-    A disk has what was synced, and of the rest any blocks. The log is synced at each commit; the copy back writes
-    pages in place, syncs them, and only then is the log written over from its start.
-    """
-    chance = random.Random(seed)
-    here, there = tmp_path / "state.db", tmp_path / "cut.db"
-    log = Path(f"{here}-wal")
-    store = SQLiteStore(here)
-    await store.open()
-    await store._do(lambda found: found.execute("PRAGMA wal_autocheckpoint = 0").fetchall(), writes=False)
-    vers = {f"row {number}": await claim(store, f"row {number}") for number in range(5)}
-    acknowledged: dict[str, int] = {}
-    count = 0
-
-    def check(file: bytes, wal: bytes, newest: dict[str, int]) -> None:
-        found = cut(there, file, wal)
-        for id, number in acknowledged.items():
-            assert found[id] in (number, newest.get(id, number)), "an acknowledged write is lost"
-        assert set(found) <= {*acknowledged, *newest}
-
-    async def group(number: int) -> dict[str, int]:
-        ids = chance.sample(sorted(vers), chance.randint(1, 4))
-        done = await asyncio.gather(*(store.write(write(id, vers[id], number, chance.randint(0, 9000))) for id in ids))
-        assert {one.outcome for one in done} == {Outcome.COMMITTED}
-        for id in ids:
-            vers[id] += 1
-        return dict.fromkeys(ids, number)
-
-    number = 0
-    for _ in range(6):
-        for _ in range(10):
-            file, wal = on_disk(here, log)
-            number += 1
-            newest = await group(number)
-            (after,) = on_disk(log)
-            for _ in range(5):  # a commit is under way: the log is written, and not synced
-                check(file, torn(wal, after, BLOCK, chance), newest)
-                count += 1
-            acknowledged |= newest
-            check(file, after, {})
-            count += 1
-        file, wal = on_disk(here, log)
-        await store._do(lambda found: found.execute("PRAGMA wal_checkpoint(FULL)").fetchall(), writes=False)
-        (copied,) = on_disk(here)
-        for _ in range(5):  # the pages are copied back, and not synced; the log is whole
-            check(torn(file, copied, BLOCK, chance), wal, {})
-            count += 1
-        number += 1
-        newest = await group(number)
-        (after,) = on_disk(log)
-        for _ in range(5):  # the log begins anew, over the old one
-            check(copied, torn(wal, after, BLOCK, chance), newest)
-            count += 1
-        acknowledged |= newest
-    await store.close()
-    assert count * 3 >= CUTS
+    found = await power_cuts(tmp_path, seed)
+    assert (found.lost, found.invented) == (0, 0)
+    assert found.count * 3 >= CUTS
 
 
 async def test_the_power_cut_finds_what_was_not_synced(tmp_path: Path) -> None:
