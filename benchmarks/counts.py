@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -37,7 +38,8 @@ WARM = 40
 TOLD = 32
 """Tells that are counted together, since what comes back for them comes once for so many."""
 ROOT = Path(__file__).resolve().parents[1]
-OWN = tuple(f"/{folder}/" for folder in ("ringcast", "actors", "runtime", "discovery", "security"))
+OWN = tuple(f"{ROOT}{os.sep}{folder}{os.sep}" for folder in ("ringcast", "actors", "runtime", "discovery", "security"))
+"""Where our own code is; the checkout itself may be called ringcast, too."""
 
 ADVICE = """\
 `python -m benchmarks profile` shows where the time goes. If what the message does now is worth it, say so in the
@@ -68,7 +70,7 @@ class Counter:
             path = frame.f_code.co_filename
             is_own = self._is_own.get(path)
             if is_own is None:
-                is_own = self._is_own[path] = any(part in path for part in OWN) and "site-packages" not in path
+                is_own = self._is_own[path] = path.startswith(OWN)
             if not is_own:
                 return None
             frame.f_trace = self.instructions  # first: 3.13 looks whether there is one
@@ -79,8 +81,7 @@ class Counter:
     def calls(self, frame: FrameType, event: str, _: object) -> None:
         """Profile: each call that our own code makes of C, and each of its functions that is entered."""
         if event == "c_call" or event == "call":
-            path = frame.f_code.co_filename
-            if any(part in path for part in OWN) and "site-packages" not in path:
+            if frame.f_code.co_filename.startswith(OWN):
                 self.seen += 1
 
 

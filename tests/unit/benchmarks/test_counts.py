@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks.counts import Counter, compare
+from benchmarks.counts import ROOT, Counter, compare
 
 
 def kept(instructions: int, calls: int) -> dict[str, dict[str, int]]:
@@ -36,6 +36,6 @@ def test_only_our_own_instructions_count() -> None:
         return counter.seen
 
     assert traced("/somewhere/else/router.py", 10) == 0
-    assert traced("/a/site-packages/runtime/router.py", 10) == 0
-    few, many = traced("/a/ringcast/runtime/router.py", 10), traced("/a/ringcast/runtime/router.py", 20)
+    assert traced(f"{ROOT}/.venv/lib/ringcast/router.py", 10) == 0
+    few, many = traced(f"{ROOT}/ringcast/runtime/router.py", 10), traced(f"{ROOT}/ringcast/runtime/router.py", 20)
     assert many - few == 20, "two instructions for each line"
