@@ -80,9 +80,8 @@ class Counter:
 
     def calls(self, frame: FrameType, event: str, _: object) -> None:
         """Profile: each call that our own code makes of C, and each of its functions that is entered."""
-        if event == "c_call" or event == "call":
-            if frame.f_code.co_filename.startswith(OWN):
-                self.seen += 1
+        if event in ("c_call", "call") and frame.f_code.co_filename.startswith(OWN):
+            self.seen += 1
 
 
 async def _least(operation: Operation, turn_on: Callable[[Counter], None], turn_off: Callable[[], None]) -> int:
