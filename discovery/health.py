@@ -36,3 +36,7 @@ class Health:
     def improve(self) -> None:
         """Count one sign that all is well."""
         self.score = max(self.score - 1, 0)
+
+    def reset(self) -> None:
+        """Begin healthy again: what was missed while a node was cut off says nothing of it once it is back."""
+        self.score = 0

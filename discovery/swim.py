@@ -188,6 +188,7 @@ class Swim:
     def go_on_as(self, incarnation: int) -> None:
         """This node is another run of itself from now on."""
         self.me = replace(self.me, incarnation=incarnation, refutation=0)
+        self.health.reset()
         self._queue.push(self.me)
 
     def leave(self) -> list[Effect]:

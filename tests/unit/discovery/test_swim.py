@@ -262,7 +262,9 @@ def test_of_a_later_run_of_itself_it_tells_and_goes_on_as_whom_it_is_told() -> N
     assert bench.hear("a", Gossip(), later) == [Changed(later, None)]
     assert bench.swim.me == ME
     bench.swim.me = replace(ME, refutation=3)
+    bench.swim.health.worsen(5)
     bench.swim.go_on_as(9_000_001)
+    assert bench.swim.health.score == 0
     assert bench.swim.me == replace(ME, incarnation=9_000_001)
     assert bench.hear("a", Gossip(), later) == []
     told = [known for tell in said(bench.run(bench.now + 0.06), Gossip) for known in tell.claims]
