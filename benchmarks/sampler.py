@@ -60,7 +60,8 @@ class Sampler:
         wall, cpu = time.perf_counter(), time.thread_time()
         stack: list[Place] = []
         while frame is not None and len(stack) < DEPTH:
-            stack.append((frame.f_code, frame.f_lineno))
+            # A frame that is traced as it begins has no line yet.
+            stack.append((frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno))
             frame = frame.f_back
         used = cpu - self._cpu
         if used > (wall - self._wall) / 2:

@@ -23,7 +23,7 @@ from ringcast.runtime.keeper import (
     Unplaced,
 )
 from ringcast.runtime.rows import Notes, Row, row_from_wire
-from ringcast.runtime.words import Put
+from ringcast.runtime.words import Fetch, Put, Word
 from tests.unit.runtime.keepers import World, a_row, view
 
 FIVE = ("a", "b", "c", "d", "e")
@@ -125,6 +125,25 @@ def test_a_joiner_takes_its_share_of_the_rows_and_others_forget_them() -> None:
     assert all(len(world.copies_of(row.id)) == COPIES for row in rows)
     assert {row.id: world.host_of(row.id) for row in rows} == hosts, "nothing moves because of a join"
     assert all(keeper.copies.is_clear for keeper in world.keepers.values())
+
+
+def test_what_a_new_leader_asks_for_is_asked_for_again() -> None:
+    world = World(FIVE[:4])
+    rows = [a_row(f"/{n}") for n in range(40)]
+    for row in rows:
+        world.claim(row)
+    world.install(view(2, *FIVE))
+    lost: list[Word] = []
+    for _ in range(10):
+        for node in sorted(world.keepers):
+            world.do(node, world.keepers[node].flush())
+        lost += [word for _, _, word in world.wires if isinstance(word, Fetch)]
+        world.wires = [wire for wire in world.wires if not isinstance(wire[2], Fetch)]
+        world.deliver()
+    assert lost
+    world.settle()
+    assert all(len(world.copies_of(row.id)) == COPIES for row in rows)
+    assert all(isinstance(world.where(row.id), Located) for row in rows)
 
 
 def test_a_node_that_leaves_gives_its_actors_and_its_rows_away() -> None:
