@@ -9,7 +9,7 @@ import pytest
 from ringcast.actors.spawned import SPAWNED, is_spawned
 from ringcast.actors.supervision import PERMANENT, TEMPORARY, TRANSIENT, Restart
 from ringcast.discovery.member import Identity, View
-from ringcast.runtime.copies import BATCH, COPIES, Copies
+from ringcast.runtime.copies import BATCH, COPIES, REPEAT, Copies, Send
 from ringcast.runtime.keeper import (
     LEAVES,
     Answer,
@@ -23,7 +23,7 @@ from ringcast.runtime.keeper import (
     Unplaced,
 )
 from ringcast.runtime.rows import Notes, Row, row_from_wire
-from ringcast.runtime.words import Fetch, Put, Word
+from ringcast.runtime.words import Fetch, Kept, Put, Word
 from tests.unit.runtime.keepers import World, a_row, view
 
 FIVE = ("a", "b", "c", "d", "e")
@@ -430,6 +430,15 @@ def test_a_keeper_whose_copy_is_not_complete_takes_no_rows() -> None:
     row = next(row for row in (a_row(f"/{n}") for n in range(99)) if copies.keepers(row.partition)[0] == "a")
     assert copies.receive(Put(1, 1, (row,)), "a", 0.0) == []
     assert copies.row(row.id) is None
+
+
+def test_who_has_just_answered_is_told_nothing_again() -> None:
+    copies = Copies("a")
+    copies.install(view(1, "a", "b"), 0.0)
+    assert [effect for effect in copies.tick(REPEAT) if isinstance(effect, Send)], "nothing was heard of it"
+    copies.receive(Kept(1, ()), "b", 1.5 * REPEAT)
+    assert copies.tick(2 * REPEAT) == []
+    assert copies.tick(3 * REPEAT) != []
 
 
 def test_what_is_due_and_has_ended_meanwhile_is_not_placed() -> None:
