@@ -98,7 +98,7 @@ async def test_others_are_served_between_slices_and_clients_take_turns() -> None
 
 async def test_long_steps_are_rationed_and_nobody_elses() -> None:
     pace, ration = Pace(), Ration(0.2)
-    heavy, beside, other = Worker(ration, 3, AT_ONCE + 0.01), Worker(ration, 1), Worker(Ration(0.2), 1)
+    heavy, beside, other = Worker(ration, 3, AT_ONCE + 0.1), Worker(ration, 1), Worker(Ration(0.2), 1)
     began = time.monotonic()
     pace.enter(heavy)
     assert heavy.left == 2
@@ -108,8 +108,8 @@ async def test_long_steps_are_rationed_and_nobody_elses() -> None:
     assert not beside.done.is_set()
     assert heavy.held
     await heavy.done.wait()
-    # Two waits: for 0.01 / 0.2 seconds, and for all of the second step.
-    assert time.monotonic() - began >= 0.05 + (AT_ONCE + 0.01) / 0.2
+    # Two waits: for 0.1 / 0.2 seconds, and for all of the second step.
+    assert time.monotonic() - began >= 0.5 + (AT_ONCE + 0.1) / 0.2
     await beside.done.wait()
 
 
