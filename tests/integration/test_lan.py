@@ -11,9 +11,6 @@ def test_hosts_with_one_secret_find_each_other_and_strangers_reach_no_decoder() 
     if reason is not None:
         pytest.skip(reason)
     found = measured()
-    for _ in range(2):  # what else this machine does only adds
-        if found.seconds >= 3.0:
-            found = measured()
     assert found.seconds < 3.0
     assert found.decoded == []
     assert "another secret" in found.refused
