@@ -15,10 +15,11 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ringcast.errors import CodecError
+from ringcast.values import dataclass
 
 from .messages import HOOKS, HandlerOptions, Message, options_of
 from .naming import BY_VALUE, NAME_MAX, find_class, travels_by_value, wire_name

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar, overload
+
+from ringcast.values import dataclass
 
 F = TypeVar("F", bound=Callable[..., Any])
 

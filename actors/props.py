@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from ringcast.values import dataclass
 
 from .actor import Actor, actor_type
 

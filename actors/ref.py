@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn, Protocol, TypeGuard, TypeVar
 
 from ringcast.errors import ConfigError, NotAMessage
+from ringcast.values import dataclass
 
 from .actor import Actor, ActorType, unknown_message
 from .messages import Message

@@ -6,9 +6,10 @@ when it is due, after any restart or move. When nobody could fire it in time, it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
+
+from ringcast.values import dataclass
 
 __all__ = ["At", "Every", "Misfire"]
 

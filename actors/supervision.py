@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import enum
 import random
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ringcast.values import dataclass
 
 
 class Restart(enum.Enum):

@@ -6,10 +6,10 @@ An IPv6 host stands in brackets, as in ``"[::1]:7400"``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ringcast.errors import ConfigError
+from ringcast.values import dataclass
 
 __all__ = ["ADDRESS_BYTES_MAX", "ListenOn", "is_loopback", "is_wildcard", "join_address", "split_address"]
 

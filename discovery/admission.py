@@ -21,8 +21,9 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from ringcast.values import dataclass
 
 __all__ = ["HOSTS_MAX", "STRANGERS_AT_ONCE", "Admission", "Pending", "Rates", "origin_of"]
 

@@ -11,7 +11,8 @@ References:
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from ringcast.values import dataclass
 
 from .member import Identity, Member, View
 from .quorum import is_quorum, voters_of

@@ -8,8 +8,10 @@ kinds are only ever appended.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Generic, TypeVar, cast
+
+from ringcast.values import dataclass
 
 from .agreement_messages import (
     Accept,

@@ -12,7 +12,8 @@ References:
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from ringcast.values import dataclass
 
 from .member import Identity, Member, View
 

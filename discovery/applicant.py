@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ringcast.values import dataclass
 
 from .agreement_messages import Apply, Charter, Hello, Meet
 from .claim import Claim

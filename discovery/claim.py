@@ -18,7 +18,8 @@ References:
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from ringcast.values import dataclass
 
 __all__ = ["Claim", "Status"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ringcast.values import dataclass
 
 from .agreement_messages import Ballot, Vote
 from .claim import Claim, Status

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+
+from ringcast.values import dataclass
 
 from .member import Identity, Member, View
 from .profile import Profile

@@ -18,8 +18,10 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
+
+from ringcast.values import dataclass
 
 __all__ = [
     "KEY_BYTES",

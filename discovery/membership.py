@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from ringcast.errors import ConfigError, HandshakeRefused
-from ringcast.logger import get_logger
+from ringcast.logger import get_logger, load
 
 from ..security.trust import Trust
 from .address import is_loopback
@@ -362,6 +362,7 @@ class Membership:
             )
             try:
                 await driver.open()
+                load()  # what logs, while others are waited for
                 await self._stop_wanted.wait()
             finally:
                 await driver.close()

@@ -7,7 +7,7 @@ shows who speaks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ringcast.values import dataclass
 
 from .agreement_messages import AgreementMessage
 from .claim import Claim

@@ -7,7 +7,7 @@ in time, the voter objects. Until then the ballot's question waits here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ringcast.values import dataclass
 
 from .agreement_messages import Accept, Alive, Nack, Prepare, Proof
 from .effects import Effect, Send

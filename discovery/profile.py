@@ -12,7 +12,9 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from ringcast.values import dataclass
 
 __all__ = ["LAN", "LOCAL", "WAN", "Profile"]
 

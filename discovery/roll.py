@@ -20,7 +20,9 @@ References:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from ringcast.values import dataclass
 
 from .claim import Claim
 from .member import Identity, Member, View, store_of

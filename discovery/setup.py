@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ringcast.errors import ConfigError, HandshakeRefused
+from ringcast.values import dataclass
 
 from .agreement_messages import Charter
 from .applicant import Founding

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import errno
 import socket
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ringcast.errors import ConfigError
+from ringcast.values import dataclass
 
 from .address import ListenOn, is_wildcard, join_address, split_address
 

@@ -7,10 +7,10 @@ Sources of one node run on its membership loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ringcast.errors import ConfigError
+from ringcast.values import dataclass
 
 from .address import split_address
 

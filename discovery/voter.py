@@ -25,7 +25,8 @@ References:
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from ringcast.values import dataclass
 
 from .agreement_messages import Accept, Accepted, Ballot, Denial, Nack, Prepare, Promised, Vote
 from .effects import Record

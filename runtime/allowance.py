@@ -10,8 +10,9 @@ Both are made of the node's `NodeConfig`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from ringcast.values import dataclass
 
 from ..discovery.packed import LEVELS
 from .wire import BATCH, MAX_BATCH

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from zeroconf import DNSQuestionType, IPVersion, ServiceStateChange
 from zeroconf import Zeroconf as Multicast
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from ringcast.values import dataclass
 
 from ..discovery.multicast import SERVICE_TYPE, address_in, tag_in
 

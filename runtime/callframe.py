@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
 from ringcast.errors import CodecError
+from ringcast.values import dataclass
 
 from ..actors.naming import NAME_MAX
 from ..actors.ref import display, is_spawned

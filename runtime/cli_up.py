@@ -17,12 +17,12 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import click
 
 import ringcast
 from ringcast.errors import ConfigError, RingcastError
+from ringcast.values import dataclass
 
 from ..discovery.address import ListenOn
 from ..discovery.dns import Dns

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ringcast.errors import ConfigError
+from ringcast.values import dataclass
 
 from ..actors.supervision import OneForAll, OneForOne, RestForOne, Strategy
 from ..discovery.profile import LAN, LOCAL, WAN, Profile

@@ -26,7 +26,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ringcast.values import dataclass
 
 from ..discovery.member import View
 from .ring import Ring

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ringcast.logger import get_logger
+from ringcast.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ Each names a child by the id under which the family knows it (the runtime's ids 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+
+from ringcast.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

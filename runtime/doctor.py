@@ -12,10 +12,11 @@ import enum
 import math
 import platform
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import ringcast
 from ringcast.errors import ConfigError
+from ringcast.values import dataclass
 
 from ..discovery.address import is_loopback, is_wildcard, split_address
 from ..security.trust import Trust

@@ -10,10 +10,11 @@ Frames are looked into here when there is no lease, so how long it takes does no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import msgpack
+
+from ringcast.values import dataclass
 
 from .wire import END, ITEM, REPLY, REQUEST_X, TELL_X
 

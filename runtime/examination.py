@@ -14,9 +14,9 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ringcast.errors import HandshakeRefused
+from ringcast.values import dataclass
 
 from ..discovery.address import split_address
 from ..discovery.knock import TOKEN_BYTES, knock, knocker, token_in

@@ -18,11 +18,11 @@ nor send classes or pickles.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringcast.errors import CodecError, NotAllowed
 from ringcast.logger import get_logger
+from ringcast.values import dataclass
 
 from ..actors.ref import display, unknown_messages
 from ..security.identity import NODE, Identity

@@ -12,9 +12,10 @@ import contextlib
 import os
 import socket
 import struct
-from dataclasses import dataclass
 
 import ifaddr
+
+from ringcast.values import dataclass
 
 from ..discovery.multicast import SERVICE_TYPE
 

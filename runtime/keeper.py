@@ -27,7 +27,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from ringcast.values import dataclass
 
 from ..actors.supervision import TEMPORARY
 from ..discovery.member import Identity, View

@@ -9,28 +9,36 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ringcast.errors import ConfigError
+from ringcast.logger import before_first
 
 if TYPE_CHECKING:
     import structlog
 
 
 def set_up_logs() -> None:
-    """Configure structlog unless the application has done so.
+    """Configure structlog, when it is loaded, unless the application has done so by then.
 
     Raises:
         ConfigError: If ``RINGCAST_LOG`` is no level.
     """
-    import structlog  # not at the top: see ringcast.logger
-
-    if structlog.is_configured():
+    if "structlog" in sys.modules and sys.modules["structlog"].is_configured():
         return
     name = os.environ.get("RINGCAST_LOG", "info")
     level = logging.getLevelNamesMapping().get(name.upper())
     if level is None:
         raise ConfigError(f"RINGCAST_LOG={name!r}: it takes debug, info, warning or error")
+    before_first(partial(_configure, level))
+
+
+def _configure(level: int) -> None:
+    import structlog  # not at the top: see ringcast.logger
+
+    if structlog.is_configured():
+        return
     for_people = sys.stderr.isatty()
     structlog.configure(
         processors=[

@@ -6,12 +6,12 @@ import asyncio
 import functools
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
 from ringcast.errors import ConfigError
+from ringcast.values import dataclass
 
 from ..discovery.address import split_address
 from ..security.material import Certificates

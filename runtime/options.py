@@ -13,13 +13,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ringcast.errors import ConfigError
+from ringcast.values import dataclass
 
 from ..discovery.address import is_loopback
 from ..discovery.disk import Folder

@@ -8,8 +8,10 @@ run again, and one whose turn was not, does.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from ringcast.values import dataclass
 
 from ..actors.reminders import At, Every
 

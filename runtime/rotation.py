@@ -16,11 +16,11 @@ import enum
 import fcntl
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ringcast.errors import ConfigError
+from ringcast.values import dataclass
 
 from ..security.private import write_private
 from ..security.secret import Key, Secret, new_key

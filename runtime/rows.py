@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from ringcast.values import dataclass
 
 from ..actors.spawned import is_spawned
 from ..actors.supervision import Restart

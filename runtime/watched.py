@@ -6,10 +6,10 @@ actor, then only this node knows of the watch any more, and hands it to the watc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringcast.errors import CallError
+from ringcast.values import dataclass
 
 from ..actors.ref import is_spawned
 from ..discovery.member import Identity, View

@@ -8,8 +8,9 @@ changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
+
+from ringcast.values import dataclass
 
 from .rows import Row, RowId, Version, row_from_wire
 

@@ -11,11 +11,12 @@ import base64
 import re
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ringcast.errors import ConfigError, HandshakeRefused
+from ringcast.values import dataclass
 
 from .channels import ALPN, CLIENTS
 from .contexts import client_side

@@ -15,12 +15,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import quote, unquote
 
 from ringcast.errors import HandshakeRefused
+from ringcast.values import dataclass
 
 if TYPE_CHECKING:
     from cryptography import x509

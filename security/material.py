@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ringcast.errors import ConfigError, HandshakeRefused
+from ringcast.values import dataclass
 
 from .credential import Credential
 from .identity import CLIENT, NODE, Identity, fingerprint, identity_of

@@ -24,12 +24,12 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ringcast.errors import ConfigError
 from ringcast.logger import get_logger
+from ringcast.values import dataclass
 
 from .keys import key_id
 from .private import create_private, read_private, user_data

@@ -28,8 +28,9 @@ References:
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Protocol
+
+from ringcast.values import dataclass
 
 __all__ = ["Claim", "Claimed", "Outcome", "Reply", "Store", "Write", "Written"]
 
