@@ -24,7 +24,7 @@ References:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from ringcast.values import dataclass
 
@@ -182,7 +182,10 @@ class Handoff:
 
     def excuse(self, who: Collection[Identity]) -> list[HandoffEffect]:
         """These are proven dead or have released their lease; no word of theirs is needed."""
-        self._excused = frozenset(who)
+        excused = frozenset(who)
+        if excused == self._excused:  # nearly always, and this is called for each message
+            return []
+        self._excused = excused
         return self._open()
 
     def emptied(self, now: float) -> list[HandoffEffect]:
@@ -244,9 +247,9 @@ class Handoff:
         self._repeat_at = again if deaf else float("inf")
         return [Tell(member, word) for member in deaf]
 
-    def _others(self) -> list[Member]:
+    def _others(self) -> Iterator[Member]:
         members = self._view.members if self._view is not None else ()
-        return [m for m in members if m.identity != self._me and m.identity not in self._excused]
+        return (m for m in members if (who := m.identity) != self._me and who not in self._excused)
 
     def _open(self) -> list[HandoffEffect]:
         """Open what waits for nobody any more."""

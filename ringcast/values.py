@@ -18,7 +18,7 @@ from operator import attrgetter
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["dataclass"]
+__all__ = ["dataclass", "state"]
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -42,10 +42,11 @@ def _frozen(cls: type) -> type:
     parameters.init = parameters.repr = parameters.eq = parameters.frozen = True  # for who asks
     fields = dataclasses.fields(made)
     setters = [vars(made)[field.name].__set__ for field in fields]
-    for method in (_constructor(made, fields, setters), *_comparison(fields), *_state(fields, setters)):
+    for method in (_constructor(made, fields, setters), *_comparison(fields)):
         method.__qualname__ = f"{made.__qualname__}.{method.__name__}"
         setattr(made, method.__name__, method)
     made.__repr__, made.__setattr__, made.__delattr__ = _shown, _refuse_to_set, _refuse_to_delete
+    made.__getstate__, made.__setstate__ = state, _restore
     return made  # type: ignore[no-any-return]
 
 
@@ -111,17 +112,14 @@ def _comparison(fields: Sequence[Field[Any]]) -> tuple[Any, Any]:
     return __eq__, __hash__
 
 
-def _state(fields: Sequence[Field[Any]], setters: Sequence[Any]) -> tuple[Any, Any]:
-    names = [field.name for field in fields]
+def state(self: Any) -> list[Any]:
+    """Return what pickle keeps of a value made here."""
+    return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
-    def __getstate__(self: object) -> list[Any]:
-        return [getattr(self, name) for name in names]
 
-    def __setstate__(self: object, state: list[Any]) -> None:
-        for setter, value in zip(setters, state, strict=True):
-            setter(self, value)
-
-    return __getstate__, __setstate__
+def _restore(self: Any, state: list[Any]) -> None:
+    for field, value in zip(dataclasses.fields(self), state, strict=True):
+        object.__setattr__(self, field.name, value)
 
 
 @recursive_repr()

@@ -23,6 +23,7 @@ from types import MappingProxyType, MemberDescriptorType
 from typing import Any, cast
 
 from ringcast.errors import CodecError
+from ringcast.values import state
 
 from ..actors.naming import find_class, travels_by_value, wire_name
 from .extensions import Code, TakeApart
@@ -31,7 +32,7 @@ COMBINATIONS_MAX = 10_000
 """Combinations of an enum.Flag that peers may make this process remember."""
 
 _BUILT_IN = (int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset)
-_FROZEN_SLOTS_GETSTATE = getattr(dataclasses, "_dataclass_getstate", None)
+_PLAIN_STATES = (object.__getstate__, getattr(dataclasses, "_dataclass_getstate", None), state)
 
 
 def take_apart_record(cls: type[Any]) -> TakeApart | None:
@@ -79,9 +80,7 @@ def _derives(cls: type[Any], module: str, name: str) -> bool:
 
 def _is_its_fields(cls: type[Any]) -> bool:
     return (
-        not issubclass(cls, _BUILT_IN)
-        and _is_pickled_plainly(cls)
-        and getattr(cls, "__getstate__") in (object.__getstate__, _FROZEN_SLOTS_GETSTATE)  # noqa: B009
+        not issubclass(cls, _BUILT_IN) and _is_pickled_plainly(cls) and getattr(cls, "__getstate__") in _PLAIN_STATES  # noqa: B009
     )
 
 
