@@ -30,10 +30,10 @@ ROOT = Path(__file__).parents[1]
 LIMIT_S = 600
 SIZES: dict[str, tuple[int, ...]] = {
     "pairs": (1, 2, 4),
-    "actors": (1_000, 100_000, 1_000_000),
+    "actors": (1_000, 10_000, 100_000, 1_000_000),
     "members": (3, 10, 30),
     "simulated": (3, 10, 30, 100, 500),
-    "join": (1_000, 100_000),
+    "join": (1_000, 10_000, 100_000),
 }
 Points = dict[str, list[tuple[float, float]]]
 
@@ -134,11 +134,15 @@ def in_simulation(sizes: Sequence[int]) -> tuple[str, dict[str, str]]:
 def join(sizes: Sequence[int]) -> tuple[str, dict[str, str]]:
     found = [_node("join", str(count)) for count in sizes]
     lines = [
-        (f"{count:,}", f"{one['moved']:,}", f"{one['seconds']:.2f}") for count, one in zip(sizes, found, strict=True)
+        (f"{count:,}", f"{count - one['left']:,}", f"{one['moved']}", f"{one['half']:.2f}", f"{one['seconds']:.2f}")
+        for count, one in zip(sizes, found, strict=True)
     ]
-    points = [(float(count), one["seconds"]) for count, one in zip(sizes, found, strict=True)]
-    text = _table(("live actors", "of them now the new node's", "until its partitions serve, s"), lines)
-    return text, {"join": curves("A second node joins", "live actors", "seconds", {"until all serve": points})}
+    heads = ("live actors", "moved", "partitions of the new node", "half of them serve, s", "all serve, s")
+    points: Points = {
+        name: [(float(count), one[key]) for count, one in zip(sizes, found, strict=True)]
+        for name, key in (("half serve", "half"), ("all serve", "seconds"))
+    }
+    return _table(heads, lines), {"join": curves("A second node joins", "live actors", "seconds", points)}
 
 
 PARTS: Mapping[str, Callable[[Sequence[int]], tuple[str, dict[str, str]]]] = {

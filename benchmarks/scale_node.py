@@ -10,14 +10,17 @@ import asyncio
 import gc
 import json
 import random
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ringcast import Node, Seeds, Unreachable, ViewChanged, run
+from ringcast.actors.naming import wire_name
 from ringcast.discovery.datagrams import Datagrams
 from ringcast.discovery.link import Link
+from ringcast.runtime.ring import key_hash, partition_of
 
 from .counters import Simple
 from .ours import resident_bytes
@@ -27,8 +30,6 @@ __all__ = ["Sent"]
 
 ASKS = 20_000
 BATCH = 500
-ANSWERS = 8 * 1024
-"""Moved actors that are asked after a join: enough for some of each partition."""
 
 
 class Sent:
@@ -89,20 +90,26 @@ async def live(count: int) -> None:
         say(p50_us=asked.p50_us, p99_us=asked.p99_us, bytes=size, activations=count / seconds)
 
 
-async def answered(ref: Simple) -> None:
-    """Return when an actor has answered, however often its node could not be reached."""
+async def answered(ref: Simple, since: float) -> float:
+    """Return how long it took until an actor has answered, however often its node could not be reached."""
     while True:
         try:
             await ref.count()
-            return
+            return time.monotonic() - since
         except Unreachable:
             await asyncio.sleep(0.01)
 
 
 async def join(count: int) -> None:
-    """Say how long it takes, from a join's view on, until each partition of the new node has answered."""
+    """Say how long it takes, from a join's view on, until each partition of the new node has answered.
+
+    One actor of each partition is asked, all at once, and again until it has answered.
+    """
+    name = wire_name(Simple)
+    of_partition = {partition_of(key_hash(name, key)): key for key in range(count)}
     async with Node(cluster="join", discovery=[], tls=False) as node:
         await activate(node, count)
+        gc.collect()
         events = node.events()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "benchmarks.scale_node", "member", "join", node.address),
@@ -114,15 +121,10 @@ async def join(count: int) -> None:
                 if isinstance(event, ViewChanged) and len(event.view.members) == 2:
                     break
             viewed = time.monotonic()
-            moved: list[Simple] = []
-            for key in range(count):
-                ref = node.ref(Simple, key)
-                if (await node.locate(ref)).id != node.id:
-                    moved.append(ref)
-                if key % BATCH == 0:
-                    await asyncio.sleep(0)  # finding an owner gives nobody else a turn
-            await asyncio.gather(*map(answered, moved[:ANSWERS]))
-            say(seconds=time.monotonic() - viewed, moved=len(moved))
+            refs = [node.ref(Simple, key) for key in of_partition.values()]
+            moved = [ref for ref in refs if (await node.locate(ref)).id != node.id]
+            lasted = [await each for each in asyncio.as_completed([answered(ref, viewed) for ref in moved])]
+            say(seconds=max(lasted), half=statistics.median(lasted), moved=len(moved), left=node.stats()["actors"])
         finally:
             process.terminate()
             await process.wait()

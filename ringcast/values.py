@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, FrozenInstanceError
 from operator import attrgetter
 from reprlib import recursive_repr
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 __all__ = ["dataclass", "state"]
 
@@ -37,17 +37,18 @@ _OWN = {"__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr_
 def _frozen(cls: type) -> type:
     if not _is_plain(cls):
         return dataclasses.dataclass(frozen=True, slots=True)(cls)
-    made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True)(cls)
+    with_fields: Any = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True)
+    made: Any = with_fields(cls)
     parameters = made.__dataclass_params__
     parameters.init = parameters.repr = parameters.eq = parameters.frozen = True  # for who asks
     fields = dataclasses.fields(made)
-    setters = [vars(made)[field.name].__set__ for field in fields]
+    setters: list[Any] = [vars(made)[field.name].__set__ for field in fields]
     for method in (_constructor(made, fields, setters), *_comparison(fields)):
         method.__qualname__ = f"{made.__qualname__}.{method.__name__}"
         setattr(made, method.__name__, method)
     made.__repr__, made.__setattr__, made.__delattr__ = _shown, _refuse_to_set, _refuse_to_delete
     made.__getstate__, made.__setstate__ = state, _restore
-    return made  # type: ignore[no-any-return]
+    return cast(type, made)
 
 
 def _is_plain(cls: type) -> bool:
@@ -76,7 +77,7 @@ _MADE = _Made()
 def _constructor(made: type, fields: Sequence[Field[Any]], setters: Sequence[Any]) -> Any:
     """Return `__init__`, compiled: its parameters are the fields."""
     names: dict[str, Any] = {"__name__": made.__module__, "_made": _MADE}
-    parameters, body = ["self"], []
+    parameters, body = ["self"], list[str]()
     for field, setter in zip(fields, setters, strict=True):
         name, default, value = field.name, "", field.name
         names[f"_set_{name}"] = setter
