@@ -95,6 +95,8 @@ class Driver:
         self._callbacks = callbacks
         self._is_loopback = is_loopback
         self._codec = Codec(trust.cluster)
+        self._last_said: tuple[object, object, object] = (None, None, None)
+        self._last_packed = b""
         self._log = get_logger("ringcast.discovery").bind(node=me.id, cluster=trust.cluster)
         self._counts: Counter[str] = Counter()
         self._knocks = Knocks()
@@ -410,8 +412,12 @@ class Driver:
                     raise AssertionError(f"{effect} is for the cores only")
 
     def _packed(self, message: Message, claims: tuple[Claim, ...]) -> bytes:
+        """Pack; what goes to many is packed once, for a view of hundreds of members takes a millisecond."""
         assert self._participant is not None
-        return self._codec.encode(Envelope(self._participant.sender, message, claims))
+        what = self._participant.sender, message, claims
+        if any(new is not old for new, old in zip(what, self._last_said, strict=True)):
+            self._last_said, self._last_packed = what, self._codec.encode(Envelope(*what))
+        return self._last_packed
 
     # Sources and tasks
 

@@ -36,13 +36,15 @@ _OWN = {"__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr_
 
 def _frozen(cls: type) -> type:
     if not _is_plain(cls):
-        return dataclasses.dataclass(frozen=True, slots=True)(cls)
+        standard: Any = dataclasses.dataclass(frozen=True, slots=True)
+        return cast(type, standard(cls))
     with_fields: Any = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True)
     made: Any = with_fields(cls)
     parameters = made.__dataclass_params__
     parameters.init = parameters.repr = parameters.eq = parameters.frozen = True  # for who asks
     fields = dataclasses.fields(made)
-    setters: list[Any] = [vars(made)[field.name].__set__ for field in fields]
+    members: dict[str, Any] = dict(vars(made))
+    setters = [members[field.name].__set__ for field in fields]
     for method in (_constructor(made, fields, setters), *_comparison(fields)):
         method.__qualname__ = f"{made.__qualname__}.{method.__name__}"
         setattr(made, method.__name__, method)

@@ -85,6 +85,7 @@ def test_no_word_of_the_dead_is_needed() -> None:
     core.install(view(2, ME, B, C), ME.identity, NOW)
     drained(core, B, 2)
     assert core.excuse([C.identity]) == [Open("Cart", 0b1001)]
+    assert core.excuse([C.identity]) == []
     assert handoff().excuse([C.identity]) == []
 
 
