@@ -12,7 +12,7 @@ pickle. Type checkers are shown the standard one, and what is not frozen, slotte
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, FrozenInstanceError
 from operator import attrgetter
 from reprlib import recursive_repr
@@ -43,7 +43,7 @@ def _frozen(cls: type) -> type:
     parameters = made.__dataclass_params__
     parameters.init = parameters.repr = parameters.eq = parameters.frozen = True  # for who asks
     fields = dataclasses.fields(made)
-    members: dict[str, Any] = dict(vars(made))
+    members: Mapping[str, Any] = vars(cast(type, made))
     setters = [members[field.name].__set__ for field in fields]
     for method in (_constructor(made, fields, setters), *_comparison(fields)):
         method.__qualname__ = f"{made.__qualname__}.{method.__name__}"
