@@ -23,7 +23,7 @@ SIMULATED_S = 2.0
 SETTLED_S = 2.0
 """Virtual, until what a view has changed is told: news, hand-offs and connections."""
 PATIENCE_S = 90.0
-PLACED_FROM = 100
+PLACED_FROM = 50
 CHECKED_EACH_S = 0.001
 """Of virtual time: not after each step."""
 
@@ -149,7 +149,7 @@ def simulated(nodes: int) -> Cost:
     """Do the same with cores in virtual time; what their processors would take is not simulated.
 
     Nodes beyond `PLACED_FROM` are put into their first view, rather than let in, and say nothing of the hand-off:
-    at each view either is a message from everybody to everybody, and hours of a processor for 500 nodes.
+    at each view either is a message from everybody to everybody, which takes a processor hours for 500 nodes.
     """
     from .scale_world import Counted
 
