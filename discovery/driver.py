@@ -61,6 +61,9 @@ __all__ = ["Driver"]
 _GOODBYE_LIMIT = 1.0
 """Seconds that the goodbye may take to go out."""
 
+_BEGINNING = 0.05
+"""Share of the discovery window that may pass while the sources begin."""
+
 _SNAPSHOT_INTERVAL = 0.25
 """Seconds between two snapshots of the counts for other threads."""
 
@@ -117,8 +120,10 @@ class Driver:
 
     async def open(self) -> None:
         """Start the sources, and take part from then on."""
+        began = boot_time()
         await self._sources.start(self._announcement)
-        now = boot_time()
+        # Looking begins before all sources have begun; one that is slow takes little of the window away.
+        now = max(began, boot_time() - _BEGINNING * self._profile.discovery_window)
         setup = self._setup
         self._participant = Participant(
             self._me,
