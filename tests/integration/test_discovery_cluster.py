@@ -8,15 +8,19 @@ import socket
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 import structlog
 
+from ringcast.discovery.agreement_messages import Decided
+from ringcast.discovery.codec import Codec
 from ringcast.discovery.datagrams import Datagrams
 from ringcast.discovery.dns import Dns
 from ringcast.discovery.member import MemberLeft, MemberLost, View
+from ringcast.discovery.messages import Envelope
 from ringcast.discovery.multicast import Zeroconf
 from ringcast.discovery.profile import LOCAL
 from ringcast.discovery.source import Seeds
@@ -82,6 +86,26 @@ async def test_all_started_at_once_with_the_same_seeds_are_one_cluster() -> None
         assert len({node.membership.view for node in nodes}) == 1
         by_number = {(view.lineage, view.number): view for node in nodes for view in node.views}
         assert all(by_number[(view.lineage, view.number)] == view for node in nodes for view in node.views)
+
+
+async def test_a_view_is_packed_once_for_all_that_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[Decided] = []
+    encode = Codec.encode
+
+    def noting(codec: Codec, envelope: Envelope) -> bytes:
+        if isinstance(envelope.message, Decided):
+            packed.append(envelope.message)  # and kept: its identity is not another's
+        return encode(codec, envelope)
+
+    monkeypatch.setattr(Codec, "encode", noting)
+    first = Recorder("a")
+    async with started(first):
+        others = [Recorder(name, [Seeds([first.membership.address])]) for name in "bcd"]
+        async with started(*others):
+            for node in (first, *others):
+                await node.until_members("abcd")
+            assert packed
+            assert max(Counter(map(id, packed)).values()) == 1
 
 
 async def test_a_graceful_leave_shows_leaving_first_and_is_no_loss() -> None:
