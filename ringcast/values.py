@@ -1,4 +1,4 @@
-"""`dataclass`: the standard one, made in a third of the time where it is frozen and slotted.
+"""`dataclass`: the standard one, made in a quarter of the time where it is frozen and slotted.
 
 Some hundred and fifty classes here are frozen and slotted, and a program pays for each of them when it
 starts: the standard decorator compiles six methods of a frozen class one by one (Python 3.13 does it at
