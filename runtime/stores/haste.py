@@ -32,8 +32,8 @@ SHARE = 100
 """A stall sends all commits to the other thread for so many times as long."""
 
 OTHERS = 0.00015
-"""Seconds of processor that the loop's thread may use for each save; a durable turn and its ask take less than half of it, and the
-way to the other thread the rest."""
+"""Seconds of processor that the loop's thread may use for each save; a durable turn and its ask take less than half of
+it, and the way to the other thread the rest."""
 
 _RECENT = 1 / 16
 """What the newest commit counts in the average; as a stall it counts no more than the shortest one."""
