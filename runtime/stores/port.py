@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 __all__ = ["Claim", "Claimed", "Outcome", "Reply", "Store", "Write", "Written"]
 
@@ -81,9 +81,8 @@ class Reply:
     expires: float
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write of one row, all of it or nothing.
+class Write(NamedTuple):
+    """One write of one row, all of it or nothing. A tuple, for one is made per save.
 
     Attributes:
         id: The row.
