@@ -37,7 +37,7 @@ __all__ = ["Answer", "Job", "SQLiteFile", "claiming", "due", "prune", "replying"
 T = TypeVar("T")
 
 CHECKPOINT = 800
-"""Pages of the log, by a cautious count, from which on it is copied back. SQLite would do so by itself in the middle of
+"""Pages of the log, about, from which on it is copied back. SQLite would do so by itself in the middle of
 the commit that makes it 1,000."""
 
 _PAGE = 4096
@@ -105,7 +105,7 @@ class SQLiteFile:
         """Pages that were written into the log since it was copied back, about."""
         self.last = 0.0
         """Seconds that the last commit took, with what was written in it; 0.0 if the last group only read."""
-        self._path = path
+        self.path = path
         self._name = name
         self._busy = busy
         self._random = random.Random()
@@ -113,9 +113,9 @@ class SQLiteFile:
 
     def open(self) -> None:
         """Open the file, and make in it what is not there."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # `_patiently` waits, not SQLite.
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=0, check_same_thread=False)
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=0, check_same_thread=False)
         try:
             # SQLite itself does not wait here while another process sets the file up, or mends it after a kill.
             self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
@@ -257,7 +257,8 @@ def claiming(claim: Claim, done: asyncio.Future[Claimed | None]) -> Job:
 
 def writing(write: Write, done: asyncio.Future[Written]) -> Job:
     """Return the job that is a write."""
-    pages = 2 + len(write.payload or b"") // _PAGE + 2 * len(write.replies)
+    # The row's own, those that it spills over, those of the index of reminders, and of each reply and its indexes.
+    pages = 1 + len(write.payload or b"") // _PAGE + 2 * (write.due is not None) + 3 * len(write.replies)
     return Job(partial(_write, write), done, pages, _is_unknown, True, None if write.replies else write)
 
 
