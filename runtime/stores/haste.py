@@ -31,7 +31,7 @@ STALL = 0.003
 SHARE = 100
 """A stall sends all commits to the other thread for so many times as long."""
 
-OTHERS = 0.00015
+OTHERS = 0.0001
 """Seconds of processor that the loop's thread may use for each save; a durable turn and its ask take less than half of
 it, and the way to the other thread the rest."""
 
@@ -68,5 +68,10 @@ class Haste:
             used: The processor time of the loop's thread until now. It is remembered: what comes before the next
                 save is that one's, wherever either is committed.
         """
-        between, self._used = used - self._used, used
+        between = used - self._used
+        self._used = used
         return count <= FEW and self._mean < QUICK and now >= self._stalled_until and between < OTHERS * count
+
+    def rest(self, used: float) -> None:
+        """A commit on the loop's thread is over, whose own processor time does not count."""
+        self._used = used

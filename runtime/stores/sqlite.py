@@ -46,6 +46,10 @@ GROUP_MAX = 1024
 """Parts of one transaction, at most: the last of them is not to make the first wait for long."""
 
 
+LONELY = 8
+"""Groups of one, one after the other, after which the next one does not wait for the end of its tick."""
+
+
 class SQLiteStore:
     """See `Store`."""
 
@@ -64,6 +68,12 @@ class SQLiteStore:
         self._haste = Haste()
         self._asked: list[Job] = []
         """What was asked for in this tick."""
+        self._count = 0
+        """How much that was, with what is done by now."""
+        self._was_tried = False
+        """Whether the first of it was not to be done on the loop's thread."""
+        self._alone = 0
+        """Groups of one that followed one another until now."""
         self._under_way = 0
         """Jobs that the thread has; while there are any, the file is the thread's."""
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
@@ -140,28 +150,42 @@ class SQLiteStore:
         return self._loop.create_future()
 
     def _ask(self, job: Job) -> None:
-        if not self._asked:
-            self._loop.call_soon(self._begin)
+        """Do something at the end of the tick, or now, if those before were each alone in theirs."""
         self._asked.append(job)
+        self._count += 1
+        if self._count == 1:
+            self._loop.call_soon(self._begin)
+            # Once a tick: whoever has more to save lets others run in between.
+            self._was_tried = self._alone >= LONELY and not self._try_at_once()
 
     def _begin(self) -> None:
         """Do what was asked for in the last tick, here or on the thread."""
-        group, self._asked = self._asked, []
-        if not group:
-            return  # the store was closed in between
+        self._alone = self._alone + 1 if self._count == 1 else 0
+        self._count = 0
+        if not self._asked:  # it is done already, or the store was closed
+            return
+        if self._was_tried or not self._try_at_once():
+            group, self._asked = self._asked, []
+            self._hand_over(group)
+
+    def _try_at_once(self) -> bool:
+        """Do what was asked for on the loop's thread, if that may be."""
+        group = self._asked
         is_due = self._haste.is_due(len(group), monotonic(), thread_time())
-        if (
+        if not (
             is_due
             and not self._under_way
             and self._file.pages < CHECKPOINT
             and all(job.is_short for job in group)
             and (answers := self._file.at_once(group)) is not None
         ):
-            self.prompt += 1
-            self._took(self._file.last)
-            _tell(answers)
-        else:
-            self._hand_over(group)
+            return False
+        self._asked = []
+        self.prompt += 1
+        self._took(self._file.last)
+        _tell(answers)
+        self._haste.rest(thread_time())
+        return True
 
     def _hand_over(self, group: list[Job]) -> None:
         self._under_way += len(group)

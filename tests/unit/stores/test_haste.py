@@ -58,3 +58,9 @@ def test_a_loop_with_other_work_is_not_kept() -> None:
     assert haste.is_due(1, 0.0, OTHERS * 0.9)
     assert not haste.is_due(1, 0.0, OTHERS * 2)
     assert haste.is_due(4, 0.0, OTHERS * 5), "four saves have three times as long"
+
+
+def test_the_processor_time_of_a_commit_is_not_others_work() -> None:
+    haste = hasty()
+    haste.rest(OTHERS * 5)
+    assert haste.is_due(1, 0.0, OTHERS * 5.5)

@@ -18,7 +18,7 @@ from benchmarks.chaos.writes import numbered as write
 from ringcast.errors import NOT_SENT, StoreError
 from ringcast.runtime.stores import Claim, Outcome, Write
 from ringcast.runtime.stores.haste import Haste
-from ringcast.runtime.stores.sqlite import SQLiteStore
+from ringcast.runtime.stores.sqlite import LONELY, SQLiteStore
 from ringcast.runtime.stores.sqlitefile import CHECKPOINT
 
 CUTS = 1000
@@ -174,6 +174,25 @@ async def test_few_writes_are_committed_on_the_loop_s_thread(tmp_path: Path) -> 
     assert await store.reply("row", "k4", 0.0) == b"4"
     await store.close()
     assert numbers_in(tmp_path / "state.db") == {"row": 4}
+
+
+async def test_who_is_alone_again_and_again_does_not_wait_for_the_end_of_the_tick(tmp_path: Path) -> None:
+    store = await hasty(tmp_path / "state.db")
+    ver = await claim(store, "row")
+    for number in range(LONELY):
+        assert (await store.write(write("row", ver + number, number))).outcome is Outcome.COMMITTED
+        await asyncio.sleep(0)
+    ver += LONELY
+    first, second = (asyncio.ensure_future(store.write(write("row", ver + step, 50 + step))) for step in (0, 1))
+    await asyncio.sleep(0)
+    assert [first.done(), second.done()] == [True, False], "one in a tick"
+    assert (await second).outcome is Outcome.COMMITTED
+    third = asyncio.ensure_future(store.write(write("row", ver + 2, 52)))
+    await asyncio.sleep(0)
+    assert not third.done(), "the last one was not alone"
+    assert [(await one).outcome for one in (first, third)] == [Outcome.COMMITTED] * 2
+    await store.close()
+    assert numbers_in(tmp_path / "state.db") == {"row": 52}
 
 
 async def test_the_thread_waits_for_other_processes_not_the_loop(tmp_path: Path) -> None:
