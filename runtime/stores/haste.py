@@ -5,8 +5,9 @@ loop's thread keeps everything else waiting. So a few saves may be committed the
 
 * commits have been quick of late: slower ones would gain little, and cost the others much;
 * the loop does little else between them: who else has work for it would get that much less of it;
-* stalls do not sum up. A commit that took longer than a drain of a mailbox may is a *stall*. After one, all commits
-  are made on the other thread for a hundred times as long, so that stalls take at most a hundredth of the loop's time.
+* stalls do not sum up. A commit that took longer than any other thread may keep the loop is a *stall*. After one, all
+  commits are made on the other thread for a hundred times as long, so that stalls take at most a hundredth of the
+  loop's time.
 
 That a disk stalls is known only afterwards: the loop waits for the first commit of each stall, as long as it takes.
 
@@ -25,8 +26,8 @@ FEW = 16
 QUICK = 0.0005
 """Seconds that commits may take on the average. The way to the other thread and back takes some 0.15 ms."""
 
-STALL = 0.003
-"""Seconds from which on a commit is a stall: what a drain may keep the loop (`cell.SLICE`)."""
+STALL = 0.005
+"""Seconds from which on a commit is a stall: what any other thread may keep the loop (`sys.getswitchinterval`)."""
 
 SHARE = 100
 """A stall sends all commits to the other thread for so many times as long."""
