@@ -20,8 +20,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -172,7 +171,7 @@ class DurableCell(Cell):
     async def _run_on_start(self, actor: Actor) -> None:
         turn = current_turn.get()
         assert turn is not None
-        await self._transact(actor.on_start, turn[2])
+        await self._transact(actor.on_start(), turn[2])
 
     async def run_on_stop(self, actor: Actor, reason: str) -> None:
         """Run `on_stop`, and save what it changed; not after a failure, when nothing of it is to be kept."""
@@ -182,21 +181,29 @@ class DurableCell(Cell):
         turn = current_turn.get()
         assert turn is not None
         self.turn = turn[1]
-        await self._transact(partial(actor.on_stop, reason), turn[2])
+        await self._transact(actor.on_stop(reason), turn[2])
 
     # ---- turns -----------------------------------------------------------------------------------
 
     async def _special(self, envelope: Envelope) -> Any:
         """Run a turn; all turns of a durable actor come here."""
-        if envelope[0].options.read_only:
+        message, args, kwargs, sink, *_ = envelope
+        options = message.options
+        if options.read_only:
             return await super()._special(envelope)
-        sink = envelope[3]
         if isinstance(sink, Remembered):
             return await self._once(sink, envelope)
-        name = next((name for name, tick in self._ticks.items() if tick is envelope), None)
-        if name is not None:
-            return await self._tick(name, envelope)
-        return await self._transact(partial(super()._special, envelope), envelope)
+        if self._ticks:
+            name = next((name for name, tick in self._ticks.items() if tick is envelope), None)
+            if name is not None:
+                return await self._tick(name, envelope)
+        if kwargs or options.timeout is not None:
+            return await self._transact(super()._special(envelope), envelope)
+        try:
+            running = message.function(self.actor, *args)  # type: ignore[misc]
+        except TypeError as error:
+            raise self._fitting(message, error) from None
+        return await self._transact(running, envelope)
 
     async def _once(self, sink: Remembered, envelope: Envelope) -> Any:
         """Answer a call with an idempotency key from what is stored, or run it and store its reply."""
@@ -204,7 +211,7 @@ class DurableCell(Cell):
         key = reply_key(method, sink.key)
         found = await self._durability.reply(self._row, key)
         if found is None:
-            return await self._transact(partial(super()._special, envelope), envelope, key)
+            return await self._transact(super()._special(envelope), envelope, key)
         arguments, value = self._durability.codec.unpack(found)
         if arguments != sink.arguments:
             raise CallError(
@@ -216,17 +223,17 @@ class DurableCell(Cell):
             )
         return value
 
-    async def _transact(self, run: Callable[[], Any], envelope: Envelope, once: str | None = None) -> Any:
+    async def _transact(self, running: Awaitable[Any], envelope: Envelope, once: str | None = None) -> Any:
         """Run something as the transaction that the present turn is.
 
         Args:
-            run: Returns the coroutine of a handler or a hook.
+            running: The coroutine of a handler or a hook, of which nothing has run.
             envelope: The turn's message.
             once: What its reply is to be remembered by.
         """
         self.transaction = transaction = Transaction((self, self.turn, envelope))
         try:
-            value = await run()
+            value = await running
             if self.cancelling == self.turn:
                 await asyncio.sleep(0)  # a cancel that came in the handler's last step: it is raised here
             await self._save(transaction, self._reply(once, envelope, value) if once is not None else None)
@@ -255,14 +262,16 @@ class DurableCell(Cell):
 
     async def _save(self, transaction: Transaction, reply: Reply | None = None) -> None:
         """Write what has changed, and let the turn's effects go."""
-        payload = self._packed(cast("DurableActor[Any]", self.actor))
+        payload = self._packed(self.actor)  # type: ignore[arg-type]
         is_deletion = transaction.is_deleting and payload == self._initial()
         if is_deletion or payload != self._saved or reply is not None:
             await self._write(None if is_deletion else payload, reply)
             self._saved, self._is_stored = payload, not is_deletion
         transaction.is_deleting = False
-        self._arm()
-        await transaction.release()
+        if self.reminders or self._alarm is not None:
+            self._arm()
+        if transaction.has_effects:
+            await transaction.release()
 
     async def _write(self, payload: bytes | None, reply: Reply | None) -> None:
         """Write the row.
@@ -284,7 +293,7 @@ class DurableCell(Cell):
                 self._since_kept, keep = 0, REMEMBERED_MAX
         if payload == self._saved and not self._is_stored:
             payload = None  # only a reply is new: the state is still what everyone begins with
-        due = min((reminder.due for reminder in self.reminders.values()), default=None)
+        due = min(reminder.due for reminder in self.reminders.values()) if self.reminders else None
         replies = () if reply is None else (reply,)
         self._operation += 1
         write = Write(
@@ -342,7 +351,8 @@ class DurableCell(Cell):
         """Return what is stored of the state and its reminders."""
         try:
             content = self._form.content(actor.state)
-            return self._durability.codec.pack([FORMAT, content, [one.parts() for one in self.reminders.values()]])
+            reminders = [one.parts() for one in self.reminders.values()] if self.reminders else []
+            return self._durability.codec.pack([FORMAT, content, reminders])
         except (CodecError, TypeError) as error:
             raise type(error)(f"{self.name}: its state cannot be stored: {error}") from error
 
@@ -463,7 +473,7 @@ class DurableCell(Cell):
                     return None
                 return await super(DurableCell, self)._special(envelope)
 
-            return await self._transact(run, envelope)
+            return await self._transact(run(), envelope)
         finally:
             self._ticks.pop(name, None)
             self._arm()

@@ -74,7 +74,8 @@ class StateForm:
             raise TypeError(f"its state is a {self._name}, and self.state was set to {state!r:.100}")
         assert self._take_apart is not None
         content: dict[str, Any] = cast("Any", self._take_apart)(state)
-        if self._fields is not None and (odd := self._by_name(content).keys() - self._fields):
+        if self._fields is not None and not self._fields.issuperset(self._by_name(content)):
+            odd = self._by_name(content).keys() - self._fields
             raise TypeError(f"{self._name} has no field {min(odd)!r}, and what is no field is not stored: declare it")
         return content
 

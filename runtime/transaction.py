@@ -51,6 +51,11 @@ class Transaction:
         """
         self._effects.append((effect, undo))
 
+    @property
+    def has_effects(self) -> bool:
+        """Whether anything is kept."""
+        return bool(self._effects)
+
     async def release(self) -> None:
         """Carry out what was kept, in order. The turn is saved: nothing here can fail it any more."""
         effects, self._effects = self._effects, []

@@ -28,7 +28,7 @@ References:
 from __future__ import annotations
 
 import enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ringcast.values import dataclass
 
@@ -82,9 +82,8 @@ class Reply:
     expires: float
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write of one row, all of it or nothing.
+class Write(NamedTuple):
+    """One write of one row, all of it or nothing. A tuple, for one is made per save.
 
     Attributes:
         id: The row.

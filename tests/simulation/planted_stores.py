@@ -22,7 +22,7 @@ def no_version_check(patch: Patch) -> None:
 
     async def overwrite(self: MemoryStore, it: Write) -> Written:
         row = self._rows.get(it.id)
-        return await write(self, it if row is None else replace(it, ver=row.ver))  # type: ignore[no-any-return]
+        return await write(self, it if row is None else it._replace(ver=row.ver))  # type: ignore[no-any-return]
 
     patch.setattr(MemoryStore, "write", overwrite)
 
@@ -70,7 +70,7 @@ def forgotten_keys(patch: Patch) -> None:
     write: Any = SimulatedStore.write
 
     async def without(self: SimulatedStore, it: Write) -> Written:
-        return await write(self, replace(it, replies=()))  # type: ignore[no-any-return]
+        return await write(self, it._replace(replies=()))  # type: ignore[no-any-return]
 
     patch.setattr(SimulatedStore, "write", without)
 
@@ -82,7 +82,7 @@ def repeated_as_another(patch: Patch) -> None:
     async def forget(self: MemoryStore, it: Write) -> Written:
         row = self._rows.get(it.id)
         if row is not None and row.op_id == it.op_id:
-            it = replace(it, ver=row.ver)
+            it = it._replace(ver=row.ver)
         return await write(self, it)  # type: ignore[no-any-return]
 
     patch.setattr(MemoryStore, "write", forget)

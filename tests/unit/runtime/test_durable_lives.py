@@ -169,8 +169,8 @@ def test_clusters_of_odd_names_have_files(home: Path) -> None:
         assert callable(make)
         made = make()
         assert isinstance(made, SQLiteStore)
-        assert made._path.parent == home
-        assert len(made._path.name) < 255
+        assert made._file.path.parent == home
+        assert len(made._file.path.name) < 255
 
 
 def test_the_environment_names_a_store(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from benchmarks.chaos.writes import BLOCK, cut, numbers_in, on_disk, power_cuts,
 from benchmarks.chaos.writes import numbered as write
 from ringcast.errors import NOT_SENT, StoreError
 from ringcast.runtime.stores import Claim, Outcome, Write
-from ringcast.runtime.stores.sqlite import SQLiteStore
+from ringcast.runtime.stores.haste import Haste
+from ringcast.runtime.stores.sqlite import LONELY, SQLiteStore
+from ringcast.runtime.stores.sqlitefile import CHECKPOINT
 
 CUTS = 1000
 """Power cuts in all, of the three kinds."""
@@ -144,6 +146,144 @@ async def test_what_queues_up_shares_a_commit(tmp_path: Path) -> None:
     await asyncio.gather(*(store.write(write(f"row {n}", ver, 1)) for n, ver in enumerate(vers)))
     assert store.groups - before <= 8
     await store.close()
+
+
+class Hasty(Haste):
+    """Lets every group be done on the loop's thread that may be at all."""
+
+    def is_due(self, count: int, now: float, used: float) -> bool:
+        """It always is."""
+        return True
+
+
+async def hasty(path: Path, busy: float = 10.0) -> SQLiteStore:
+    """Return a store whose disk is believed to be quick."""
+    store = SQLiteStore(path, busy)
+    store._haste = Hasty()
+    await store.open()
+    return store
+
+
+async def test_few_writes_are_committed_on_the_loop_s_thread(tmp_path: Path) -> None:
+    store = await hasty(tmp_path / "state.db")
+    ver = await claim(store, "row")
+    before = store.prompt, store.groups
+    for number in range(5):
+        assert (await store.write(write("row", ver + number, number))).outcome is Outcome.COMMITTED
+    assert (store.prompt - before[0], store.groups - before[1]) == (5, 5)
+    assert await store.reply("row", "k4", 0.0) == b"4"
+    await store.close()
+    assert numbers_in(tmp_path / "state.db") == {"row": 4}
+
+
+async def test_who_is_alone_again_and_again_does_not_wait_for_the_end_of_the_tick(tmp_path: Path) -> None:
+    store = await hasty(tmp_path / "state.db")
+    ver = await claim(store, "row")
+    for number in range(LONELY):
+        assert (await store.write(write("row", ver + number, number))).outcome is Outcome.COMMITTED
+        await asyncio.sleep(0)
+    ver += LONELY
+    first, second = (asyncio.ensure_future(store.write(write("row", ver + step, 50 + step))) for step in (0, 1))
+    await asyncio.sleep(0)
+    assert [first.done(), second.done()] == [True, False], "one in a tick"
+    assert (await second).outcome is Outcome.COMMITTED
+    third = asyncio.ensure_future(store.write(write("row", ver + 2, 52)))
+    await asyncio.sleep(0)
+    assert not third.done(), "the last one was not alone"
+    assert [(await one).outcome for one in (first, third)] == [Outcome.COMMITTED] * 2
+    await store.close()
+    assert numbers_in(tmp_path / "state.db") == {"row": 52}
+
+
+async def test_the_thread_waits_for_other_processes_not_the_loop(tmp_path: Path) -> None:
+    store = await hasty(tmp_path / "state.db")
+    ver = await claim(store, "row")
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    before = store.prompt
+    writing = asyncio.ensure_future(store.write(write("row", ver, 1)))
+    claiming = asyncio.ensure_future(claim(store, "another"))
+    await asyncio.sleep(0.05)  # the loop goes on
+    late = asyncio.ensure_future(store.write(write("row", ver + 1, 2)))  # behind the first: the thread has the file
+    await asyncio.sleep(0)
+    assert not writing.done()
+    other.execute("COMMIT")
+    other.close()
+    assert [(await one).outcome for one in (writing, late)] == [Outcome.COMMITTED] * 2
+    await claiming
+    assert store.prompt == before
+    await store.close()
+
+
+async def test_a_disk_that_stalls_is_left_to_the_thread(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    ver = await claim(store, "row")
+    store._took(60.0)
+    for number in range(40):
+        assert (await store.write(write("row", ver + number, number))).outcome is Outcome.COMMITTED
+    assert store.prompt == 0
+    await store.close()
+
+
+async def test_in_a_group_each_write_has_its_own_outcome(tmp_path: Path) -> None:
+    """Rows are written by one statement: whoever is fenced, or is there already, is told apart."""
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    vers = [await claim(store, f"row {number}") for number in range(300)]
+    writes = [Write(f"row {n}", ver - n % 2, os.urandom(16), 1, b"%d " % n) for n, ver in enumerate(vers)]
+    before = store.groups
+    found = await asyncio.gather(*map(store.write, writes))
+    assert store.groups - before == 1
+    assert [one.outcome for one in found] == [Outcome.COMMITTED, Outcome.FENCED] * 150
+    again = await asyncio.gather(*map(store.write, writes))
+    assert [one.outcome for one in again] == [Outcome.COMMITTED, Outcome.FENCED] * 150
+    rows = await store._do(
+        lambda found: found.execute("SELECT id, ver, payload FROM ringcast_state").fetchall(), writes=False
+    )
+    here = {id: (ver, payload) for id, ver, payload in rows}
+    for n, ver in enumerate(vers):
+        assert here[f"row {n}"] == ((ver, None) if n % 2 else (ver + 1, b"%d " % n))
+    await store.close()
+
+
+async def test_writes_of_one_row_in_a_group_follow_one_another(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    ver = await claim(store, "row")
+    writes = [Write("row", ver + step, os.urandom(16), 1, b"%d" % step) for step in (0, 1, 1, 2)]
+    found = await asyncio.gather(*map(store.write, writes))
+    outcomes = [Outcome.COMMITTED, Outcome.COMMITTED, Outcome.FENCED, Outcome.COMMITTED]
+    assert [one.outcome for one in found] == outcomes
+    await store.close()
+
+
+async def test_a_claim_in_a_group_fences_what_comes_behind_it(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    vers = {id: await claim(store, id) for id in "ab"}
+    first, ver, second, other = await asyncio.gather(
+        store.write(Write("a", vers["a"], os.urandom(16), 1, b"first")),
+        claim(store, "a"),
+        store.write(Write("a", vers["a"] + 1, os.urandom(16), 1, b"second")),
+        store.write(Write("b", vers["b"], os.urandom(16), 1, b"other")),
+    )
+    assert ver == vers["a"] + 2
+    assert [one.outcome for one in (first, second, other)] == [Outcome.COMMITTED, Outcome.FENCED, Outcome.COMMITTED]
+    await store.close()
+
+
+async def test_the_log_is_copied_back_by_the_thread(tmp_path: Path) -> None:
+    """Not by SQLite in the middle of a commit on the loop's thread, of 1,000 pages at once."""
+    store = await hasty(tmp_path / "state.db")
+    ver = await claim(store, "row")
+    for number in range(300):
+        assert (await store.write(write("row", ver + number, number, 9000))).outcome is Outcome.COMMITTED
+    assert store._file.pages < CHECKPOINT
+    assert store.prompt > 250
+    assert (tmp_path / "state.db-wal").stat().st_size < 1000 * 4096
+    await store.close()
+    assert numbers_in(tmp_path / "state.db") == {"row": 299}
 
 
 async def test_one_that_cannot_be_written_does_not_spoil_its_group(tmp_path: Path) -> None:
