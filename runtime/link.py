@@ -56,6 +56,9 @@ CANCELLED_MAX = 65_536
 ANSWERS_KEPT = 1.0
 """Seconds that an answer waits for a connection to who asked."""
 
+NO, HEARING, TICK = range(3)
+"""Until when frames are gathered: they are not; until all is taken in that has arrived; until the tick's end."""
+
 
 class Link:
     """This node's side of the traffic with one peer."""
@@ -116,6 +119,11 @@ class Link:
         self._kept: list[tuple[int, int, bytes, list[memoryview]]] = []
         """Answers that wait for a connection: the incarnation of who asked, the call's number, and the answer."""
         self._controls = 0
+        self._gathers = NO
+        self._leads = False
+        """Whether the peer was heard since the last write: then what is said next does not wait for the tick's end."""
+        self._waited = 0
+        """What the peer's messages took that waited here when the connection began to take in."""
         self._inline_until = 0.0
         self._defined: dict[int, Message] = {}
         self.use(codec)
@@ -145,7 +153,7 @@ class Link:
         self._out.clear()
         self._size = 0
         self._holders.clear()
-        self.is_held = self.is_silent = False
+        self.is_held = self.is_silent = self._leads = False
         self.account.reset()
         self.is_up = True
         self.trouble = ""
@@ -226,18 +234,54 @@ class Link:
         if message.number not in self._defined:
             self._define(message)
         out = self._out
-        if not out:
-            self.loop.call_soon(self.flush)
         out.append(frame)
-        if len(out) >= FLUSH_AT:
+        if not self._gathers:
+            self._begin_to_gather()
+        elif len(out) >= FLUSH_AT:
             self.flush()
+
+    def _begin_to_gather(self) -> None:
+        """Write the first frame after the peer was heard at once; gather what follows until the tick's end.
+
+        Who asks, waits, and asks again would else spend a round of the loop, and of the system, between the question
+        and its write. Many who ask in one tick have one small batch more in it.
+        """
+        if self._leads:
+            self.flush()
+        else:
+            self._gather_for_a_tick()
+
+    def _gather_for_a_tick(self) -> None:
+        self._gathers = TICK
+        self.loop.call_soon(self._tick_over)
+
+    def _tick_over(self) -> None:
+        self._gathers = NO
+        self.flush()
+
+    def hears(self) -> None:
+        """The connection takes in what has arrived: answers are gathered until `heard`."""
+        if not self._gathers:
+            self._gathers = HEARING
+            self._waited = self.account.waiting
+
+    def heard(self) -> None:
+        """All is taken in: write the answers, unless messages have to wait here whose answers can go with them."""
+        self._leads = True
+        if self._gathers == HEARING:
+            if self.account.waiting > self._waited:
+                self._gather_for_a_tick()
+            else:
+                self._gathers = NO
+                if self._out:
+                    self.flush()
 
     def send_frame(self, frame: list[Any]) -> None:
         """Send a frame that is about no message."""
         if self.connection is not None:
-            if not self._out:
-                self.loop.call_soon(self.flush)
             self._out.append(self.pack(frame))
+            if not self._gathers:
+                self._begin_to_gather()
 
     def send_control(self, frame: list[Any]) -> None:
         """Send a frame that large messages themselves need; it does not make the line a shared one."""
@@ -254,6 +298,7 @@ class Link:
         if out:
             if boot_time() >= self.gate.until and self.connection is not None and not self._may_sort():
                 return
+            self._leads = False
             out, self._out = self._out, []
             controls, self._controls = self._controls, 0
             if out and self.connection is not None:
@@ -400,7 +445,8 @@ class Link:
             case Answer(number):
                 self._behind.pop(number, None)
                 self._out.append(self._instead(number))
-                self.loop.call_soon(self.flush)
+                if not self._gathers:
+                    self._gather_for_a_tick()
             case Request(number):
                 call = self.router.calls.pop(number, None)
                 if call is not None:
@@ -426,10 +472,9 @@ class Link:
                 pack = self.pack  # it is no method: the interpreter calls a local quicker
                 frame = pack([REPLY, number, value])
                 if len(frame) < wire.PIECE_BYTES and self.is_up:
-                    out = self._out
-                    if not out:
-                        self.loop.call_soon(self.flush)
-                    out.append(frame)
+                    self._out.append(frame)
+                    if not self._gathers:
+                        self._gather_for_a_tick()
                     return
                 buffers: list[memoryview] = []
             else:
@@ -447,9 +492,9 @@ class Link:
                 raise error
             self._send_parts(frame, buffers, None, effect=Answer(number))
         else:
-            if not self._out:
-                self.loop.call_soon(self.flush)
             self._out.append(frame)
+            if not self._gathers:
+                self._gather_for_a_tick()
 
     def _keep_answer(self, number: int, frame: bytes, buffers: list[memoryview]) -> None:
         """Keep an answer to who asked through another node and is not connected yet, for `ANSWERS_KEPT` seconds."""
