@@ -225,7 +225,19 @@ class Connection(asyncio.Protocol):
         if link is not None:
             link.hears()
         try:
-            self._parse(data)
+            size = len(data) - 4
+            unpacker = self.small_unpacker
+            if (
+                0 < size <= SMALL
+                and unpacker is not None
+                and link is not None
+                and self._buffer is None
+                and not self._piece_left
+                and _head_of(data)[0] == size
+            ):  # one small batch and nothing else, as where one is asked at a time
+                self._take_in(data[4:], size, link, unpacker)
+            else:
+                self._parse(data)
         except (
             CodecError,
             ArithmeticError,
@@ -251,18 +263,6 @@ class Connection(asyncio.Protocol):
             link.heard()
 
     def _parse(self, data: bytes) -> None:
-        size = len(data) - 4
-        link, unpacker = self.link, self.small_unpacker
-        if (
-            0 < size <= SMALL
-            and self._buffer is None
-            and not self._piece_left
-            and link is not None
-            and unpacker is not None
-            and _head_of(data)[0] == size
-        ):  # one small batch and nothing else, as where one is asked at a time
-            self._take_in(data[4:], size, link, unpacker)
-            return
         buffer = self._buffer
         if buffer is not None:
             buffer += data
