@@ -122,6 +122,8 @@ class Link:
         self._gathers = NO
         self._leads = False
         """Whether the peer was heard since the last write: then what is said next does not wait for the tick's end."""
+        self._is_granted = False
+        """Whether what is heard gives credit: then there is a flow of messages, and those gain by being gathered."""
         self._waited = 0
         """What the peer's messages took that waited here when the connection began to take in."""
         self._inline_until = 0.0
@@ -267,7 +269,8 @@ class Link:
 
     def heard(self) -> None:
         """All is taken in: write the answers, unless messages have to wait here whose answers can go with them."""
-        self._leads = True
+        self._leads = not self._is_granted
+        self._is_granted = False
         if self._gathers == HEARING:
             if self.account.waiting > self._waited:
                 self._gather_for_a_tick()
@@ -579,11 +582,17 @@ class Link:
         now = monotonic()
         self._inline_until = now + SLICE
         count = light_ones = 0
+        cell: Cell | None
+        filled: Cell | None = None
+        group: list[Envelope] = []  # what is for `filled`, put into its mailbox at once
         try:
             for frame in frames:
                 count += 1
                 code = frame[0]
                 if codec.failure is not None:
+                    if filled is not None:
+                        self._fill(filled, group)
+                        filled = None
                     self._undecodable(frame)
                 elif code == REPLY:
                     call = calls.pop(frame[1], None)
@@ -593,19 +602,32 @@ class Link:
                     kind, message = messages[frame[2]]
                     cell = kind.cells.get(frame[3])
                     if cell is None or message.function is None or self.cancelled:
+                        if filled is not None:
+                            self._fill(filled, group)
+                            filled = None
                         self.arrivals.message(self, kind, message, frame)
                     elif is_large or (cell.task is None and cell.since != now and message.is_plain):
+                        if filled is not None:
+                            self._fill(filled, group)
+                            filled = None
                         self._request(cell, message, frame, now)
                     else:
                         number, deadline = frame[1], now + frame[4] * 0.001
                         if type(number) is not int or type(deadline) is not float:
                             raise CodecError(_NO_REQUEST)
                         light_ones += 1
-                        cell.accept_remote((message, frame[6:], None, self, number, deadline, light, None), self)
+                        if cell is not filled:
+                            if filled is not None:
+                                self._fill(filled, group)
+                            filled = cell
+                        group.append((message, frame[6:], None, self, number, deadline, light, None))
                 elif code == TELL:
                     kind, message = messages[frame[1]]
                     cell = kind.cells.get(frame[2])
                     if cell is None or message.function is None:
+                        if filled is not None:
+                            self._fill(filled, group)
+                            filled = None
                         self.arrivals.message(self, kind, message, frame)
                     else:
                         chain = light
@@ -614,13 +636,27 @@ class Link:
                             account.add(chain.weight)
                         else:
                             light_ones += 1
-                        cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, chain, None), self)
+                        if cell is not filled:
+                            if filled is not None:
+                                self._fill(filled, group)
+                            filled = cell
+                        group.append((message, frame[4:], None, None, 0, _FOREVER, chain, None))
                 else:
+                    if filled is not None:
+                        self._fill(filled, group)
+                        filled = None
                     self._receive_rare(code, frame)
         finally:
+            if filled is not None:
+                self._fill(filled, group)
             self.received += count
             if light_ones:
                 account.add(light_ones * LIGHT)
+
+    def _fill(self, cell: Cell, group: list[Envelope]) -> None:
+        """Put messages that have come one after the other for one actor into its mailbox."""
+        cell.accept_many(group, self)
+        group.clear()
 
     def _request(self, cell: Cell, message: Message, frame: list[Any], now: float) -> None:
         """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox.
@@ -703,6 +739,7 @@ class Link:
         calls = self.router.calls
         match code:
             case wire.GRANT:
+                self._is_granted = True
                 kind, _ = self.messages[frame[1]]
                 node = self.peer if is_spawned(frame[2]) else None
                 self.router.routes.granted(kind.name, frame[2], node, self, frame[3])
