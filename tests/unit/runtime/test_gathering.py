@@ -11,6 +11,15 @@ from ringcast.runtime.link import Link
 from tests.unit.runtime.places import Place, eventually, gates
 
 
+class Narrow(Actor, mailbox=2):
+    async def note(self, what: Any) -> None:
+        gates.seen.append(what)
+
+    async def wait(self, gate: str) -> str:
+        await gates.passing(gate)
+        return gate
+
+
 class Echo(Actor):
     async def say(self, what: Any) -> Any:
         return what
@@ -18,6 +27,14 @@ class Echo(Actor):
     async def wait(self, gate: str) -> str:
         await gates.passing(gate)
         return gate
+
+
+ECHO, NARROW = f"{__name__}:Echo", f"{__name__}:Narrow"
+
+
+def message_number(link: Link, name: str) -> int:
+    """Return the peer's number for a message that it has defined."""
+    return next(number for number, (_, message) in link.messages.items() if message.name == name)
 
 
 def link_to(place: Place) -> Link:
@@ -81,7 +98,7 @@ async def test_answers_leave_when_all_is_taken_in(there: Place) -> None:
     echo, link = there.node.ref(Echo, "e"), link_from(there)
     await asyncio.gather(echo.say("defined"), there.node.ref(Echo, "f").say("here"))
     await eventually(lambda: all(cell.task is None for cell in there.owner._host.kinds.named(ECHO).cells.values()))
-    number = next(number for number, (_, message) in link.messages.items() if message.name == "say")
+    number = message_number(link, "say")
     seen = writes_of(link)
     hear(link, *([wire.REQUEST, 1, number, key, 1000, 0, "x"] for key in "ef"))
     assert seen == [2], "both answers in one write, in the same step of the loop"
@@ -92,7 +109,7 @@ async def test_answers_of_messages_that_wait_leave_together(there: Place) -> Non
     await echo.say("defined")
     waiting = submit(echo.wait, "gate")
     await gates.entered("gate")
-    number = next(number for number, (_, message) in link.messages.items() if message.name == "say")
+    number = message_number(link, "say")
     seen = writes_of(link)
     hear(link, *([wire.REQUEST, 1, number, "e", 1000, 0, "x"] for _ in range(3)))
     assert seen == []
@@ -110,4 +127,49 @@ async def test_a_lost_connection_leaves_nothing_gathered(there: Place) -> None:
     assert await echo.say("again") == "again"
 
 
-ECHO = f"{__name__}:Echo"
+async def test_a_batch_keeps_the_order_of_each_actor(there: Place) -> None:
+    one, two = there.node.ref(Narrow, 1), there.node.ref(Narrow, 2)
+    link = link_from(there)
+    await asyncio.gather(one.note("made"), two.note("made"))
+    await tell(one.note, "told")
+    await eventually(lambda: gates.seen == ["made", "made", "told"])
+    gates.seen.clear()
+    note = message_number(link, "note")
+
+    def request(key: int, what: str) -> list[Any]:
+        return [wire.REQUEST, 1, note, key, 1000, 0, what]
+
+    def told(key: int, what: str) -> list[Any]:
+        return [wire.TELL, note, key, 0, what]
+
+    sent = [told(1, "a"), told(1, "b"), request(1, "c"), told(2, "A"), request(1, "d"), request(2, "B"), told(1, "e")]
+    hear(link, *sent, told(3, "new"), [wire.CANCEL, 99, note, 1, False], told(1, "f"), told(2, "C"))
+    await eventually(lambda: len(gates.seen) == 10)
+    assert [what for what in gates.seen if what in "abcdef"] == list("abcdef")
+    assert [what for what in gates.seen if what in "ABC"] == list("ABC")
+
+
+async def test_what_a_batch_puts_into_a_full_mailbox_gives_no_credit_back(there: Place) -> None:
+    narrow, link = there.node.ref(Narrow, "n"), link_from(there)
+    await narrow.note("made")
+    waiting = submit(narrow.wait, "gate")
+    await gates.entered("gate")
+    note = message_number(link, "note")
+    cell = there.owner._host.kinds.named(NARROW).cells["n"]
+    owed = (cell.debts or {}).get(link, 0)
+    hear(link, *([wire.TELL, note, "n", 0, number] for number in range(5)))
+    assert len(cell.deferred or ()) == 3, "two have found room"
+    assert (cell.debts or {})[link] == owed + 2
+    gates.let_go("gate")
+    assert await waiting == "gate"
+    await eventually(lambda: gates.seen[-5:] == list(range(5)))
+    assert not cell.deferred
+
+
+async def test_a_batch_with_a_frame_that_is_none_delivers_what_came_before(there: Place) -> None:
+    narrow, link = there.node.ref(Narrow, "n"), link_from(there)
+    await narrow.note("made")
+    note = message_number(link, "note")
+    hear(link, [wire.TELL, note, "n", 0, "before"], [wire.REQUEST, "no number", note, "n", 1000, 0, "bad"])
+    await eventually(lambda: gates.seen[-1] == "before")
+    assert link.connection is None, "it was no request"
