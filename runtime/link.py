@@ -297,15 +297,15 @@ class Link:
         What turns have said leaves under a lease only, and is looked at here, for a turn may have ended long ago:
         something else may have kept the loop since.
         """
-        out = self._out
-        if out:
+        if self._out:
             if boot_time() >= self.gate.until and self.connection is not None and not self._may_sort():
                 return
             self._leads = False
             out, self._out = self._out, []
             controls, self._controls = self._controls, 0
-            if out and self.connection is not None:
-                self.connection.write(out, len(out) > controls)
+            connection = self.connection
+            if out and connection is not None:
+                connection.write(out, len(out) > controls)
 
     # ---- without a lease -------------------------------------------------------------------------
 
