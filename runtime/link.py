@@ -209,6 +209,10 @@ class Link(Outlet):
         cell: Cell | None
         filled: Cell | None = None
         group: list[Envelope] = []  # what is for `filled`, put into its mailbox at once
+        told: Cell | None = None  # whom the last told message was for, and what it was: most are followed by their like
+        told_as: Any = None
+        told_to: Any = None
+        told_message: Any = None
         try:
             for frame in frames:
                 count += 1
@@ -246,25 +250,27 @@ class Link(Outlet):
                             filled = cell
                         group.append((message, frame[6:], None, self, number, deadline, light, None))
                 elif code == TELL:
-                    kind, message = messages[frame[1]]
-                    cell = kind.cells.get(frame[2])
-                    if cell is None or message.function is None:
-                        if filled is not None:
+                    if filled is None or filled is not told or frame[1] != told_as or frame[2] != told_to:
+                        told_as, told_to = frame[1], frame[2]
+                        kind, told_message = messages[told_as]
+                        told = kind.cells.get(told_to)
+                        if filled is not None and filled is not told:
                             self._fill(filled, group)
                             filled = None
-                        self.arrivals.message(self, kind, message, frame)
-                    else:
-                        chain = light
-                        if is_large and self._size:
-                            chain = account.chain((), self._size)
-                            account.add(chain.weight)
-                        else:
-                            light_ones += 1
-                        if cell is not filled:
+                        if told is None or told_message.function is None:
                             if filled is not None:
                                 self._fill(filled, group)
-                            filled = cell
-                        group.append((message, frame[4:], None, None, 0, _FOREVER, chain, None))
+                                filled = None
+                            self.arrivals.message(self, kind, told_message, frame)
+                            continue
+                        filled = told
+                    chain = light
+                    if is_large and self._size:
+                        chain = account.chain((), self._size)
+                        account.add(chain.weight)
+                    else:
+                        light_ones += 1
+                    group.append((told_message, frame[4:], None, None, 0, _FOREVER, chain, None))
                 else:
                     if filled is not None:
                         self._fill(filled, group)

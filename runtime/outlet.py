@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .router import Router
     from .routes import Route
 
-FLUSH_AT = 64
+FLUSH_AT = 128
 """Frames that are written without waiting for the tick's end: the peer begins while more are made."""
 
 ANSWERS_KEPT = 1.0
