@@ -238,7 +238,7 @@ class Link(Outlet):
                         if filled is not None:
                             self._fill(filled, group)
                             filled = None
-                        self._request(cell, message, frame, now)
+                        self._request(cell, message, frame, now, count == 1)
                     else:
                         number, deadline = frame[1], now + frame[4] * 0.001
                         if type(number) is not int or type(deadline) is not float:
@@ -288,8 +288,10 @@ class Link(Outlet):
         cell.accept_many(group, self)
         group.clear()
 
-    def _request(self, cell: Cell, message: Message, frame: list[Any], now: float) -> None:
+    def _request(self, cell: Cell, message: Message, frame: list[Any], now: float, is_first: bool) -> None:
         """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox.
+
+        The first of a batch finds all of that time.
 
         What follows in the same batch for an actor that has had its turn goes into the mailbox, too: one
         drain of many is cheaper than as many single turns.
@@ -299,7 +301,8 @@ class Link(Outlet):
             raise CodecError(_NO_REQUEST)
         chain = self.account.chain((), self._size) if self._size else self.account.light
         envelope: Envelope = (message, frame[6:], None, self, number, deadline, chain, None)
-        if cell.task is None and cell.since != now and message.is_plain and monotonic() < self._inline_until:
+        is_idle = cell.task is None and cell.since != now and message.is_plain
+        if is_idle and (is_first or monotonic() < self._inline_until):
             try:
                 value = cell.run_now(envelope, now)
             except (Exception, asyncio.CancelledError) as error:

@@ -15,6 +15,9 @@ class Narrow(Actor, mailbox=2):
     async def note(self, what: Any) -> None:
         gates.seen.append(what)
 
+    async def mark(self, what: Any) -> None:
+        gates.seen.append(f"marked {what}")
+
     async def wait(self, gate: str) -> str:
         await gates.passing(gate)
         return gate
@@ -147,6 +150,22 @@ async def test_a_batch_keeps_the_order_of_each_actor(there: Place) -> None:
     await eventually(lambda: len(gates.seen) == 10)
     assert [what for what in gates.seen if what in "abcdef"] == list("abcdef")
     assert [what for what in gates.seen if what in "ABC"] == list("ABC")
+
+
+async def test_told_messages_of_a_batch_are_what_they_are(there: Place) -> None:
+    """Those that are like the one before are not looked up again."""
+    link = link_from(there)
+    for key in (1, 2):
+        await there.node.ref(Narrow, key).note("made")
+        await there.node.ref(Narrow, key).mark("made")
+    await there.node.ref(Echo, 1).say("made")
+    gates.seen.clear()
+    note, mark, say = (message_number(link, name) for name in ("note", "mark", "say"))
+    told = [(note, 1, "a"), (note, 1, "b"), (mark, 1, "c"), (note, 1, "d"), (say, 1, "nothing"), (note, 1, "e")]
+    hear(link, *([wire.TELL, number, key, 0, what] for number, key, what in [*told, (mark, 2, "C"), (mark, 1, "f")]))
+    await eventually(lambda: len(gates.seen) == 7)
+    assert [what for what in gates.seen if "C" not in what] == ["a", "b", "marked c", "d", "e", "marked f"]
+    assert "marked C" in gates.seen
 
 
 async def test_what_a_batch_puts_into_a_full_mailbox_gives_no_credit_back(there: Place) -> None:
