@@ -66,8 +66,6 @@ class Link(Outlet):
         """Whether the peer has said that it sends nothing more over this connection."""
         self.identity: Identity | None = None
         """Who the peer has proved to be when the link came up last; None without TLS."""
-        self.incarnation = 0
-        """Of the peer's run at the other end of the connection, as its hello says; 0 if it was no member yet."""
         self.sieve: Sieve | None = None
         """What the peer's frames have to pass, where not all are allowed; see `Guard`."""
         self.routes: dict[Route, None] = {}

@@ -68,6 +68,8 @@ class Outlet:
         """Bytes of the largest message that both nodes take; known while the link is up."""
         self.is_up = False
         self.connection: Connection | None = None
+        self.incarnation = 0
+        """Of the peer's run at the other end of the connection, as its hello says; 0 if it was no member yet."""
         self._blob = blob
         self._out: list[bytes] = []
         self._behind: dict[int, deque[tuple[bytes, list[memoryview], bool]]] = {}
