@@ -27,7 +27,7 @@ from .codec import Codec
 from .envelope import Envelope
 from .inflight import LIGHT, SMALL_BATCH, Account, Weighed
 from .limits import not_held_back
-from .outlet import Outlet
+from .outlet import HEARING, NO, Outlet
 from .routes import Route
 from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
@@ -134,6 +134,8 @@ class Link(Outlet):
         self.trouble = why
         self._out.clear()
         self._behind.clear()
+        if self._gathers == HEARING:  # it ended in the middle of what was heard, and perhaps nobody says `heard`
+            self._gathers = NO
         connection.close()
         self.arrivals.link_lost(self)
         self.router.routes.link_down(self, why)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ringcast import Actor, submit, tell
+from ringcast import Actor, Unreachable, submit, tell
 from ringcast.runtime import wire
 from ringcast.runtime.link import Link
-from tests.unit.runtime.places import Place, eventually, gates
+from tests.unit.runtime.places import Place, eventually, gates, raised
 
 
 class Narrow(Actor, mailbox=2):
@@ -120,6 +120,21 @@ async def test_answers_of_messages_that_wait_leave_together(there: Place) -> Non
     assert await waiting == "gate"
     await eventually(lambda: sum(seen) >= 4)
     assert seen == [4], "of the turn that ran, and of those that waited"
+
+
+async def test_a_link_that_broke_while_it_heard_speaks_again(there: Place) -> None:
+    echo, link = there.node.ref(Echo, "e"), link_to(there)
+    await echo.say("defined")
+
+    def broken(_: object) -> None:
+        raise RuntimeError("what nobody has thought of")
+
+    link.receive = broken  # type: ignore[method-assign]
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    lost = await raised(echo.say("lost"))
+    assert isinstance(lost, Unreachable), repr(lost)
+    del link.receive  # type: ignore[method-assign]
+    assert await echo.say("again") == "again"
 
 
 async def test_a_lost_connection_leaves_nothing_gathered(there: Place) -> None:
