@@ -29,9 +29,10 @@ NEVER = float("-inf")
 
 def boot_time() -> float:
     """Return seconds since boot, time asleep included, where the system tells them."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
+    try:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
+    except AttributeError:
+        return time.monotonic()
 
 
 class Gate:

@@ -40,6 +40,8 @@ MAX_HELLO = 16 * 1024
 UNSENT_HELD = 8 << 20
 """Bytes that the peer has not taken from which on new messages to it wait in their routes."""
 NIL = b"\xc0"
+_head = HEAD.pack
+_head_of = HEAD.unpack_from
 GRACE = 0.25
 """Seconds in which what the socket holds already is read, if this node's loop stood still."""
 JOINED = 1 << 20
@@ -219,8 +221,23 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in whole batches and pieces of pieces."""
+        link = self.link
+        if link is not None:
+            link.hears()
         try:
-            self._parse(data)
+            size = len(data) - 4
+            unpacker = self.small_unpacker
+            if (
+                0 < size <= SMALL
+                and unpacker is not None
+                and link is not None
+                and self._buffer is None
+                and not self._piece_left
+                and _head_of(data)[0] == size
+            ):  # one small batch and nothing else, as where one is asked at a time
+                self._take_in(data[4:], size, link, unpacker)
+            else:
+                self._parse(data)
         except (
             CodecError,
             ArithmeticError,
@@ -232,6 +249,8 @@ class Connection(asyncio.Protocol):
             msgpack.UnpackException,
         ) as error:
             self.abort(f"it sent what is no frame: {error!r:.1000}")
+            if link is not None:
+                link.heard()
             return
         if self._buffer is not None or self._piece_left or self._incoming:
             self._last = monotonic()
@@ -240,6 +259,8 @@ class Connection(asyncio.Protocol):
         if self._taken and self.link is not None and self.transport is not None:
             taken, self._taken = self._taken, 0
             self.link.send_control([ACK, taken])
+        if link is not None:
+            link.heard()
 
     def _parse(self, data: bytes) -> None:
         buffer = self._buffer
@@ -303,6 +324,9 @@ class Connection(asyncio.Protocol):
                 look_through(batch)
             unpacker = self.unpacker
             assert unpacker is not None
+        self._take_in(batch, size, link, unpacker)
+
+    def _take_in(self, batch: bytes | memoryview, size: int, link: Link, unpacker: FrameUnpacker) -> None:
         unpacker.feed(batch)
         self.batch_bytes = size
         link.receive(unpacker)
@@ -379,8 +403,12 @@ class Connection(asyncio.Protocol):
             self._shared_until = monotonic() + SHARED_FOR
         if self.is_paused and not self._has_room(transport):
             return
+        if len(frames) == 1:
+            [frame] = frames
+            transport.write(_head(len(frame)) + frame)
+            return
         total = sum(map(len, frames))
-        if (total > BATCH and len(frames) > 1) or len(frames) > BATCH_FRAMES:
+        if total > BATCH or len(frames) > BATCH_FRAMES:
             half = len(frames) // 2
             self.write(frames[:half], is_traffic)
             self.write(frames[half:], is_traffic)

@@ -1,17 +1,13 @@
 """A link: this node's side of everything that passes between it and one peer.
 
-It outlives connections: while there is none, the router's messages wait in their routes. Frames
-are packed when they are made and gathered in `out`, which is written once at the end of the
-loop's tick. What arrives is dispatched here: answers to the router's calls, requests to cells; what
-is not the common case goes to `Arrivals`.
-
-A link is also the `Sink` of the calls that its peer makes.
+It outlives connections: while there is none, the router's messages wait in their routes. What arrives
+is dispatched here: answers to the router's calls, requests to cells; what is not the common case goes to
+`Arrivals`. What leaves is gathered and written by the half of it that is an `Outlet`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -22,18 +18,16 @@ from ringcast.logger import get_logger
 from ..actors.messages import Message
 from ..actors.naming import NAME_MAX
 from ..actors.ref import is_spawned, unknown_messages
-from ..discovery.gate import boot_time
 from ..discovery.packed import SMALL, look_through
 from ..security.identity import Identity
 from . import wire
-from .calls import PLAIN, Call, Parcel, unencodable
+from .calls import Call, Parcel, unencodable
 from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
-from .codec import OUT_OF_BAND, Codec
-from .effect import Answer, Effect, Request, Told, effect_in
+from .codec import Codec
 from .envelope import Envelope
-from .failures import error_to_wire
 from .inflight import LIGHT, SMALL_BATCH, Account, Weighed
 from .limits import not_held_back
+from .outlet import HEARING, NO, Outlet
 from .routes import Route
 from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
@@ -44,20 +38,14 @@ if TYPE_CHECKING:
     from .kinds import Kind
     from .router import Router
 
-FLUSH_AT = 64
-"""Frames that are written without waiting for the tick's end: the peer begins while more are made."""
-
 CANCELLED_KEPT = 10.0
 """Seconds for which a cancel that overtook its call is remembered."""
 
 CANCELLED_MAX = 65_536
 """Such cancels that are remembered of one peer; the oldest gives way."""
 
-ANSWERS_KEPT = 1.0
-"""Seconds that an answer waits for a connection to who asked."""
 
-
-class Link:
+class Link(Outlet):
     """This node's side of the traffic with one peer."""
 
     def __init__(
@@ -72,26 +60,14 @@ class Link:
         blob: Callable[[str], bytes | None],
     ) -> None:
         """Begin without a connection."""
-        self.peer = peer
-        self.node_id = node_id
-        self.router = router
-        self.arrivals = arrivals
-        self.loop = router.loop
-        self.gate = router.gate
-        self.vigil = router.vigil
+        super().__init__(peer, node_id, router, arrivals, codec, blob)
         self.trouble = "it has not been dialled yet"
-        self.max_message = 0
-        """Bytes of the largest message that both nodes take; known while the link is up."""
-        self.is_up = False
         self.is_silent = False
         """Whether the peer has said that it sends nothing more over this connection."""
         self.identity: Identity | None = None
         """Who the peer has proved to be when the link came up last; None without TLS."""
-        self.incarnation = 0
-        """Of the peer's run at the other end of the connection, as its hello says; 0 if it was no member yet."""
         self.sieve: Sieve | None = None
         """What the peer's frames have to pass, where not all are allowed; see `Guard`."""
-        self.connection: Connection | None = None
         self.routes: dict[Route, None] = {}
         self.backlog: list[Parcel] = []
         self.messages: dict[int, tuple[Kind, Message]] = {}
@@ -109,22 +85,7 @@ class Link:
         self.log = get_logger("ringcast").bind(node=node_id, peer=peer)
         self._connect = connect
         self._learn = learn
-        self._blob = blob
-        self._out: list[bytes] = []
-        self._behind: dict[int, deque[tuple[bytes, list[memoryview], bool]]] = {}
-        """By call: answers that wait for a large one of the same stream to have left."""
-        self._kept: list[tuple[int, int, bytes, list[memoryview]]] = []
-        """Answers that wait for a connection: the incarnation of who asked, the call's number, and the answer."""
-        self._controls = 0
         self._inline_until = 0.0
-        self._defined: dict[int, Message] = {}
-        self.use(codec)
-
-    def use(self, codec: Codec) -> None:
-        """Use a codec: which one depends on what both nodes allow."""
-        self.codec = codec
-        self.pack = codec.pack
-        self.pack_parts = codec.pack_parts
 
     # ---- the connection --------------------------------------------------------------------------
 
@@ -145,7 +106,7 @@ class Link:
         self._out.clear()
         self._size = 0
         self._holders.clear()
-        self.is_held = self.is_silent = False
+        self.is_held = self.is_silent = self._leads = False
         self.account.reset()
         self.is_up = True
         self.trouble = ""
@@ -173,6 +134,8 @@ class Link:
         self.trouble = why
         self._out.clear()
         self._behind.clear()
+        if self._gathers == HEARING:  # it ended in the middle of what was heard, and perhaps nobody says `heard`
+            self._gathers = NO
         connection.close()
         self.arrivals.link_lost(self)
         self.router.routes.link_down(self, why)
@@ -215,303 +178,12 @@ class Link:
                 if self.connection is not None:
                     self.connection.go_on()
 
+    def _bulk_sent(self, route: Route) -> None:
+        self.router.routes.bulk_sent(route, self)
+
     def _ask_to_hold(self, held: bool) -> None:
         if self.connection is not None:
             self.send_frame([wire.HOLD, held])
-
-    # ---- sending -------------------------------------------------------------------------------
-
-    def send(self, message: Message, frame: bytes) -> None:
-        """Send a packed frame about a message."""
-        if message.number not in self._defined:
-            self._define(message)
-        out = self._out
-        if not out:
-            self.loop.call_soon(self.flush)
-        out.append(frame)
-        if len(out) >= FLUSH_AT:
-            self.flush()
-
-    def send_frame(self, frame: list[Any]) -> None:
-        """Send a frame that is about no message."""
-        if self.connection is not None:
-            if not self._out:
-                self.loop.call_soon(self.flush)
-            self._out.append(self.pack(frame))
-
-    def send_control(self, frame: list[Any]) -> None:
-        """Send a frame that large messages themselves need; it does not make the line a shared one."""
-        self._controls += 1
-        self.send_frame(frame)
-
-    def flush(self) -> None:
-        """Write what has been gathered: one write for a tick's frames.
-
-        What turns have said leaves under a lease only, and is looked at here, for a turn may have ended long ago:
-        something else may have kept the loop since.
-        """
-        out = self._out
-        if out:
-            if boot_time() >= self.gate.until and self.connection is not None and not self._may_sort():
-                return
-            out, self._out = self._out, []
-            controls, self._controls = self._controls, 0
-            if out and self.connection is not None:
-                self.connection.write(out, len(out) > controls)
-
-    # ---- without a lease -------------------------------------------------------------------------
-
-    def may_write(self) -> bool:
-        """Return whether large messages may be written now; if not, `Connection.go_on` follows."""
-        if boot_time() < self.gate.until:
-            return True
-        if self.vigil.hold(self):
-            return False
-        if self.connection is not None:
-            self.connection.drop_effects()
-        return True
-
-    def _may_sort(self) -> bool:
-        """The gate is closed: wait, or leave out what turns have said if waiting is over; return whether it is."""
-        if self.vigil.hold(self):
-            return False
-        self._leave_out()
-        return True
-
-    def go_on(self) -> None:
-        """The lease is back: what has waited is written."""
-        self.flush()
-        if self.connection is not None:
-            self.connection.go_on()
-
-    def give_up(self) -> None:
-        """It is not: what turns have said is left out, and who waits for it is told; the rest is written."""
-        self._drop_kept()
-        connection = self.connection
-        if connection is None:
-            return
-        self._leave_out()
-        out, self._out = self._out, []
-        self._controls = 0
-        if out:
-            connection.write(out)
-        connection.drop_effects()
-        connection.go_on()
-
-    def _leave_out(self) -> None:
-        """Replace what turns have said, in what has been gathered, by what says so."""
-        out, self._out = self._out, []
-        told: set[int] = set()
-        for frame in out:
-            match effect_in(frame):
-                case Answer(number):
-                    if number not in told:
-                        told.add(number)
-                        self._out.append(self._instead(number))
-                case Request(number):
-                    call = self.router.calls.pop(number, None)
-                    error = self.vigil.suppressed(NOT_SENT)
-                    if call is not None:
-                        call.fail(self.arrivals.blamed(call, error))
-                case Told(message_number):
-                    self._not_told(self._defined[message_number])
-                case None:
-                    self._out.append(frame)
-
-    def _not_told(self, message: Message) -> None:
-        error = self.vigil.suppressed(NOT_SENT)
-        self.arrivals.host.dead.add(message.class_name, message.name, str(error))
-
-    def _instead(self, number: int) -> bytes:
-        """Return what the peer gets instead of an answer that may not leave; a stream gets it once, and ends."""
-        error = self._packed_error(self.vigil.suppressed())
-        self.arrivals.host.stop_stream(self, number)
-        return self.pack([wire.ERROR, number, error])
-
-    def _packed_error(self, error: CallError) -> list[Any]:
-        return error_to_wire(error, self.node_id, self.codec)
-
-    def _define(self, message: Message) -> None:
-        self._defined[message.number] = message
-        frame = [
-            wire.DEFINE,
-            message.number,
-            message.class_name,
-            message.name,
-            message.streams,
-            self._blob(message.class_name),
-        ]
-        self.send_frame(frame)
-
-    def too_large(self, size: int) -> CodecError | None:
-        """Return what refuses a message that is larger than both nodes take."""
-        if size <= self.max_message:
-            return None
-        return CodecError(
-            f"a message of {size} bytes is larger than nodes {self.node_id} and {self.peer} both take "
-            f"({self.max_message} bytes): send less at once, or raise NodeConfig(max_message_bytes=…) on both"
-        )
-
-    def send_bulk(self, parcel: Parcel, route: Route | None) -> None:
-        """Send a large message in pieces."""
-        if parcel.message.number not in self._defined:
-            self._define(parcel.message)
-        effect: Effect | None = None
-        if parcel.is_nested:
-            effect = Request(parcel.number) if parcel.number else Told(parcel.message.number)
-        self._send_parts(parcel.frame, parcel.buffers or [], route, may_be_held=not parcel.is_nested, effect=effect)
-
-    def _send_parts(
-        self,
-        frame: bytes,
-        buffers: list[memoryview],
-        route: Route | None,
-        then: Callable[[], None] | None = None,
-        may_be_held: bool = False,
-        effect: Effect | None = None,
-    ) -> None:
-        connection = self.connection
-        if connection is None:
-            return
-        parts = [memoryview(frame), *buffers]
-        number = connection.next_bulk()
-        self.flush()  # what was said before must be ahead, such as the definition of the message
-
-        def sent() -> None:
-            if route is not None:
-                self.loop.call_soon(self.router.routes.bulk_sent, route, self)
-            if then is not None:
-                self.loop.call_soon(then)
-
-        announce = self.pack([wire.BULK, number, [part.nbytes for part in parts]])
-        connection.send_parts(
-            number,
-            announce,
-            parts,
-            sent,
-            is_answer=route is None,
-            may_be_held=route is not None and may_be_held,
-            effect=effect,
-        )
-
-    def dropped(self, effect: Effect) -> None:
-        """A large message that a turn has sent was dropped before it began to leave."""
-        match effect:
-            case Answer(number):
-                self._behind.pop(number, None)
-                self._out.append(self._instead(number))
-                self.loop.call_soon(self.flush)
-            case Request(number):
-                call = self.router.calls.pop(number, None)
-                if call is not None:
-                    call.fail(self.arrivals.blamed(call, self.vigil.suppressed(NOT_SENT)))
-            case Told(message_number):
-                self._not_told(self._defined[message_number])
-
-    def send_cancel(self, message: Message, number: int, key: Any, expired: bool) -> None:
-        """Cancel a call of ours, or ask where it is, because its time has run out."""
-        self.send(message, self.pack([wire.CANCEL, number, message.number, key, expired]))
-
-    def grant(self, message: Message, key: Any, count: int) -> None:
-        """Give the peer back credit for `count` messages to an actor."""
-        if self.connection is not None:
-            self.send(message, self.pack([wire.GRANT, message.number, key, count]))
-
-    # ---- answering the peer's calls (Sink) -----------------------------------------------------------
-
-    def reply(self, number: int, value: Any) -> None:
-        """Answer an ask of the peer."""
-        try:
-            if type(value) in PLAIN or (type(value) is bytes and len(value) < OUT_OF_BAND):
-                pack = self.pack  # it is no method: the interpreter calls a local quicker
-                frame = pack([REPLY, number, value])
-                if len(frame) < wire.PIECE_BYTES and self.is_up:
-                    out = self._out
-                    if not out:
-                        self.loop.call_soon(self.flush)
-                    out.append(frame)
-                    return
-                buffers: list[memoryview] = []
-            else:
-                frame, buffers = self.pack_parts([wire.REPLY, number, value])
-            self._send_answer(number, frame, buffers)
-        except CodecError as error:
-            self.fail(number, unencodable(None, None, self.node_id, error))
-
-    def _send_answer(self, number: int, frame: bytes, buffers: list[memoryview]) -> None:
-        if self.connection is None:
-            self._keep_answer(number, frame, buffers)
-        elif buffers or len(frame) >= wire.PIECE_BYTES:
-            size = len(frame) + sum(buffer.nbytes for buffer in buffers)
-            if (error := self.too_large(size)) is not None:
-                raise error
-            self._send_parts(frame, buffers, None, effect=Answer(number))
-        else:
-            if not self._out:
-                self.loop.call_soon(self.flush)
-            self._out.append(frame)
-
-    def _keep_answer(self, number: int, frame: bytes, buffers: list[memoryview]) -> None:
-        """Keep an answer to who asked through another node and is not connected yet, for `ANSWERS_KEPT` seconds."""
-        member = self.arrivals.host.kinds.members.get(self.peer)
-        if member is None:
-            return
-        if not self._kept:
-            self.loop.call_later(ANSWERS_KEPT, self._drop_kept)
-            self.arrivals.host.tenancy.unsaid += 1
-            self.connect_soon()
-        self._kept.append((member.incarnation, number, frame, buffers))
-
-    def _drop_kept(self) -> None:
-        if self._kept:
-            self._kept = []
-            self.arrivals.host.tenancy.unsaid -= 1
-
-    def _send_kept(self) -> None:
-        kept = self._kept
-        self._drop_kept()
-        for incarnation, number, frame, buffers in kept:
-            if self.incarnation in (0, incarnation):  # a later run numbers its calls anew
-                self._send_answer(number, frame, buffers)
-
-    def fail(self, number: int, error: BaseException) -> None:
-        """Answer a call of the peer with an error."""
-        self.refuse(number, error_to_wire(error, self.node_id, self.codec))
-
-    def refuse(self, number: int, error: list[Any]) -> None:
-        """Answer a call of the peer with an error as it stands on the wire."""
-        self._send_next(number, self.pack([wire.ERROR, number, error]), [], is_effect=False)
-
-    def item(self, number: int, value: Any) -> None:
-        """Send an item of a stream."""
-        frame, buffers = self.pack_parts([wire.ITEM, number, value])
-        if buffers and (error := self.too_large(len(frame) + sum(buffer.nbytes for buffer in buffers))) is not None:
-            raise error
-        self._send_next(number, frame, buffers)
-
-    def end(self, number: int) -> None:
-        """End a stream."""
-        self._send_next(number, self.pack([wire.END, number]), [])
-
-    def _send_next(self, number: int, frame: bytes, buffers: list[memoryview], is_effect: bool = True) -> None:
-        """Send an answer of which there may be several; none overtakes a large one before it."""
-        behind = self._behind.get(number)
-        if behind is not None:
-            behind.append((frame, buffers, is_effect))
-        elif not buffers and len(frame) < wire.PIECE_BYTES:
-            self._send_answer(number, frame, buffers)
-        elif self.connection is not None:
-            self._behind[number] = deque()
-            effect = Answer(number) if is_effect else None
-            self._send_parts(frame, buffers, None, lambda: self._answer_sent(number), effect=effect)
-
-    def _answer_sent(self, number: int) -> None:
-        behind = self._behind.pop(number, None)
-        while behind:
-            self._send_next(number, *behind.popleft())
-            if number in self._behind:
-                self._behind[number] = behind
-                return
 
     # ---- receiving -----------------------------------------------------------------------------
 
@@ -534,11 +206,21 @@ class Link:
         now = monotonic()
         self._inline_until = now + SLICE
         count = light_ones = 0
+        cell: Cell | None
+        filled: Cell | None = None
+        group: list[Envelope] = []  # what is for `filled`, put into its mailbox at once
+        told: Cell | None = None  # whom the last told message was for, and what it was: most are followed by their like
+        told_as: Any = None
+        told_to: Any = None
+        told_message: Any = None
         try:
             for frame in frames:
                 count += 1
                 code = frame[0]
                 if codec.failure is not None:
+                    if filled is not None:
+                        self._fill(filled, group)
+                        filled = None
                     self._undecodable(frame)
                 elif code == REPLY:
                     call = calls.pop(frame[1], None)
@@ -548,37 +230,68 @@ class Link:
                     kind, message = messages[frame[2]]
                     cell = kind.cells.get(frame[3])
                     if cell is None or message.function is None or self.cancelled:
+                        if filled is not None:
+                            self._fill(filled, group)
+                            filled = None
                         self.arrivals.message(self, kind, message, frame)
                     elif is_large or (cell.task is None and cell.since != now and message.is_plain):
-                        self._request(cell, message, frame, now)
+                        if filled is not None:
+                            self._fill(filled, group)
+                            filled = None
+                        self._request(cell, message, frame, now, count == 1)
                     else:
                         number, deadline = frame[1], now + frame[4] * 0.001
                         if type(number) is not int or type(deadline) is not float:
                             raise CodecError(_NO_REQUEST)
                         light_ones += 1
-                        cell.accept_remote((message, frame[6:], None, self, number, deadline, light, None), self)
+                        if cell is not filled:
+                            if filled is not None:
+                                self._fill(filled, group)
+                            filled = cell
+                        group.append((message, frame[6:], None, self, number, deadline, light, None))
                 elif code == TELL:
-                    kind, message = messages[frame[1]]
-                    cell = kind.cells.get(frame[2])
-                    if cell is None or message.function is None:
-                        self.arrivals.message(self, kind, message, frame)
+                    if filled is None or filled is not told or frame[1] != told_as or frame[2] != told_to:
+                        told_as, told_to = frame[1], frame[2]
+                        kind, told_message = messages[told_as]
+                        told = kind.cells.get(told_to)
+                        if filled is not None and filled is not told:
+                            self._fill(filled, group)
+                            filled = None
+                        if told is None or told_message.function is None:
+                            if filled is not None:
+                                self._fill(filled, group)
+                                filled = None
+                            self.arrivals.message(self, kind, told_message, frame)
+                            continue
+                        filled = told
+                    chain = light
+                    if is_large and self._size:
+                        chain = account.chain((), self._size)
+                        account.add(chain.weight)
                     else:
-                        chain = light
-                        if is_large and self._size:
-                            chain = account.chain((), self._size)
-                            account.add(chain.weight)
-                        else:
-                            light_ones += 1
-                        cell.accept_remote((message, frame[4:], None, None, 0, _FOREVER, chain, None), self)
+                        light_ones += 1
+                    group.append((told_message, frame[4:], None, None, 0, _FOREVER, chain, None))
                 else:
+                    if filled is not None:
+                        self._fill(filled, group)
+                        filled = None
                     self._receive_rare(code, frame)
         finally:
+            if filled is not None:
+                self._fill(filled, group)
             self.received += count
             if light_ones:
                 account.add(light_ones * LIGHT)
 
-    def _request(self, cell: Cell, message: Message, frame: list[Any], now: float) -> None:
+    def _fill(self, cell: Cell, group: list[Envelope]) -> None:
+        """Put messages that have come one after the other for one actor into its mailbox."""
+        cell.accept_many(group, self)
+        group.clear()
+
+    def _request(self, cell: Cell, message: Message, frame: list[Any], now: float, is_first: bool) -> None:
         """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox.
+
+        The first of a batch finds all of that time.
 
         What follows in the same batch for an actor that has had its turn goes into the mailbox, too: one
         drain of many is cheaper than as many single turns.
@@ -588,7 +301,8 @@ class Link:
             raise CodecError(_NO_REQUEST)
         chain = self.account.chain((), self._size) if self._size else self.account.light
         envelope: Envelope = (message, frame[6:], None, self, number, deadline, chain, None)
-        if cell.task is None and cell.since != now and message.is_plain and monotonic() < self._inline_until:
+        is_idle = cell.task is None and cell.since != now and message.is_plain
+        if is_idle and (is_first or monotonic() < self._inline_until):
             try:
                 value = cell.run_now(envelope, now)
             except (Exception, asyncio.CancelledError) as error:
@@ -658,6 +372,7 @@ class Link:
         calls = self.router.calls
         match code:
             case wire.GRANT:
+                self._is_granted = True
                 kind, _ = self.messages[frame[1]]
                 node = self.peer if is_spawned(frame[2]) else None
                 self.router.routes.granted(kind.name, frame[2], node, self, frame[3])

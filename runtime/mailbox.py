@@ -90,6 +90,28 @@ class Mailbox:
         else:
             debts[granter] = count
 
+    def accept_many(self, envelopes: list[Envelope], granter: Granter) -> None:
+        """Put messages of one peer into the mailbox, in their order, as `accept_remote` does with each of them."""
+        queue = self.queue
+        if queue is None:
+            queue = self.queue = deque()
+        count = len(envelopes)
+        if len(queue) + count > self.kind.bound:
+            for envelope in envelopes:
+                self.accept_remote(envelope, granter)
+            return
+        queue.extend(envelopes)
+        if self.task is None:
+            self.start()
+        debts = self.debts
+        if debts is None:
+            debts = self.debts = {}
+        owed = debts.get(granter, 0) + count
+        if owed >= GRANT_EVERY:
+            granter.grant(envelopes[0][0], self.key, owed)
+            owed = 0
+        debts[granter] = owed
+
     def accept_local(
         self, envelope: Envelope, accepted: asyncio.Future[None] | None = None
     ) -> asyncio.Future[None] | None:

@@ -66,9 +66,10 @@ BULKS: Final = 16
 DEFINITIONS: Final = 65_536
 """Messages that one node may have defined on one connection."""
 PIECE_BYTES: Final = 64 * 1024
-WINDOW: Final = 128
+WINDOW: Final = 512
 """Messages that one node may have ungranted at one actor."""
-GRANT_EVERY: Final = 32
+GRANT_EVERY: Final = 128
+"""Messages after which their credit is given back: a quarter of the window, so that the sender never stands still."""
 MAX_HOPS: Final = 4
 
 REQUEST: Final = 1

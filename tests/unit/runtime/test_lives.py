@@ -351,6 +351,7 @@ async def test_a_stop_lets_the_running_message_end_and_refuses_the_rest(quick: P
     waiting = submit(worker.get)
     await quick.node.ref(Worker, "other").get()
     stopping = asyncio.create_task(quick.node.stop(worker))
+    await asyncio.sleep(0)  # it has sent its word: what is asked from here on comes after that
     await quick.node.ref(Worker, "other").get()
     assert not stopping.done()
     gates.let_go("gate")
