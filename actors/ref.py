@@ -160,7 +160,7 @@ def spawned_path(parent: ActorRef | None) -> str:
 def _ask(message: Message) -> Callable[..., Any]:
     async def ask(self: ActorRef, *args: Any, **kwargs: Any) -> Any:
         call = self._caller.ask(self, message, args, kwargs)
-        if isinstance(call, tuple):
+        if type(call) is tuple:
             return call[0]
         try:
             return await call

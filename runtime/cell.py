@@ -14,12 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from asyncio import current_task
-from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Awaitable, Coroutine
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ringcast.errors import (
     MAYBE_EXECUTED,
@@ -33,7 +31,7 @@ from ..actors.context import Context, Timer
 from ..actors.messages import Message
 from ..actors.ref import ActorRef
 from ..actors.supervisor import Supervisor
-from ..actors.turn import current_turn
+from ..actors.turn import set_turn
 from .blame import Blame, blame
 from .door import Door
 from .envelope import Envelope
@@ -41,7 +39,7 @@ from .expiry import expire
 from .inflight import LIGHT, Weighed
 from .mailbox import Mailbox, lighten
 from .orders import PASSING
-from .runner import Runner, Suspended, first_step
+from .runner import CURRENT, DONE, Runner, Suspended, enter_task
 from .streams import serve_stream
 from .tasks import tasks_by_cell
 from .tenancy import FENCED, NOWHERE
@@ -63,6 +61,9 @@ INLINE_DEPTH = 8
 
 _UNHURRIED = frozenset({"idle", "moved", "leaving"})
 """Reasons of an end that lets streams come to theirs."""
+
+_NO_CHAIN: Final = ()
+"""The one empty tuple: a local message outside of a chain of calls is known by it at once."""
 
 NOT_NOW = object()
 SUSPENDED = object()
@@ -105,7 +106,10 @@ class Cell(Mailbox):
 
     def __init__(self, host: Host, kind: Kind, key: Any) -> None:
         """Make an empty cell; the actor itself is made before its first turn."""
-        super().__init__(host, kind, key)
+        self.host = host  # the mailbox's, written out: an actor's first message waits for this
+        self.kind = kind
+        self.key = key
+        self.queue = self.task = self.parked = self.deferred = self.debts = None
         self.actor: Actor | None = None
         self.epoch = 0
         self.number = 0
@@ -134,7 +138,7 @@ class Cell(Mailbox):
     # ---- turns -------------------------------------------------------------------------------
 
     def run_now(self, envelope: Envelope, now: float) -> Any:
-        """Begin a turn at once, if the actor is idle and its handler is a plain one.
+        """Begin a turn at once, if the actor is idle and its handler is a plain one, called without keywords.
 
         Returns:
             The handler's value; `SUSPENDED` if it has begun and goes on later, answering its sink;
@@ -145,72 +149,85 @@ class Cell(Mailbox):
         """
         host = self.host
         runners = host.runners
+        parked = runners.parked
         if (
             self.task is not None
             or self.side is not None
-            or (
-                self.actor is None
-                and not (
-                    self.kind.begins_plainly
-                    and self.life is None
-                    and not self.not_before
-                    and (self.tenure != NOWHERE or host.tenancy.enter(self))
-                )
-            )
             or self.retiring is not None
-            or not runners.parked
+            or self.queue  # it waits for the loop to see that turns may begin again
+            or not parked
             or runners.depth >= INLINE_DEPTH
             or now >= host.gate.until_monotonic
+            or (self.actor is None and not self._may_be_made())
         ):
             return NOT_NOW
-        runner = runners.parked.pop()
-        message, args, kwargs, _, _, _, _, _ = envelope
+        runner = parked.pop()
         self.task = task = runner.task
         loop = runners.loop
-        caller = current_task(loop)
-        if caller is not None:
-            _leave_task(loop, caller)
-        _enter_task(loop, task)
+        current = CURRENT
+        if current is None:
+            caller = enter_task(loop, task)
+        else:
+            caller = current.get(loop)
+            current[loop] = task
         runners.depth += 1
         try:
             if self.actor is None:
-                runner.context.run(self._make)
-                self.host.started(self)
+                runner.run(self._make, now)  # nobody waits to hear that it has started: it has no life of its own
             self.number = self.turn = number = self.number + 1
             self.current = envelope
             self.since = self.last_used = now
-            if kwargs:
-                running = message.function(self.actor, *args, **kwargs)  # type: ignore[misc]
-            elif len(args) == 1:  # see `_turns`
-                running = message.function(self.actor, args[0])  # type: ignore[misc]
+            args = envelope[1]
+            if len(args) == 1:  # see `_turns`
+                running = envelope[0].function(self.actor, args[0])  # type: ignore[misc]
             else:
-                running = message.function(self.actor, *args)  # type: ignore[misc]
-            yielded = runner.context.run(first_step, running, (self, number, envelope))
-        except StopIteration as done:
-            value = done.value
+                running = envelope[0].function(self.actor, *args)  # type: ignore[misc]
+            yielded = runner.run(runner.step, ((self, number, envelope), running))
         except BaseException as error:
             if self.actor is None:
-                refusal = self.host.start_failed(self, error)
+                refusal = host.start_failed(self, error)
                 self._over(runner)
                 raise refusal(envelope) from error
+            message = envelope[0]
             misfit = self._fitting(message, error)
             has_run = misfit is error
+            if has_run:
+                runner.renew()
             if blame(error, is_asked=True, has_run=has_run, failures=self.kind.actor.failures) & Blame.SUPERVISOR:
-                self.host.failed(self, error, envelope)
+                host.failed(self, error, envelope)
             self._over(runner)
             if not has_run:
                 raise misfit from None
             raise
-        else:
-            runner.give(partial(self._drain, Suspended(running, yielded)))
-            return SUSPENDED
         finally:
             runners.depth -= 1
-            _leave_task(loop, task)
-            if caller is not None:
-                _enter_task(loop, caller)
-        self._over(runner)
+            if current is None:
+                enter_task(loop, caller)
+            elif caller is None:
+                del current[loop]
+            else:
+                current[loop] = caller
+        if yielded is not DONE:
+            runner.give(partial(self._drain, Suspended(runner, yielded)))
+            return SUSPENDED
+        value = runner.value
+        self.task = self.current = runner.value = None  # `_over`, written out
+        if len(runner.context) > 1:
+            runners.discard(runner)
+        else:
+            parked.append(runner)
+        if self.queue or self.retiring is not None or self.fault is not None:
+            self.start()
         return value
+
+    def _may_be_made(self) -> bool:
+        """Return whether the actor can be made at once, as one that has no state and no `on_start`."""
+        return (
+            self.kind.begins_plainly
+            and self.life is None
+            and not self.not_before
+            and (self.tenure != NOWHERE or self.host.tenancy.enter(self))
+        )
 
     def _over(self, runner: Runner) -> None:
         """A turn that was begun at once has ended at once."""
@@ -273,7 +290,7 @@ class Cell(Mailbox):
         try:
             if not await self._prepare():
                 return False
-            self._make()
+            self._make(monotonic())
             assert self.actor is not None
             if self.children is not None:
                 self.children.reopen()  # they were kept for this start
@@ -309,6 +326,10 @@ class Cell(Mailbox):
     def _next_epoch(self) -> int:
         return self.host.next_epoch(self.epoch >> 32)
 
+    def door(self) -> Door:
+        """Return what stands behind the actor's context."""
+        return Door(self)
+
     def _furnish(self, actor: Actor) -> None:
         """Give a new actor what it has before its ``__init__`` runs, beside its context."""
 
@@ -327,16 +348,16 @@ class Cell(Mailbox):
         if self.pause is not None and not self.pause.done():
             self.pause.set_result(None)
 
-    def _make(self) -> None:
+    def _make(self, now: float) -> None:
         """Make the actor, in a turn of its own; `on_start` is still to come."""
         self.epoch = self._next_epoch()
         self.number = self.turn = number = self.number + 1
-        self.since = monotonic()
+        self.since = now
         self.current = current = (self.kind.hooks["on_start"], (), None, None, 0, math.inf, (), None)
-        current_turn.set((self, number, current))
+        set_turn((self, number, current))
         cls = self.kind.actor.cls
         actor = cls.__new__(cls)
-        actor.context = Context(Door(self))
+        actor.context = Context(self)
         self._furnish(actor)
         if self.life is None:
             actor.__init__()  # type: ignore[misc]
@@ -345,6 +366,7 @@ class Cell(Mailbox):
         self.actor = actor
 
     async def _turns(self) -> None:
+        """Run the turns of what waits; `current` is the last one's until the loop goes on, or the drain ends."""
         mailbox = self.queue
         if mailbox is None:
             return
@@ -356,11 +378,13 @@ class Cell(Mailbox):
         slice_end = now + SLICE
         while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner
             if now > slice_end:
+                self.current = None
                 await asyncio.sleep(0)
                 now = monotonic()
                 slice_end = now + SLICE
                 continue
             if self.side and not mailbox[0][0].options.read_only and self._holders():
+                self.current = None
                 if not await self._readers_done() or self.fault is not None:
                     return
                 continue  # it may have been cancelled while it waited
@@ -369,7 +393,7 @@ class Cell(Mailbox):
                 return
             envelope = mailbox.popleft()
             message, args, kwargs, sink, number, deadline, chain, _ = envelope
-            if type(chain) is Weighed:
+            if chain is not _NO_CHAIN and type(chain) is Weighed:
                 if chain.weight == LIGHT:  # `Account.remove`, written out
                     account = chain.account
                     account.waiting -= LIGHT
@@ -380,17 +404,19 @@ class Cell(Mailbox):
             if self.parked or self.deferred:
                 self.room()
             if now > deadline:
+                self.current = None
                 expire(self, envelope)
                 self.unburden()
                 continue
-            if not message.is_plain and message.options.read_only:
+            is_plain = message.is_plain
+            if not is_plain and message.options.read_only:
                 self.run_beside(envelope)
                 continue
             self.number = self.turn = turn = self.number + 1
             self.current = envelope
             self.since = now
-            current_turn.set((self, turn, envelope))
-            if message.is_plain and not kwargs:
+            set_turn((self, turn, envelope))
+            if is_plain and not kwargs:
                 function = message.function  # a local is called quicker than an attribute
                 try:
                     if len(args) == 1:  # a call without a star is quicker by a tenth of the turn
@@ -404,7 +430,6 @@ class Cell(Mailbox):
                         return
             elif await self._turn(self._special(envelope), envelope):
                 return
-            self.current = None
             if self.burden is not None:
                 self.unburden()
 
@@ -540,7 +565,7 @@ class Cell(Mailbox):
 
     async def _beside(self, envelope: Envelope, turn: int) -> None:
         sink, number = envelope[3], envelope[4]
-        current_turn.set((self, turn, envelope))
+        set_turn((self, turn, envelope))
         failed = False
         try:
             value = await self._special(envelope)

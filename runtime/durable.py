@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, cast
 from ringcast.errors import NOT_SENT, CallError, CodecError, ConfigError, StaleActivation, StoreError
 
 from ..actors.actor import Actor
-from ..actors.context import Context
 from ..actors.durable import DurableActor
 from ..actors.reminders import At, Every
 from ..actors.turn import current_turn
@@ -154,9 +153,12 @@ class DurableCell(Cell):
         self._operation = int.from_bytes(os.urandom(10), "big") << 48
         return self._ver
 
+    def door(self) -> DurableDoor:
+        """Return what stands behind the actor's context."""
+        return DurableDoor(self)
+
     def _furnish(self, actor: Actor) -> None:
         """Give a new actor its state."""
-        actor.context = Context(DurableDoor(self))
         claimed, self._claimed = self._claimed, None
         assert claimed is not None
         durable = cast("DurableActor[Any]", actor)
