@@ -161,6 +161,18 @@ class Cell(Mailbox):
             or (self.actor is None and not self._may_be_made())
         ):
             return NOT_NOW
+        message, args = envelope[0], envelope[1]
+        actor = self.actor
+        if message.only_moves and actor is not None:
+            function = message.function
+            try:
+                value = runners.moved(function(actor, args[0]) if len(args) == 1 else function(actor, *args))  # type: ignore[misc]
+            except Exception:
+                runners.renew()  # it fails again below, where errors are sorted out
+            else:
+                self.number = self.turn = self.number + 1
+                self.since = self.last_used = now
+                return value
         runner = parked.pop()
         self.task = task = runner.task
         loop = runners.loop
@@ -177,18 +189,16 @@ class Cell(Mailbox):
             self.number = self.turn = number = self.number + 1
             self.current = envelope
             self.since = self.last_used = now
-            args = envelope[1]
             if len(args) == 1:  # see `_turns`
-                running = envelope[0].function(self.actor, args[0])  # type: ignore[misc]
+                running = message.function(self.actor, args[0])  # type: ignore[misc]
             else:
-                running = envelope[0].function(self.actor, *args)  # type: ignore[misc]
+                running = message.function(self.actor, *args)  # type: ignore[misc]
             yielded = runner.run(runner.step, ((self, number, envelope), running))
         except BaseException as error:
             if self.actor is None:
                 refusal = host.start_failed(self, error)
                 self._over(runner)
                 raise refusal(envelope) from error
-            message = envelope[0]
             misfit = self._fitting(message, error)
             has_run = misfit is error
             if has_run:

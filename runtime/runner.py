@@ -165,6 +165,11 @@ class Runners:
         self.depth = 0
         self.parked: list[Runner] = []
         self.is_closed = False
+        self.moved = _mover()
+
+    def renew(self) -> None:
+        """Make a new mover: a handler has raised through the last one."""
+        self.moved = _mover()
 
     def start(self, job: Job) -> Runner:
         """Have a runner do something from the loop's next tick on."""
@@ -196,6 +201,20 @@ class Runners:
         self.parked.clear()
         for task in list(self.tasks):
             task.cancel()
+
+
+def _mover() -> Callable[[Any], Any]:
+    """Return what drives handlers that cannot suspend, one after another: takes a coroutine, returns its value."""
+    mover = _move()
+    mover.send(None)
+    return mover.send
+
+
+@types.coroutine
+def _move() -> Generator[Any, Any, None]:
+    running = yield
+    while True:
+        running = yield (yield from running)
 
 
 @types.coroutine
