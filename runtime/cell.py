@@ -162,11 +162,11 @@ class Cell(Mailbox):
         ):
             return NOT_NOW
         message, args = envelope[0], envelope[1]
-        actor = self.actor
+        actor, function = self.actor, message.function  # locals are called quicker than attributes
+        assert function is not None, "it is plain"
         if message.only_moves and actor is not None:
-            function = message.function
             try:
-                value = runners.moved(function(actor, args[0]) if len(args) == 1 else function(actor, *args))  # type: ignore[misc]
+                value = runners.moved(function(actor, args[0]) if len(args) == 1 else function(actor, *args))
             except Exception:
                 runners.renew()  # it fails again below, where errors are sorted out
             else:
@@ -184,15 +184,13 @@ class Cell(Mailbox):
             current[loop] = task
         runners.depth += 1
         try:
-            if self.actor is None:
+            if actor is None:
                 runner.run(self._make, now)  # nobody waits to hear that it has started: it has no life of its own
+                actor = self.actor
             self.number = self.turn = number = self.number + 1
             self.current = envelope
             self.since = self.last_used = now
-            if len(args) == 1:  # see `_turns`
-                running = message.function(self.actor, args[0])  # type: ignore[misc]
-            else:
-                running = message.function(self.actor, *args)  # type: ignore[misc]
+            running = function(actor, args[0]) if len(args) == 1 else function(actor, *args)  # see `_turns`
             yielded = runner.run(runner.step, ((self, number, envelope), running))
         except BaseException as error:
             if self.actor is None:

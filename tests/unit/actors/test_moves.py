@@ -76,7 +76,7 @@ class Shelf(Actor):
         return len([])
 
     async def not_itself(self, other: Any) -> int:
-        self = other  # noqa: PLW0642
+        self = other
         return self._books
 
     async def lasting(self) -> Callable[[], int]:
