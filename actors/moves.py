@@ -40,15 +40,18 @@ _HARMLESS = frozenset(
 )
 """Instructions that run no other code, if attributes are those of the actor itself, and plain ones."""
 
+_ACCESSES = ("__getattribute__", "__getattr__", "__setattr__")
+"""What a class may have that runs with each access to an attribute, or to one that is missing."""
+
 
 def only_moves(function: object, cls: type[Any]) -> bool:
     """Return whether a handler of a class runs no code but its own, and does nothing but move values."""
     if not isinstance(function, FunctionType):
         return False
     code = function.__code__
-    if not code.co_flags & CO_COROUTINE or not code.co_argcount or hasattr(cls, "__getattr__"):
+    if not code.co_flags & CO_COROUTINE or not code.co_argcount:
         return False
-    if cls.__getattribute__ is not object.__getattribute__ or cls.__setattr__ is not object.__setattr__:
+    if any(getattr_static(cls, access, None) is not getattr_static(object, access, None) for access in _ACCESSES):
         return False
     own = code.co_varnames[0]
     loaded: object = None

@@ -160,7 +160,7 @@ def spawned_path(parent: ActorRef | None) -> str:
 def _ask(message: Message) -> Callable[..., Any]:
     async def ask(self: ActorRef, *args: Any, **kwargs: Any) -> Any:
         call = self._caller.ask(self, message, args, kwargs)
-        if type(call) is tuple:
+        if isinstance(call, tuple):
             return call[0]
         try:
             return await call

@@ -60,7 +60,7 @@ class Shelf(Actor):
     async def priced(self) -> int:
         return self._price
 
-    async def of_another(self, shelf: Any) -> int:
+    async def of_another(self, shelf: Any) -> object:
         return shelf.books
 
     async def caller(self) -> object:
@@ -114,7 +114,7 @@ def test_a_class_that_says_how_its_attributes_are_found_or_kept_has_none() -> No
 def test_a_subclass_that_makes_a_property_of_an_attribute_is_looked_at_by_itself() -> None:
     class Guarded(Shelf):
         @property
-        def _books(self) -> int:  # type: ignore[override]
+        def _books(self) -> int:
             return 1
 
         @_books.setter
@@ -127,6 +127,8 @@ def test_a_subclass_that_makes_a_property_of_an_attribute_is_looked_at_by_itself
 def test_slots_are_plain_attributes() -> None:
     class Slotted(Actor):
         __slots__ = ("_books",)
+
+        _books: int
 
         async def books(self) -> int:
             return self._books
