@@ -14,17 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from ringcast.errors import (
-    MAYBE_EXECUTED,
-    NOT_SENT,
-    CallTimeout,
-    WrongArguments,
-)
+from ringcast.errors import WrongArguments
 
 from ..actors.actor import Actor
 from ..actors.context import Context, Timer
@@ -39,6 +34,7 @@ from .expiry import expire
 from .inflight import LIGHT, Weighed
 from .mailbox import Mailbox, lighten
 from .orders import PASSING
+from .outcome import bounded, fitting, forget_cancel, went_wrong
 from .runner import CURRENT, DONE, Runner, Suspended, enter_task
 from .streams import serve_stream
 from .tasks import tasks_by_cell
@@ -197,7 +193,7 @@ class Cell(Mailbox):
                 refusal = host.start_failed(self, error)
                 self._over(runner)
                 raise refusal(envelope) from error
-            misfit = self._fitting(message, error)
+            misfit = fitting(self, message, error)
             has_run = misfit is error
             if has_run:
                 runner.renew()
@@ -270,7 +266,7 @@ class Cell(Mailbox):
                 self.fault = None
         finally:
             if self.cancelling and self.task is not None:
-                self._forget_cancel(self.task)
+                forget_cancel(self, self.task)
             self.task = None
             self.current = None
             self.unburden()
@@ -434,7 +430,7 @@ class Cell(Mailbox):
                     if sink is not None:
                         sink.reply(number, value)
                 except BaseException as error:
-                    if self._went_wrong(envelope, error):
+                    if went_wrong(self, envelope, error):
                         return
             elif await self._turn(self._special(envelope), envelope):
                 return
@@ -455,7 +451,7 @@ class Cell(Mailbox):
             if sink is not None and not envelope[0].streams:
                 sink.reply(number, value)
         except BaseException as error:
-            return self._went_wrong(envelope, error)
+            return went_wrong(self, envelope, error)
         return False
 
     async def _special(self, envelope: Envelope) -> Any:
@@ -467,61 +463,12 @@ class Cell(Mailbox):
         try:
             running = message.function(self.actor, *args, **(kwargs or {}))  # type: ignore[misc]
         except TypeError as error:
-            raise self._fitting(message, error) from None
+            raise fitting(self, message, error) from None
         if message.options.timeout is not None:
-            running = self._bounded(running, envelope)
+            running = bounded(self, running, envelope)
         return await running
 
-    def _fitting(self, message: Message, error: BaseException) -> BaseException:
-        """Return an error as it is, or, if the call itself raised it, what says that the arguments do not fit."""
-        if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
-            return WrongArguments(
-                f"{self.name}: {error}",
-                certainty=NOT_SENT,
-                actor=self.name,
-                method=message.name,
-                node=self.host.node_id,
-            )
-        return error
-
-    def _went_wrong(self, envelope: Envelope, error: BaseException) -> bool:
-        """Sort out what came out of a handler; return whether the actor has failed."""
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            assert task is not None
-            if self._was_cancelled(task, envelope):
-                return False
-            if task.cancelling():
-                raise error
-        self.current = None  # if it was cancelled, then by something that the handler awaited
-        return self._raised(envelope, self._fitting(envelope[0], error))
-
-    def _was_cancelled(self, task: asyncio.Task[Any], envelope: Envelope) -> bool:
-        """Sort out a CancelledError that came out of a handler; True if the cell has dealt with it."""
-        by_caller = self.cancelling == self.turn
-        self._forget_cancel(task)
-        if by_caller:
-            return True
-        if not task.cancelling():
-            return False
-        if self.retiring is not None:
-            why = "was cancelled, for its activation has to go"
-        else:
-            why = "was cancelled from outside: something cancels the task of a turn that is over"
-        if (sink := envelope[3]) is not None and self.retiring != FENCED:  # then it has been told
-            sink.fail(envelope[4], self.host.lost(self, envelope, why))
-        if self.host.runners.is_closed:
-            return False
-        task.uncancel()  # what comes after it, or the end in order, was not cancelled
-        return True
-
-    def _forget_cancel(self, task: asyncio.Task[Any]) -> None:
-        """A cancelled handler went on to its end all the same: what comes after it was not cancelled."""
-        if self.cancelling:
-            self.cancelling = 0
-            task.uncancel()
-
-    def _raised(self, envelope: Envelope, error: BaseException) -> bool:
+    def raised(self, envelope: Envelope, error: BaseException) -> bool:
         """Give an error to whom it belongs; return whether it is the actor's own failure."""
         sink, number = envelope[3], envelope[4]
         is_misfit = isinstance(error, WrongArguments) and (error.actor, error.method) == (self.name, envelope[0].name)
@@ -536,25 +483,6 @@ class Cell(Mailbox):
             return False
         self.host.failed(self, error, envelope)
         return True
-
-    async def _bounded(self, running: Coroutine[Any, Any, Any], envelope: Envelope) -> Any:
-        limit = envelope[0].options.timeout
-        scope = asyncio.timeout(limit)
-        try:
-            async with scope:
-                return await running
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise CallTimeout(
-                f"{self.name}.{envelope[0].name} ran for its limit of {limit} s and was cancelled; raise "
-                f"@handler(timeout=…) or split the work",
-                certainty=MAYBE_EXECUTED,
-                actor=self.name,
-                method=envelope[0].name,
-                node=self.host.node_id,
-                place=f"cancelled after running for {limit} s on node {self.host.node_id}",
-            ) from None
 
     # ---- turns beside the drain: read-only and reentrant ones -----------------------------------
 
@@ -583,11 +511,11 @@ class Cell(Mailbox):
             task = asyncio.current_task()
             assert task is not None
             if not task.cancelling():
-                failed = self._raised(envelope, error)
+                failed = self.raised(envelope, error)
             elif sink is not None and self.retiring != FENCED:
                 sink.fail(number, self.host.lost(self, envelope, "was cancelled, for its activation ended"))
         except BaseException as error:
-            failed = self._raised(envelope, error)
+            failed = self.raised(envelope, error)
         finally:
             side = self.side
             if side is not None:
