@@ -153,6 +153,7 @@ class Runner:
                     self._park = None
         finally:
             pool.tasks.pop(self.task, None)
+            self.pump.close()  # it holds the runner, and the runner it
 
 
 class Runners:

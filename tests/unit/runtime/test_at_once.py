@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextvars import ContextVar
 from decimal import Decimal, localcontext
 from typing import Any
@@ -54,6 +56,9 @@ class Till(Actor):
         if late:
             await asyncio.sleep(0)
         raise ValueError("as asked")
+
+    async def paint(self, name: str) -> None:
+        colour.set(name)
 
     async def limited(self) -> str:
         try:
@@ -125,6 +130,22 @@ async def test_an_ask_does_not_overtake_what_waits_for_the_lease(here: Place, as
         with gate._lock:
             gate._set(boot_time() + 5, boot_time())  # by the other thread: this one has not heard of it yet
         assert await getattr(till, ask.__name__)() == ["one", "two"]
+
+
+async def test_a_runner_that_is_spent_is_gone_without_the_collector(here: Place) -> None:
+    till = here.node.ref(Till, "a")
+    await till.note("one")
+    runners = here.node._host.runners
+    await eventually(lambda: bool(runners.parked))
+    gc.collect()
+    gc.disable()
+    try:
+        spent = weakref.ref(runners.parked[-1].task)
+        before = len(runners.tasks)
+        await till.paint("red")
+        await eventually(lambda: len(runners.tasks) < before and spent() is None)
+    finally:
+        gc.enable()
 
 
 async def test_what_a_handler_returned_is_not_kept(here: Place) -> None:
