@@ -160,15 +160,6 @@ class Cell(Mailbox):
         message, args = envelope[0], envelope[1]
         actor, function = self.actor, message.function  # locals are called quicker than attributes
         assert function is not None, "it is plain"
-        if message.only_moves and actor is not None:
-            try:
-                value = runners.moved(function(actor, args[0]) if len(args) == 1 else function(actor, *args))
-            except Exception:
-                runners.renew()  # it fails again below, where errors are sorted out
-            else:
-                self.number = self.turn = self.number + 1
-                self.since = self.last_used = now
-                return value
         runner = parked.pop()
         self.task = task = runner.task
         loop = runners.loop
@@ -222,6 +213,35 @@ class Cell(Mailbox):
             parked.append(runner)
         if self.queue or self.retiring is not None or self.fault is not None:
             self.start()
+        return value
+
+    def move_now(self, message: Message, args: Any, now: float) -> Any:
+        """Take the whole turn of a handler that only moves values, if the actor is idle; see `moves`.
+
+        Returns:
+            The handler's value; `NOT_NOW` if it was not begun, or has raised: where it does so again, errors are
+            sorted out.
+        """
+        host = self.host
+        actor, function = self.actor, message.function
+        if (
+            actor is None
+            or function is None
+            or self.task is not None
+            or self.side is not None
+            or self.retiring is not None
+            or self.queue
+            or now >= host.gate.until_monotonic
+        ):
+            return NOT_NOW
+        runners = host.runners
+        try:
+            value = runners.moved(function(actor, args[0]) if len(args) == 1 else function(actor, *args))
+        except Exception:
+            runners.renew()
+            return NOT_NOW
+        self.number = self.turn = self.number + 1
+        self.since = self.last_used = now
         return value
 
     def _may_be_made(self) -> bool:

@@ -102,7 +102,6 @@ class Router:
             return self._ask(ref, route, message, args, kwargs, None)
         number = self.number = self.number + 1
         now = monotonic()
-        deadline = now + (message.options.timeout or self.ask_timeout)
         link = route.link
         if link is None:
             for arg in args:
@@ -112,9 +111,18 @@ class Router:
             cell = route.kind.cells.get(route.key)
             if cell is None:
                 cell = self.host.activate(route.kind, route.key)
+            host = self.host
+            may_begin = cell.task is None and message.is_plain and (now < host.inline_until or host.open_window(now))
+            if may_begin and message.only_moves:
+                value = cell.move_now(message, args, now)
+                if value is not NOT_NOW:
+                    if monotonic() >= self.gate.until_monotonic:
+                        return self._answered_late(route, message, number, now + self.ask_timeout, value)
+                    return (value if type(value) in SCALARS else self._answer(route, message, value),)
+            deadline = now + (message.options.timeout or self.ask_timeout)
             envelope: Envelope = (message, args, None, self.sink, number, deadline, (), None)
             value = NOT_NOW
-            if cell.task is None and message.is_plain and (now < self.host.inline_until or self.host.open_window(now)):
+            if may_begin:
                 try:
                     value = cell.run_now(envelope, now)
                 except (Exception, asyncio.CancelledError) as error:
@@ -136,6 +144,7 @@ class Router:
                 if type(arg) not in PLAIN:
                     return self._ask(ref, route, message, args, kwargs, None)
             pack = link.pack
+            deadline = now + (message.options.timeout or self.ask_timeout)
             ttl = int((deadline - now) * 1000) or 1  # `_ttl`, written out
             try:
                 frame = pack([wire.REQUEST, number, message.number, route.key, ttl, self.routes.view_number, *args])
