@@ -78,7 +78,8 @@ def _instructions(function: FunctionType) -> Iterator[tuple[str, object]]:
 
 def _is_plain(cls: type[Any], name: str) -> bool:
     """Return whether to get or set an attribute of an instance runs no code."""
-    found = getattr_static(cls, name, None)
-    return type(found) is MemberDescriptorType or not any(
-        hasattr(type(found), access) for access in ("__get__", "__set__", "__delete__")
+    found: object = getattr_static(cls, name, None)
+    kind = type(found)
+    return kind is MemberDescriptorType or not any(
+        hasattr(kind, access) for access in ("__get__", "__set__", "__delete__")
     )

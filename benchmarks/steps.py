@@ -90,9 +90,7 @@ RULES = (
     _rule("security/tunnel.py", "write", r"write|send|flush"),
     _rule("security/tunnel.py", "read"),
     _rule("discovery/packed.py", "unpack"),
-    _rule(
-        "runtime/cell.py", "turn", "", r"message\.function|runner|enter_task|moved|set_turn|context|coroutine|running"
-    ),
+    _rule("runtime/cell.py", "turn", "", r"message\.function|runner|swap|moved|set_turn|context|coroutine|running"),
     _rule("runtime/cell.py", "turn", r"^(_turn|_over|_make)$"),
     _rule("runtime/cell.py", "mailbox"),
     _rule("runtime/mailbox.py", "mailbox"),

@@ -35,7 +35,7 @@ from .inflight import LIGHT, Weighed
 from .mailbox import Mailbox, lighten
 from .orders import PASSING
 from .outcome import bounded, fitting, forget_cancel, went_wrong
-from .runner import CURRENT, DONE, Runner, Suspended, enter_task
+from .runner import DONE, RUNNING, Runner, Suspended, swap_task
 from .streams import serve_stream
 from .tasks import tasks_by_cell
 from .tenancy import FENCED, NOWHERE
@@ -163,12 +163,12 @@ class Cell(Mailbox):
         runner = parked.pop()
         self.task = task = runner.task
         loop = runners.loop
-        current = CURRENT
-        if current is None:
-            caller = enter_task(loop, task)
+        swap, running_tasks = swap_task, RUNNING
+        if swap is not None:
+            caller = swap(loop, task)
         else:
-            caller = current.get(loop)
-            current[loop] = task
+            caller = running_tasks.get(loop)
+            running_tasks[loop] = task
         runners.depth += 1
         try:
             if actor is None:
@@ -196,12 +196,12 @@ class Cell(Mailbox):
             raise
         finally:
             runners.depth -= 1
-            if current is None:
-                enter_task(loop, caller)
+            if swap is not None:
+                swap(loop, caller)
             elif caller is None:
-                del current[loop]
+                del running_tasks[loop]
             else:
-                current[loop] = caller
+                running_tasks[loop] = caller
         if yielded is not DONE:
             runner.give(partial(self._drain, Suspended(runner, yielded)))
             return SUSPENDED

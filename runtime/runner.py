@@ -18,19 +18,18 @@ runner whose handler has set a context variable is not used again, so nothing le
 turn into another.
 
 References:
-    Python documentation, "Extending asyncio": `_enter_task` and `_leave_task` are for this. `enter_task`
-    here is the same in one step, with what asyncio has for its own eager tasks.
+    Python documentation, "Extending asyncio": `_enter_task` and `_leave_task` are for this. `swap_task` is
+    what asyncio has for its own eager tasks: the same in one step.
 """
 
 from __future__ import annotations
 
 import asyncio
 import asyncio.tasks
-import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..actors.turn import Turn, set_turn
 
@@ -46,16 +45,11 @@ Step = Callable[[tuple[Turn, Any]], Any]
 DONE: Final = object()
 """What a pump yields when a handler has ended; its value is the runner's `value`."""
 
-if sys.version_info >= (3, 12):
-    CURRENT: dict[Any, Any] | None = None
-    enter_task: Callable[[Any, Any], Any] = asyncio.tasks._swap_current_task  # type: ignore[attr-defined]
-else:
-    CURRENT = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
-    """The running task of each loop, where entering a task takes no function but this table."""
+swap_task = cast("Callable[[Any, Any], Any] | None", vars(asyncio.tasks).get("_swap_current_task"))
+"""Makes a task the loop's current one, None for none, and returns which was; there from Python 3.12 on."""
 
-    def enter_task(loop: Any, task: Any) -> Any:
-        """Make a task the loop's current one, None for none; return which was."""
-        raise AssertionError("the table is there")
+RUNNING: Final = cast("dict[Any, Any]", vars(asyncio.tasks).get("_current_tasks"))
+"""The current task of each loop, for Python 3.11: a function of our own around it would take longer than it all."""
 
 
 class Suspended:
@@ -112,7 +106,7 @@ class Runner:
 
     def renew(self) -> None:
         """Make a new pump: a handler has raised through the last one."""
-        self.pump = _pump(self)
+        self.pump = cast("Generator[Any, Any, None]", _pump(self))
         self.step = self.pump.send
         self.pump.send(None)
 
@@ -206,7 +200,7 @@ class Runners:
 
 def _mover() -> Callable[[Any], Any]:
     """Return what drives handlers that cannot suspend, one after another: takes a coroutine, returns its value."""
-    mover = _move()
+    mover = cast("Generator[Any, Any, None]", _move())
     mover.send(None)
     return mover.send
 
