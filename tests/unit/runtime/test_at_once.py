@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
+import time
 import weakref
 from contextvars import ContextVar
 from decimal import Decimal, localcontext
@@ -130,6 +132,25 @@ async def test_an_ask_does_not_overtake_what_waits_for_the_lease(here: Place, as
         with gate._lock:
             gate._set(boot_time() + 5, boot_time())  # by the other thread: this one has not heard of it yet
         assert await getattr(till, ask.__name__)() == ["one", "two"]
+
+
+@pytest.mark.parametrize("ask", [Till.notes, Till.notes_so_far])
+async def test_an_answer_waits_for_the_lease_if_it_ended_during_the_turn(
+    here: Place, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    till = here.node.ref(Till, "a")
+    await till.note("one")
+    router = here.node._router
+    times = [time.monotonic(), math.inf]
+    monkeypatch.setattr("ringcast.runtime.router.monotonic", lambda: times.pop(0))
+    monkeypatch.setattr("ringcast.runtime.calls.monotonic", lambda: math.inf)
+    answer = asyncio.ensure_future(getattr(till, ask.__name__)())
+    await eventually(lambda: not times)
+    assert len(router.sink._held) == 1
+    assert not answer.done()
+    monkeypatch.undo()
+    router.sink.go_on()
+    assert await answer == ["one"]
 
 
 async def test_a_runner_that_is_spent_is_gone_without_the_collector(here: Place) -> None:
