@@ -136,6 +136,8 @@ class Cell(Mailbox):
     def run_now(self, envelope: Envelope, now: float) -> Any:
         """Begin a turn at once, if the actor is idle and its handler is a plain one, called without keywords.
 
+        The caller has seen that no task drains the mailbox.
+
         Returns:
             The handler's value; `SUSPENDED` if it has begun and goes on later, answering its sink;
             `NOT_NOW` if it was not begun.
@@ -147,8 +149,7 @@ class Cell(Mailbox):
         runners = host.runners
         parked = runners.parked
         if (
-            self.task is not None
-            or self.side is not None
+            self.side is not None
             or self.retiring is not None
             or self.queue  # it waits for the loop to see that turns may begin again
             or not parked
@@ -159,7 +160,6 @@ class Cell(Mailbox):
             return NOT_NOW
         message, args = envelope[0], envelope[1]
         actor, function = self.actor, message.function  # locals are called quicker than attributes
-        assert function is not None, "it is plain"
         runner = parked.pop()
         self.task = task = runner.task
         loop = runners.loop
@@ -177,7 +177,7 @@ class Cell(Mailbox):
             self.number = self.turn = number = self.number + 1
             self.current = envelope
             self.since = self.last_used = now
-            running = function(actor, args[0]) if len(args) == 1 else function(actor, *args)  # see `_turns`
+            running = function(actor, args[0]) if len(args) == 1 else function(actor, *args)  # type: ignore[misc]
             yielded = runner.run(runner.step, ((self, number, envelope), running))
         except BaseException as error:
             if self.actor is None:
@@ -216,7 +216,7 @@ class Cell(Mailbox):
         return value
 
     def move_now(self, message: Message, args: Any, now: float) -> Any:
-        """Take the whole turn of a handler that only moves values, if the actor is idle; see `moves`.
+        """Take the whole turn of a handler that only moves values, if the actor is idle; see `moves` and `run_now`.
 
         Returns:
             The handler's value; `NOT_NOW` if it was not begun, or has raised: where it does so again, errors are
@@ -226,8 +226,6 @@ class Cell(Mailbox):
         actor, function = self.actor, message.function
         if (
             actor is None
-            or function is None
-            or self.task is not None
             or self.side is not None
             or self.retiring is not None
             or self.queue
@@ -236,7 +234,7 @@ class Cell(Mailbox):
             return NOT_NOW
         runners = host.runners
         try:
-            value = runners.moved(function(actor, args[0]) if len(args) == 1 else function(actor, *args))
+            value = runners.moved(function(actor, args[0]) if len(args) == 1 else function(actor, *args))  # type: ignore[misc]
         except Exception:
             runners.renew()
             return NOT_NOW

@@ -80,7 +80,8 @@ class Suspended:
         except BaseException:
             runner.renew()
             raise
-        return runner.take()
+        value, runner.value = runner.value, None
+        return value
 
 
 class Runner:
@@ -109,11 +110,6 @@ class Runner:
         self.pump = cast("Generator[Any, Any, None]", _pump(self))
         self.step = self.pump.send
         self.pump.send(None)
-
-    def take(self) -> Any:
-        """Return what a handler has returned, and keep it no longer."""
-        value, self.value = self.value, None
-        return value
 
     def give(self, job: Job) -> None:
         """Wake a parked runner to do something."""
