@@ -172,8 +172,9 @@ class Cell(Mailbox):
         runners.depth += 1
         try:
             if actor is None:
-                runner.run(self._make, now)  # nobody waits to hear that it has started: it has no life of its own
+                runner.run(self._make, now)
                 actor = self.actor
+                host.started(self)
             self.number = self.turn = number = self.number + 1
             self.current = envelope
             self.since = self.last_used = now
