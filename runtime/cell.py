@@ -158,12 +158,15 @@ class Cell(Mailbox):
             or (self.actor is None and not self._may_be_made())
         ):
             return NOT_NOW
-        message, args = envelope[0], envelope[1]
-        actor, function = self.actor, message.function  # locals are called quicker than attributes
+        message = envelope[0]
+        args = envelope[1]
+        actor = self.actor
+        function = message.function  # a local is called quicker than an attribute
         runner = parked.pop()
         self.task = task = runner.task
         loop = runners.loop
-        swap, running_tasks = swap_task, RUNNING
+        swap = swap_task
+        running_tasks = RUNNING
         if swap is not None:
             caller = swap(loop, task)
         else:

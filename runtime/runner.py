@@ -80,7 +80,8 @@ class Suspended:
         except BaseException:
             runner.renew()
             raise
-        value, runner.value = runner.value, None
+        value = runner.value
+        runner.value = None
         return value
 
 
