@@ -148,6 +148,7 @@ class Cell(Mailbox):
         host = self.host
         runners = host.runners
         parked = runners.parked
+        actor = self.actor
         if (
             self.side is not None
             or self.retiring is not None
@@ -155,12 +156,11 @@ class Cell(Mailbox):
             or not parked
             or runners.depth >= INLINE_DEPTH
             or now >= host.gate.until_monotonic
-            or (self.actor is None and not self._may_be_made())
+            or (actor is None and not self._may_be_made())
         ):
             return NOT_NOW
         message = envelope[0]
         args = envelope[1]
-        actor = self.actor
         function = message.function  # a local is called quicker than an attribute
         runner = parked.pop()
         self.task = task = runner.task
