@@ -22,6 +22,7 @@ from ringcast.errors import CodecError
 from ringcast.values import dataclass
 
 from .messages import HOOKS, HandlerOptions, Message, options_of
+from .moves import only_moves
 from .naming import BY_VALUE, NAME_MAX, find_class, travels_by_value, wire_name
 from .placement import Placement, Ring
 from .supervision import Fatal, OneForOne, Strategy
@@ -236,7 +237,9 @@ def _read(cls: type[Actor]) -> ActorType:
             if streams or inspect.iscoroutinefunction(value):
                 said = options_of(value)
                 is_exposed = opens if said.expose is None else said.expose
-                messages[attribute] = Message(name, attribute, value, streams, said, is_exposed, cls.__is_durable__)
+                messages[attribute] = Message(
+                    name, attribute, value, streams, said, is_exposed, cls.__is_durable__, only_moves(value, cls)
+                )
     required: tuple[str, ...] = ()
     if cls.__init__ is not object.__init__:
         required = tuple(

@@ -61,14 +61,26 @@ class Activation(Protocol):
     async def forget(self, name: str) -> bool: ...  # noqa: D102
 
 
+class Opener(Protocol):
+    """What has the door of an activation (the runtime's cell); many actors never go through theirs."""
+
+    def door(self) -> Activation:
+        """Return what stands behind the context."""
+        ...
+
+
 class Context:
     """The runtime, as one actor sees it; ``self.context``, there before ``__init__`` runs."""
 
-    __slots__ = ("_activation",)
+    __slots__ = ("_opener",)
 
-    def __init__(self, activation: Activation) -> None:
+    def __init__(self, opener: Opener) -> None:
         """Belong to one activation."""
-        self._activation = activation
+        self._opener = opener
+
+    @property
+    def _activation(self) -> Activation:
+        return self._opener.door()
 
     @property
     def key(self) -> Any:

@@ -44,6 +44,7 @@ class Message:
         options: What `@handler` said.
         is_exposed: Whether clients, which are no members, may send it.
         is_transaction: Whether a turn of it is a durable actor's, which is saved or undone.
+        only_moves: Whether its handler does nothing but move values, and runs no code but its own; see `moves`.
         number: This process's number for the message; it stands for both names on a link.
         is_plain: Whether a turn of it needs nothing special: no stream, no limit of its own, exclusive,
             nothing to save.
@@ -56,6 +57,7 @@ class Message:
     options: HandlerOptions
     is_exposed: bool = False
     is_transaction: bool = False
+    only_moves: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
     is_plain: bool = field(init=False)
 

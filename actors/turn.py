@@ -29,5 +29,12 @@ SINK, DEADLINE, CHAIN, TRACE = 3, 5, 6, 7
 
 current_turn: ContextVar[Turn | None] = ContextVar("ringcast_turn", default=None)
 
+running_turn = current_turn.get
+"""Return the running turn, or None: the variable's method itself, for a module that imports the variable looks it up
+anew for each message, which takes as long as the call."""
+
+set_turn = current_turn.set
+"""Set the running turn."""
+
 new_chain: ContextVar[bool] = ContextVar("ringcast_new_chain", default=False)
 """Whether a call is sent by `submit`: nobody waits for it here yet, so it cannot be a cycle."""

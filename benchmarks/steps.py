@@ -60,7 +60,9 @@ RULES = (
     _rule("actors/verbs.py", "ref"),
     _rule("runtime/router.py", "pack", _ASKING, r"\bpack\b|ttl = |_parcel|PLAIN|^frame = None|head = |meta = "),
     _rule("runtime/router.py", "write", _ASKING, r"link\.send|routes\.send|credit|is_full|drained"),
-    _rule("runtime/router.py", "mailbox", _ASKING, r"run_now|activate|accept_local|cells\.get|cell\.task|deliver"),
+    _rule(
+        "runtime/router.py", "mailbox", _ASKING, r"run_now|move_now|activate|accept_local|cells\.get|cell\.task|deliver"
+    ),
     _rule("runtime/router.py", "reply", _ASKING, r"NOT_NOW|SUSPENDED|until_monotonic|_answer|isolate"),
     _rule("runtime/router.py", "reply", r"^(_answer|_answered_late|localize)$"),
     _rule("runtime/router.py", "route", _ASKING, r"route\b.*=|route\.version|link = "),
@@ -88,7 +90,7 @@ RULES = (
     _rule("security/tunnel.py", "write", r"write|send|flush"),
     _rule("security/tunnel.py", "read"),
     _rule("discovery/packed.py", "unpack"),
-    _rule("runtime/cell.py", "turn", "", r"message\.function|first_step|current_turn|context|coroutine|running"),
+    _rule("runtime/cell.py", "turn", "", r"message\.function|runner|swap|moved|set_turn|context|coroutine|running"),
     _rule("runtime/cell.py", "turn", r"^(_turn|_over|_make)$"),
     _rule("runtime/cell.py", "mailbox"),
     _rule("runtime/mailbox.py", "mailbox"),

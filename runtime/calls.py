@@ -142,6 +142,7 @@ class LocalSink:
     def __init__(self, router: Router, peer: str) -> None:
         """Belong to the router of node `peer`."""
         self._router = router
+        self._calls = router.calls
         self._gate = router.gate
         self._held: list[tuple[Callable[[int, Any], None], int, Any]] = []
         self.peer = peer
@@ -151,7 +152,7 @@ class LocalSink:
         if monotonic() >= self._gate.until_monotonic:
             self._hold(self.reply, number, value)
             return
-        call = self._router.calls.pop(number, None)
+        call = self._calls.pop(number, None)
         if call is None or call.done():
             return
         if type(value) not in SCALARS:

@@ -14,26 +14,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from asyncio import current_task
-from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ringcast.errors import (
-    MAYBE_EXECUTED,
-    NOT_SENT,
-    CallTimeout,
-    WrongArguments,
-)
+from ringcast.errors import WrongArguments
 
 from ..actors.actor import Actor
 from ..actors.context import Context, Timer
 from ..actors.messages import Message
 from ..actors.ref import ActorRef
 from ..actors.supervisor import Supervisor
-from ..actors.turn import current_turn
+from ..actors.turn import set_turn
 from .blame import Blame, blame
 from .door import Door
 from .envelope import Envelope
@@ -41,7 +34,8 @@ from .expiry import expire
 from .inflight import LIGHT, Weighed
 from .mailbox import Mailbox, lighten
 from .orders import PASSING
-from .runner import Runner, Suspended, first_step
+from .outcome import bounded, fitting, forget_cancel, went_wrong
+from .runner import DONE, RUNNING, Runner, Suspended, swap_task
 from .streams import serve_stream
 from .tasks import tasks_by_cell
 from .tenancy import FENCED, NOWHERE
@@ -63,6 +57,9 @@ INLINE_DEPTH = 8
 
 _UNHURRIED = frozenset({"idle", "moved", "leaving"})
 """Reasons of an end that lets streams come to theirs."""
+
+_NO_CHAIN: Final = ()
+"""The one empty tuple: a local message outside of a chain of calls is known by it at once."""
 
 NOT_NOW = object()
 SUSPENDED = object()
@@ -105,7 +102,10 @@ class Cell(Mailbox):
 
     def __init__(self, host: Host, kind: Kind, key: Any) -> None:
         """Make an empty cell; the actor itself is made before its first turn."""
-        super().__init__(host, kind, key)
+        self.host = host  # the mailbox's, written out: an actor's first message waits for this
+        self.kind = kind
+        self.key = key
+        self.queue = self.task = self.parked = self.deferred = self.debts = None
         self.actor: Actor | None = None
         self.epoch = 0
         self.number = 0
@@ -134,7 +134,9 @@ class Cell(Mailbox):
     # ---- turns -------------------------------------------------------------------------------
 
     def run_now(self, envelope: Envelope, now: float) -> Any:
-        """Begin a turn at once, if the actor is idle and its handler is a plain one.
+        """Begin a turn at once, if the actor is idle and its handler is a plain one, called without keywords.
+
+        The caller has seen that no task drains the mailbox.
 
         Returns:
             The handler's value; `SUSPENDED` if it has begun and goes on later, answering its sink;
@@ -145,72 +147,113 @@ class Cell(Mailbox):
         """
         host = self.host
         runners = host.runners
+        parked = runners.parked
+        actor = self.actor
         if (
-            self.task is not None
-            or self.side is not None
-            or (
-                self.actor is None
-                and not (
-                    self.kind.begins_plainly
-                    and self.life is None
-                    and not self.not_before
-                    and (self.tenure != NOWHERE or host.tenancy.enter(self))
-                )
-            )
+            self.side is not None
             or self.retiring is not None
-            or not runners.parked
+            or self.queue  # it waits for the loop to see that turns may begin again
+            or not parked
             or runners.depth >= INLINE_DEPTH
             or now >= host.gate.until_monotonic
+            or (actor is None and not self._may_be_made())
         ):
             return NOT_NOW
-        runner = runners.parked.pop()
-        message, args, kwargs, _, _, _, _, _ = envelope
+        message = envelope[0]
+        args = envelope[1]
+        function = message.function  # a local is called quicker than an attribute
+        runner = parked.pop()
         self.task = task = runner.task
         loop = runners.loop
-        caller = current_task(loop)
-        if caller is not None:
-            _leave_task(loop, caller)
-        _enter_task(loop, task)
+        swap = swap_task
+        running_tasks = RUNNING
+        if swap is not None:
+            caller = swap(loop, task)
+        else:
+            caller = running_tasks.get(loop)
+            running_tasks[loop] = task
         runners.depth += 1
         try:
-            if self.actor is None:
-                runner.context.run(self._make)
-                self.host.started(self)
+            if actor is None:
+                runner.run(self._make, now)
+                actor = self.actor
+                host.started(self)
             self.number = self.turn = number = self.number + 1
             self.current = envelope
             self.since = self.last_used = now
-            if kwargs:
-                running = message.function(self.actor, *args, **kwargs)  # type: ignore[misc]
-            elif len(args) == 1:  # see `_turns`
-                running = message.function(self.actor, args[0])  # type: ignore[misc]
-            else:
-                running = message.function(self.actor, *args)  # type: ignore[misc]
-            yielded = runner.context.run(first_step, running, (self, number, envelope))
-        except StopIteration as done:
-            value = done.value
+            running = function(actor, args[0]) if len(args) == 1 else function(actor, *args)  # type: ignore[misc]
+            yielded = runner.run(runner.step, ((self, number, envelope), running))
         except BaseException as error:
             if self.actor is None:
-                refusal = self.host.start_failed(self, error)
+                refusal = host.start_failed(self, error)
                 self._over(runner)
                 raise refusal(envelope) from error
-            misfit = self._fitting(message, error)
+            misfit = fitting(self, message, error)
             has_run = misfit is error
+            if has_run:
+                runner.renew()
             if blame(error, is_asked=True, has_run=has_run, failures=self.kind.actor.failures) & Blame.SUPERVISOR:
-                self.host.failed(self, error, envelope)
+                host.failed(self, error, envelope)
             self._over(runner)
             if not has_run:
                 raise misfit from None
             raise
-        else:
-            runner.give(partial(self._drain, Suspended(running, yielded)))
-            return SUSPENDED
         finally:
             runners.depth -= 1
-            _leave_task(loop, task)
-            if caller is not None:
-                _enter_task(loop, caller)
-        self._over(runner)
+            if swap is not None:
+                swap(loop, caller)
+            elif caller is None:
+                del running_tasks[loop]
+            else:
+                running_tasks[loop] = caller
+        if yielded is not DONE:
+            runner.give(partial(self._drain, Suspended(runner, yielded)))
+            return SUSPENDED
+        value = runner.value
+        self.task = self.current = runner.value = None  # `_over`, written out
+        if len(runner.context) > 1:
+            runners.discard(runner)
+        else:
+            parked.append(runner)
+        if self.queue or self.retiring is not None or self.fault is not None:
+            self.start()
         return value
+
+    def move_now(self, message: Message, args: Any, now: float) -> Any:
+        """Take the whole turn of a handler that only moves values, if the actor is idle; see `moves` and `run_now`.
+
+        Returns:
+            The handler's value; `NOT_NOW` if it was not begun, or has raised: where it does so again, errors are
+            sorted out.
+        """
+        host = self.host
+        actor, function = self.actor, message.function
+        if (
+            actor is None
+            or self.side is not None
+            or self.retiring is not None
+            or self.queue
+            or now >= host.gate.until_monotonic
+        ):
+            return NOT_NOW
+        runners = host.runners
+        try:
+            value = runners.moved(function(actor, args[0]) if len(args) == 1 else function(actor, *args))  # type: ignore[misc]
+        except Exception:
+            runners.renew()
+            return NOT_NOW
+        self.number = self.turn = self.number + 1
+        self.since = self.last_used = now
+        return value
+
+    def _may_be_made(self) -> bool:
+        """Return whether the actor can be made at once, as one that has no state and no `on_start`."""
+        return (
+            self.kind.begins_plainly
+            and self.life is None
+            and not self.not_before
+            and (self.tenure != NOWHERE or self.host.tenancy.enter(self))
+        )
 
     def _over(self, runner: Runner) -> None:
         """A turn that was begun at once has ended at once."""
@@ -245,7 +288,7 @@ class Cell(Mailbox):
                 self.fault = None
         finally:
             if self.cancelling and self.task is not None:
-                self._forget_cancel(self.task)
+                forget_cancel(self, self.task)
             self.task = None
             self.current = None
             self.unburden()
@@ -273,7 +316,7 @@ class Cell(Mailbox):
         try:
             if not await self._prepare():
                 return False
-            self._make()
+            self._make(monotonic())
             assert self.actor is not None
             if self.children is not None:
                 self.children.reopen()  # they were kept for this start
@@ -309,6 +352,10 @@ class Cell(Mailbox):
     def _next_epoch(self) -> int:
         return self.host.next_epoch(self.epoch >> 32)
 
+    def door(self) -> Door:
+        """Return what stands behind the actor's context."""
+        return Door(self)
+
     def _furnish(self, actor: Actor) -> None:
         """Give a new actor what it has before its ``__init__`` runs, beside its context."""
 
@@ -327,16 +374,16 @@ class Cell(Mailbox):
         if self.pause is not None and not self.pause.done():
             self.pause.set_result(None)
 
-    def _make(self) -> None:
+    def _make(self, now: float) -> None:
         """Make the actor, in a turn of its own; `on_start` is still to come."""
         self.epoch = self._next_epoch()
         self.number = self.turn = number = self.number + 1
-        self.since = monotonic()
+        self.since = now
         self.current = current = (self.kind.hooks["on_start"], (), None, None, 0, math.inf, (), None)
-        current_turn.set((self, number, current))
+        set_turn((self, number, current))
         cls = self.kind.actor.cls
         actor = cls.__new__(cls)
-        actor.context = Context(Door(self))
+        actor.context = Context(self)
         self._furnish(actor)
         if self.life is None:
             actor.__init__()  # type: ignore[misc]
@@ -345,6 +392,7 @@ class Cell(Mailbox):
         self.actor = actor
 
     async def _turns(self) -> None:
+        """Run the turns of what waits; `current` is the last one's until the loop goes on, or the drain ends."""
         mailbox = self.queue
         if mailbox is None:
             return
@@ -356,11 +404,13 @@ class Cell(Mailbox):
         slice_end = now + SLICE
         while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner
             if now > slice_end:
+                self.current = None
                 await asyncio.sleep(0)
                 now = monotonic()
                 slice_end = now + SLICE
                 continue
             if self.side and not mailbox[0][0].options.read_only and self._holders():
+                self.current = None
                 if not await self._readers_done() or self.fault is not None:
                     return
                 continue  # it may have been cancelled while it waited
@@ -369,7 +419,7 @@ class Cell(Mailbox):
                 return
             envelope = mailbox.popleft()
             message, args, kwargs, sink, number, deadline, chain, _ = envelope
-            if type(chain) is Weighed:
+            if chain is not _NO_CHAIN and type(chain) is Weighed:
                 if chain.weight == LIGHT:  # `Account.remove`, written out
                     account = chain.account
                     account.waiting -= LIGHT
@@ -380,17 +430,19 @@ class Cell(Mailbox):
             if self.parked or self.deferred:
                 self.room()
             if now > deadline:
+                self.current = None
                 expire(self, envelope)
                 self.unburden()
                 continue
-            if not message.is_plain and message.options.read_only:
+            is_plain = message.is_plain
+            if not is_plain and message.options.read_only:
                 self.run_beside(envelope)
                 continue
             self.number = self.turn = turn = self.number + 1
             self.current = envelope
             self.since = now
-            current_turn.set((self, turn, envelope))
-            if message.is_plain and not kwargs:
+            set_turn((self, turn, envelope))
+            if is_plain and not kwargs:
                 function = message.function  # a local is called quicker than an attribute
                 try:
                     if len(args) == 1:  # a call without a star is quicker by a tenth of the turn
@@ -400,11 +452,10 @@ class Cell(Mailbox):
                     if sink is not None:
                         sink.reply(number, value)
                 except BaseException as error:
-                    if self._went_wrong(envelope, error):
+                    if went_wrong(self, envelope, error):
                         return
             elif await self._turn(self._special(envelope), envelope):
                 return
-            self.current = None
             if self.burden is not None:
                 self.unburden()
 
@@ -422,7 +473,7 @@ class Cell(Mailbox):
             if sink is not None and not envelope[0].streams:
                 sink.reply(number, value)
         except BaseException as error:
-            return self._went_wrong(envelope, error)
+            return went_wrong(self, envelope, error)
         return False
 
     async def _special(self, envelope: Envelope) -> Any:
@@ -434,61 +485,12 @@ class Cell(Mailbox):
         try:
             running = message.function(self.actor, *args, **(kwargs or {}))  # type: ignore[misc]
         except TypeError as error:
-            raise self._fitting(message, error) from None
+            raise fitting(self, message, error) from None
         if message.options.timeout is not None:
-            running = self._bounded(running, envelope)
+            running = bounded(self, running, envelope)
         return await running
 
-    def _fitting(self, message: Message, error: BaseException) -> BaseException:
-        """Return an error as it is, or, if the call itself raised it, what says that the arguments do not fit."""
-        if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
-            return WrongArguments(
-                f"{self.name}: {error}",
-                certainty=NOT_SENT,
-                actor=self.name,
-                method=message.name,
-                node=self.host.node_id,
-            )
-        return error
-
-    def _went_wrong(self, envelope: Envelope, error: BaseException) -> bool:
-        """Sort out what came out of a handler; return whether the actor has failed."""
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            assert task is not None
-            if self._was_cancelled(task, envelope):
-                return False
-            if task.cancelling():
-                raise error
-        self.current = None  # if it was cancelled, then by something that the handler awaited
-        return self._raised(envelope, self._fitting(envelope[0], error))
-
-    def _was_cancelled(self, task: asyncio.Task[Any], envelope: Envelope) -> bool:
-        """Sort out a CancelledError that came out of a handler; True if the cell has dealt with it."""
-        by_caller = self.cancelling == self.turn
-        self._forget_cancel(task)
-        if by_caller:
-            return True
-        if not task.cancelling():
-            return False
-        if self.retiring is not None:
-            why = "was cancelled, for its activation has to go"
-        else:
-            why = "was cancelled from outside: something cancels the task of a turn that is over"
-        if (sink := envelope[3]) is not None and self.retiring != FENCED:  # then it has been told
-            sink.fail(envelope[4], self.host.lost(self, envelope, why))
-        if self.host.runners.is_closed:
-            return False
-        task.uncancel()  # what comes after it, or the end in order, was not cancelled
-        return True
-
-    def _forget_cancel(self, task: asyncio.Task[Any]) -> None:
-        """A cancelled handler went on to its end all the same: what comes after it was not cancelled."""
-        if self.cancelling:
-            self.cancelling = 0
-            task.uncancel()
-
-    def _raised(self, envelope: Envelope, error: BaseException) -> bool:
+    def raised(self, envelope: Envelope, error: BaseException) -> bool:
         """Give an error to whom it belongs; return whether it is the actor's own failure."""
         sink, number = envelope[3], envelope[4]
         is_misfit = isinstance(error, WrongArguments) and (error.actor, error.method) == (self.name, envelope[0].name)
@@ -503,25 +505,6 @@ class Cell(Mailbox):
             return False
         self.host.failed(self, error, envelope)
         return True
-
-    async def _bounded(self, running: Coroutine[Any, Any, Any], envelope: Envelope) -> Any:
-        limit = envelope[0].options.timeout
-        scope = asyncio.timeout(limit)
-        try:
-            async with scope:
-                return await running
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise CallTimeout(
-                f"{self.name}.{envelope[0].name} ran for its limit of {limit} s and was cancelled; raise "
-                f"@handler(timeout=…) or split the work",
-                certainty=MAYBE_EXECUTED,
-                actor=self.name,
-                method=envelope[0].name,
-                node=self.host.node_id,
-                place=f"cancelled after running for {limit} s on node {self.host.node_id}",
-            ) from None
 
     # ---- turns beside the drain: read-only and reentrant ones -----------------------------------
 
@@ -540,7 +523,7 @@ class Cell(Mailbox):
 
     async def _beside(self, envelope: Envelope, turn: int) -> None:
         sink, number = envelope[3], envelope[4]
-        current_turn.set((self, turn, envelope))
+        set_turn((self, turn, envelope))
         failed = False
         try:
             value = await self._special(envelope)
@@ -550,11 +533,11 @@ class Cell(Mailbox):
             task = asyncio.current_task()
             assert task is not None
             if not task.cancelling():
-                failed = self._raised(envelope, error)
+                failed = self.raised(envelope, error)
             elif sink is not None and self.retiring != FENCED:
                 sink.fail(number, self.host.lost(self, envelope, "was cancelled, for its activation ended"))
         except BaseException as error:
-            failed = self._raised(envelope, error)
+            failed = self.raised(envelope, error)
         finally:
             side = self.side
             if side is not None:

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, cast
 from ringcast.errors import NOT_SENT, CallError, CodecError, ConfigError, StaleActivation, StoreError
 
 from ..actors.actor import Actor
-from ..actors.context import Context
 from ..actors.durable import DurableActor
 from ..actors.reminders import At, Every
 from ..actors.turn import current_turn
@@ -153,9 +152,12 @@ class DurableCell(Cell):
         self._operation = int.from_bytes(os.urandom(10), "big") << 48
         return self._ver
 
+    def door(self) -> DurableDoor:
+        """Return what stands behind the actor's context."""
+        return DurableDoor(self)
+
     def _furnish(self, actor: Actor) -> None:
         """Give a new actor its state."""
-        actor.context = Context(DurableDoor(self))
         claimed, self._claimed = self._claimed, None
         assert claimed is not None
         durable = cast("DurableActor[Any]", actor)
@@ -325,16 +327,16 @@ class DurableCell(Cell):
             self.host.log.error("a state cannot be undone, so its activation ends", actor=self.name, exc_info=error)
         self._arm()
 
-    def _raised(self, envelope: Envelope, error: BaseException) -> bool:
+    def raised(self, envelope: Envelope, error: BaseException) -> bool:
         """Give an error to whom it belongs; a spent activation goes in any case, so that the next one claims.
 
         That a keyed actor was fenced is no failure of its own: the next one begins at once, without a backoff.
         """
         if not self._is_spent:
-            return super()._raised(envelope, error)
+            return super().raised(envelope, error)
         sink = envelope[3]
         if self.life is not None:
-            if not super()._raised(envelope, error):
+            if not super().raised(envelope, error):
                 self.host.failed(self, error, envelope)
             return True
         self.host.log.warning("an activation is over, for its row may be another's", actor=self.name, error=str(error))

@@ -121,6 +121,8 @@ class Kinds:
         self._caller = caller
         self._allow_pickle = allow_pickle
         self._hosts: dict[str, tuple[str, ...]] = {}
+        self._keyed: dict[type[Any], Kind] = {}
+        """By class: the record of those that refs by key were made of, so long as it is that class's."""
 
     # ---- classes and refs ------------------------------------------------------------------------
 
@@ -195,19 +197,31 @@ class Kinds:
 
     def ref(self, cls: type[Any], key: Any) -> Any:
         """Return the ref of a keyed actor; see `Node.ref`."""
+        kind = self._keyed.get(cls) if isinstance(cls, type) else None
+        if kind is None or kind.actor.cls is not cls:
+            kind = self._keyed[cls] = self._checked(cls)
+        check_key(key)
+        if is_spawned(key):
+            raise TypeError(
+                f"{key!r} cannot be an actor's key: it names a spawned actor; use the ref that spawn returned"
+            )
+        return ref_class(kind.actor)(self._caller, kind.name, key, None)
+
+    def _checked(self, cls: type[Any]) -> Kind:
+        """Return the record of a class that can be activated by its name.
+
+        Raises:
+            TypeError: If it is no actor class, or cannot.
+        """
         actor = actor_type(cls)
         if actor.required:
             raise TypeError(
                 f"{cls.__qualname__} needs {', '.join(actor.required)} to be made, so it cannot be activated by its "
                 f"name; give the constructor defaults, or start it with spawn(props({cls.__qualname__}, …))"
             )
-        check_key(key)
-        if is_spawned(key):
-            raise TypeError(
-                f"{key!r} cannot be an actor's key: it names a spawned actor; use the ref that spawn returned"
-            )
-        self.of(actor)
-        return ref_class(actor)(self._caller, actor.name, key, None)
+        kind = self.of(actor)
+        self._keyed = {known: its for known, its in self._keyed.items() if its.actor.cls is known}
+        return kind
 
     def ref_by_name(self, name: str, key: Any, node: str | None) -> ActorRef:
         """Return the ref that came over the wire."""

@@ -31,7 +31,7 @@ from ringcast.errors import (
 
 from ..actors.messages import Message
 from ..actors.ref import ActorRef, display
-from ..actors.turn import CHAIN, DEADLINE, TRACE, ChainEntry, Turn, current_turn, new_chain
+from ..actors.turn import CHAIN, DEADLINE, TRACE, ChainEntry, Turn, new_chain, running_turn
 from . import wire
 from .calls import PLAIN, SCALARS, Call, LocalSink, Parcel, StreamCall, unencodable
 from .cell import NOT_NOW, SUSPENDED
@@ -98,63 +98,71 @@ class Router:
         route: Route | None = ref._route
         if route is None or route.version != self.routes.version:
             route = self.aim(ref, message)
-        if kwargs or ref._options is not None or current_turn.get() is not None or self.holding:
+        if kwargs or ref._options is not None or running_turn() is not None or self.holding:
             return self._ask(ref, route, message, args, kwargs, None)
         number = self.number = self.number + 1
         now = monotonic()
-        deadline = now + (message.options.timeout or self.ask_timeout)
         link = route.link
-        frame = None
-        envelope: Envelope | None = None  # one that is to go into the mailbox
-        cell: Cell | None = None
         if link is None:
             for arg in args:
                 if type(arg) not in SCALARS:
                     args, _ = self.isolate_arguments(args, {})
                     break
-            host = self.host
             cell = route.kind.cells.get(route.key)
             if cell is None:
-                cell = host.activate(route.kind, route.key)
-            envelope = (message, args, None, self.sink, number, deadline, (), None)
-            if cell.task is None and message.is_plain and (now < host.inline_until or host.open_window(now)):
+                cell = self.host.activate(route.kind, route.key)
+            host = self.host
+            may_begin = cell.task is None and message.is_plain and (now < host.inline_until or host.open_window(now))
+            if may_begin and message.only_moves:
+                value = cell.move_now(message, args, now)
+                if value is not NOT_NOW:
+                    if monotonic() >= self.gate.until_monotonic:
+                        return self._answered_late(route, message, number, now + self.ask_timeout, value)
+                    return (value if type(value) in SCALARS else self._answer(route, message, value),)
+            deadline = now + (message.options.timeout or self.ask_timeout)
+            envelope: Envelope = (message, args, None, self.sink, number, deadline, (), None)
+            value = NOT_NOW
+            if may_begin:
                 try:
                     value = cell.run_now(envelope, now)
                 except (Exception, asyncio.CancelledError) as error:
                     raise self.localize(error) from None
-                if value is SUSPENDED:
-                    envelope = None
-                elif value is not NOT_NOW:
+                if value is not NOT_NOW and value is not SUSPENDED:
                     if monotonic() >= self.gate.until_monotonic:
                         return self._answered_late(route, message, number, deadline, value)
                     return (value if type(value) in SCALARS else self._answer(route, message, value),)
+            call = self.calls[number] = Call(loop=self.loop)
+            call.number = number
+            call.deadline = deadline
+            call.route = route
+            call.message = message
+            call.link = call.parcel = None
+            if value is NOT_NOW:
+                cell.accept_local(envelope)
         else:
             for arg in args:
                 if type(arg) not in PLAIN:
                     return self._ask(ref, route, message, args, kwargs, None)
             pack = link.pack
+            deadline = now + (message.options.timeout or self.ask_timeout)
             ttl = int((deadline - now) * 1000) or 1  # `_ttl`, written out
             try:
                 frame = pack([wire.REQUEST, number, message.number, route.key, ttl, self.routes.view_number, *args])
             except CodecError:
                 raise self._cannot_travel(args, kwargs) from None
-        call = self.calls[number] = Call(loop=self.loop)
-        call.number = number
-        call.deadline = deadline
-        call.route = route
-        call.message = message
-        call.link = link
-        call.parcel = frame
-        if link is None or frame is None:
-            if envelope is not None:
-                assert cell is not None
-                cell.accept_local(envelope)
-        elif route.credit > 0 and not route.held and len(frame) < wire.PIECE_BYTES:
-            route.credit -= 1
-            link.send(message, frame)
-        else:
-            call.parcel = parcel = Parcel(message, number, frame, None, None)
-            self.routes.send(route, parcel)
+            call = self.calls[number] = Call(loop=self.loop)
+            call.number = number
+            call.deadline = deadline
+            call.route = route
+            call.message = message
+            call.link = link
+            call.parcel = frame
+            if route.credit > 0 and not route.held and len(frame) < wire.PIECE_BYTES:
+                route.credit -= 1
+                link.send(message, frame)
+            else:
+                call.parcel = parcel = Parcel(message, number, frame, None, None)
+                self.routes.send(route, parcel)
         if not self.limits.are_watched:
             self.limits.watch()
         return call
@@ -189,7 +197,7 @@ class Router:
     ) -> Call:
         """Send an ask or open a stream with everything that the common case leaves out."""
         options = ref._options
-        turn = current_turn.get()
+        turn = running_turn()
         now = monotonic()
         limit = (options.timeout if options is not None else None) or message.options.timeout or self.ask_timeout
         chain: tuple[ChainEntry, ...] = ()
@@ -254,7 +262,7 @@ class Router:
         route: Route | None = ref._route
         if route is None or route.version != self.routes.version:
             route = self.aim(ref, message)
-        if kwargs or ref._options is not None or current_turn.get() is not None:
+        if kwargs or ref._options is not None or running_turn() is not None:
             return self._tell(ref, route, message, args, kwargs)
         link = route.link
         if link is None:
@@ -265,7 +273,12 @@ class Router:
             cell = route.kind.cells.get(route.key)
             if cell is None and (cell := self._activated(route, message)) is None:
                 return None
-            accepted = cell.accept_local((message, args, None, None, 0, _FOREVER, (), None))
+            envelope: Envelope = (message, args, None, None, 0, _FOREVER, (), None)
+            queue = cell.queue
+            if cell.task is not None and queue is not None and not cell.parked and len(queue) < route.kind.bound:
+                queue.append(envelope)  # `Mailbox.accept_local` of an actor that is at work, written out
+                return None
+            accepted = cell.accept_local(envelope)
             return None if accepted is None else self.limits.accepted(accepted, route, message, self.ask_timeout)
         for arg in args:
             if type(arg) not in PLAIN:
@@ -301,7 +314,7 @@ class Router:
             transaction.keep(partial(self._tell_kept, transaction.turn, ref, message, args, kwargs))
             return None
         options = ref._options
-        turn = saved if saved is not None else current_turn.get()
+        turn = saved if saved is not None else running_turn()
         now = monotonic()
         own = options.timeout if options is not None else None
         deadline = math.inf if own is None else now + own
@@ -414,7 +427,7 @@ class Router:
                 del self.holding[holder]
 
     def _holder(self) -> object:
-        turn = current_turn.get()
+        turn = running_turn()
         return asyncio.current_task() if turn is None else (turn[0], turn[1])
 
     def _check_holding(self, route: Route, message: Message) -> None:

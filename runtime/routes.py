@@ -156,7 +156,10 @@ class Routes:
 
     def _end_of(self, route: Route) -> str | None:
         """Return the id of the node that a route leads to; None for a spawned actor that has to be asked for."""
-        if route.node is None or not self.has_register or not is_spawned(route.key):  # or it leads to a node itself
+        if route.node is None:  # most are of keyed actors, and have an owner
+            kinds = self.host.kinds
+            return kinds.owner_or_none(route.kind, route.key) or kinds.owner(route.kind, route.key, None)
+        if not self.has_register or not is_spawned(route.key):  # or it leads to a node itself
             return self.host.kinds.owner(route.kind, route.key, route.node)
         return self.host.lives.register.whereabouts.of(route.kind.name, route.key, route.node)
 

@@ -7,22 +7,31 @@ wherever the message came from, with the runner entered as the current task, so 
 in that step, the runner was never woken. If it suspends, the runner adopts it: it waits for what
 the handler waits for, and goes on from there.
 
+That first step goes through the runner's *pump*, a generator that drives one handler after another
+in the runner's context. A handler that ends hands its value to the pump within the interpreter, where
+a `send` of our own would have to make and catch a `StopIteration`, and that takes longer than most
+handlers. If the handler suspends, the pump is suspended with it, and is what the runner adopts. One
+that raises ends the pump, and the runner gets a new one.
+
 Each turn begins in a clean context. A runner's context holds the running turn and nothing else; a
 runner whose handler has set a context variable is not used again, so nothing leaks from one
 turn into another.
 
 References:
-    Python documentation, "Extending asyncio": `_enter_task` and `_leave_task` are for this.
+    Python documentation, "Extending asyncio": `_enter_task` and `_leave_task` are for this. `swap_task` is
+    what asyncio has for its own eager tasks: the same in one step.
 """
 
 from __future__ import annotations
 
 import asyncio
+import asyncio.tasks
+import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any
+from typing import Any, Final, cast
 
-from ..actors.turn import Turn, current_turn
+from ..actors.turn import Turn, set_turn
 
 PARKED_MAX = 256
 """Parked runners that are kept; more are let go."""
@@ -30,38 +39,59 @@ PARKED_MAX = 256
 Job = Callable[[], Coroutine[Any, Any, None]]
 
 
+Step = Callable[[tuple[Turn, Any]], Any]
+"""Takes the first step of a turn; returns `DONE`, or what the handler waits for."""
+
+DONE: Final = object()
+"""What a pump yields when a handler has ended; its value is the runner's `value`."""
+
+swap_task = cast("Callable[[Any, Any], Any] | None", vars(asyncio.tasks).get("_swap_current_task"))
+"""Makes a task the loop's current one, None for none, and returns which was; there from Python 3.12 on."""
+
+RUNNING: Final = cast("dict[Any, Any]", vars(asyncio.tasks).get("_current_tasks"))
+"""The current task of each loop, for Python 3.11: a function of our own around it would take longer than it all."""
+
+
 class Suspended:
-    """A coroutine that was begun elsewhere and waits for what it yielded: await it to go on."""
+    """A turn whose first step was taken elsewhere, and that waits for what it yielded: await it to go on."""
 
-    __slots__ = ("_running", "_yielded")
+    __slots__ = ("_runner", "_yielded")
 
-    def __init__(self, running: Coroutine[Any, Any, Any], yielded: Any) -> None:
-        """Take over a coroutine after its first step."""
-        self._running = running
+    def __init__(self, runner: Runner, yielded: Any) -> None:
+        """Take over what the runner's pump drives."""
+        self._runner = runner
         self._yielded = yielded
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """Wait for what the coroutine waits for, and drive it to its end."""
-        running, yielded = self._running, self._yielded
+        """Wait for what the handler waits for, and drive it to its end."""
+        runner, yielded = self._runner, self._yielded
+        pump = runner.pump
         try:
-            while True:
+            while yielded is not DONE:
                 try:
                     sent = yield yielded
                 except GeneratorExit:
-                    running.close()
+                    pump.close()
                     raise
                 except BaseException as error:
-                    yielded = running.throw(error)
+                    yielded = pump.throw(error)
                 else:
-                    yielded = running.send(sent)
-        except StopIteration as done:
-            return done.value
+                    yielded = pump.send(sent)
+        except BaseException:
+            runner.renew()
+            raise
+        value = runner.value
+        runner.value = None
+        return value
 
 
 class Runner:
     """One task for turns."""
 
-    __slots__ = ("_job", "_park", "_pool", "context", "task")
+    __slots__ = ("_job", "_park", "_pool", "context", "pump", "run", "step", "task", "value")
+
+    pump: Generator[Any, Any, None]
+    step: Step
 
     def __init__(self, pool: Runners, job: Job) -> None:
         """Start with a job, in the loop's next tick."""
@@ -69,8 +99,18 @@ class Runner:
         self._job: Job | None = job
         self._park: asyncio.Future[None] | None = None
         self.context = Context()
+        self.run = self.context.run
+        self.value: Any = None
+        """What the last handler returned that ended in its first step, until it is taken."""
+        self.renew()
         self.task: asyncio.Task[None] = asyncio.Task(self._live(), loop=pool.loop, context=self.context)
         pool.tasks[self.task] = self
+
+    def renew(self) -> None:
+        """Make a new pump: a handler has raised through the last one."""
+        self.pump = cast("Generator[Any, Any, None]", _pump(self))
+        self.step = self.pump.send
+        self.pump.send(None)
 
     def give(self, job: Job) -> None:
         """Wake a parked runner to do something."""
@@ -104,6 +144,7 @@ class Runner:
                     self._park = None
         finally:
             pool.tasks.pop(self.task, None)
+            self.pump.close()  # it holds the runner, and the runner it
 
 
 class Runners:
@@ -116,6 +157,11 @@ class Runners:
         self.depth = 0
         self.parked: list[Runner] = []
         self.is_closed = False
+        self.moved = _mover()
+
+    def renew(self) -> None:
+        """Make a new mover: a handler has raised through the last one."""
+        self.moved = _mover()
 
     def start(self, job: Job) -> Runner:
         """Have a runner do something from the loop's next tick on."""
@@ -149,14 +195,28 @@ class Runners:
             task.cancel()
 
 
-def first_step(running: Coroutine[Any, Any, Any], turn: Turn) -> Any:
-    """Take the first step of a turn, inside a runner's context; return what it waits for.
+def _mover() -> Callable[[Any], Any]:
+    """Return what drives handlers that cannot suspend, one after another: takes a coroutine, returns its value."""
+    mover = cast("Generator[Any, Any, None]", _move())
+    mover.send(None)
+    return mover.send
 
-    Raises:
-        StopIteration: If the handler ended in that step; with its value.
-    """
-    current_turn.set(turn)
-    return running.send(None)
+
+@types.coroutine
+def _move() -> Generator[Any, Any, None]:
+    running = yield
+    while True:
+        running = yield (yield from running)
+
+
+@types.coroutine
+def _pump(runner: Runner) -> Generator[Any, Any, None]:
+    """Drive handlers to their ends, one after another; to be sent (turn, coroutine) in the runner's context."""
+    turn, running = yield
+    while True:
+        set_turn(turn)
+        runner.value = yield from running
+        turn, running = yield DONE
 
 
 async def _nothing() -> None:

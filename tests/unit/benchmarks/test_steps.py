@@ -41,7 +41,7 @@ def test_every_rule_leads_to_a_step() -> None:
         (place(Link.receive, "call.set_result("), "reply"),
         (place(Connection.write), "write"),
         (place(Connection.data_received), "read"),
-        (place(Cell.run_now, "first_step"), "turn"),
+        (place(Cell.run_now, "runner.step"), "turn"),
         (place(Simple.echo), "turn"),
     ],
 )

@@ -32,7 +32,7 @@ class Guest(Actor):
         return gate
 
     async def where(self) -> int:
-        return id(self.context._activation)
+        return id(self.context)
 
 
 class Counting(Actor):
