@@ -54,8 +54,6 @@ if TYPE_CHECKING:
     from .once import Remembered
     from .transaction import Transaction
 
-SLICE = 0.003
-"""Seconds that one drain may keep the loop before others get their turn."""
 INLINE_WINDOW = 0.004
 """Seconds of a tick in which calls of this node may begin their turns at once."""
 INLINE_DEPTH = 8
@@ -349,16 +347,17 @@ class Cell(Mailbox):
         if mailbox is None:
             return
         assert self.task is not None
-        context = self.host.runners.tasks[self.task].context
+        runners = self.host.runners
+        context = runners.tasks[self.task].context
         actor = self.actor
         gate = self.host.gate
         now = monotonic()
-        slice_end = now + SLICE
+        slice_end = now + runners.slice
         while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner
             if now > slice_end:
                 await asyncio.sleep(0)
                 now = monotonic()
-                slice_end = now + SLICE
+                slice_end = now + runners.share()
                 continue
             if self.side and not mailbox[0][0].options.read_only and self._holders():
                 if not await self._readers_done() or self.fault is not None:

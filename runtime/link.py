@@ -27,7 +27,7 @@ from ..discovery.packed import SMALL, look_through
 from ..security.identity import Identity
 from . import wire
 from .calls import PLAIN, Call, Parcel, unencodable
-from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
+from .cell import NOT_NOW, SUSPENDED, Cell
 from .codec import OUT_OF_BAND, Codec
 from .effect import Answer, Effect, Request, Told, effect_in
 from .envelope import Envelope
@@ -35,6 +35,7 @@ from .failures import error_to_wire
 from .inflight import LIGHT, SMALL_BATCH, Account, Weighed
 from .limits import not_held_back
 from .routes import Route
+from .runner import SLICE
 from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
 if TYPE_CHECKING:
@@ -523,6 +524,7 @@ class Link:
         account = self.account
         light = account.light
         connection = self.connection
+        cancelled = self.cancelled
         is_large = connection is not None and connection.batch_bytes > SMALL_BATCH
         if is_large:
             frames = self._measured(frames)
@@ -547,7 +549,7 @@ class Link:
                 elif code == REQUEST:
                     kind, message = messages[frame[2]]
                     cell = kind.cells.get(frame[3])
-                    if cell is None or message.function is None or self.cancelled:
+                    if cell is None or message.function is None or (cancelled and frame[1] in cancelled):
                         self.arrivals.message(self, kind, message, frame)
                     elif is_large or (cell.task is None and cell.since != now and message.is_plain):
                         self._request(cell, message, frame, now)
