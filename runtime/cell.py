@@ -37,7 +37,7 @@ from ..actors.turn import current_turn
 from .blame import Blame, blame
 from .door import Door
 from .envelope import Envelope
-from .expiry import expire
+from .expiry import expire, shed
 from .inflight import LIGHT, Weighed
 from .mailbox import Mailbox, lighten
 from .orders import PASSING
@@ -94,6 +94,7 @@ class Cell(Mailbox):
         "pause",
         "remembered",
         "retiring",
+        "shed_at",
         "side",
         "since",
         "tenure",
@@ -126,6 +127,8 @@ class Cell(Mailbox):
         self.pause: asyncio.Future[None] | None = None
         """What `_begin` waits for while it is too early to make the actor."""
         self.last_used = monotonic()
+        self.shed_at: tuple[float, int] | None = None
+        """When `shed` looked last, and how many turns had begun by then."""
         self.tenure = NOWHERE
         """Where its activation is counted: a partition, or `UNCOUNTED`; see `tenancy`."""
 
@@ -381,6 +384,7 @@ class Cell(Mailbox):
             if now > deadline:
                 expire(self, envelope)
                 self.unburden()
+                shed(self, now)
                 continue
             if not message.is_plain and message.options.read_only:
                 self.run_beside(envelope)

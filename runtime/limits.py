@@ -168,6 +168,19 @@ def not_in_time(route: Route, message: Message, strain: Strain, left: float, nod
     )
 
 
+def crowded_out(actor: str, method: str, node: str, waiting: int) -> MailboxFull:
+    """Return what a sender gets whose message was taken out of a queue in which it would have run out of time."""
+    return MailboxFull(
+        f"{actor} has more to do than it can: {method} was taken out of its mailbox, with {waiting} more waiting there "
+        f"and little of its time limit left; send less, give it more time, or split the actor",
+        certainty=NOT_SENT,
+        actor=actor,
+        method=method,
+        node=node,
+        place=f"refused at node {node}",
+    )
+
+
 def not_held_back(node_id: str, peer: str) -> MailboxFull:
     """Return what a peer gets for its messages that sends more although it was asked not to."""
     return MailboxFull(

@@ -29,7 +29,7 @@ from typing import Final
 
 from .calls import Call
 
-PART: Final = 0.8
+PART: Final = 0.6
 """Of what is left of a call's limit: those ahead of it may take so much. The rest is for its own turn and the way."""
 HORIZON: Final = 1.0
 """Seconds after which what was seen before counts half."""
