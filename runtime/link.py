@@ -535,6 +535,8 @@ class Link:
         codec.failure = None  # of a frame that never came whole, perhaps of another link
         now = monotonic()
         self._inline_until = now + SLICE
+        if cancelled:
+            self.arrivals.forget_old_cancels(self, now)
         count = light_ones = 0
         try:
             for frame in frames:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -38,7 +38,8 @@ class Busy(Actor):
 
 
 def route_of(ref: Busy) -> Route:
-    route: Route = ref._route  # type: ignore[attr-defined]
+    route = getattr(ref, "_route")  # noqa: B009  a ref keeps it to itself
+    assert isinstance(route, Route)
     return route
 
 
@@ -94,7 +95,7 @@ async def test_those_ahead_take_as_long_as_answers_come(clock: Clock) -> None:
 async def test_the_less_is_answered_the_less_is_admitted(clock: Clock) -> None:
     strain = Strain(clock.now)
     under_way(strain, 10)
-    admitted = []
+    admitted: list[bool] = []
     for _ in range(4):
         clock.now += 0.1
         admitted.append(strain.admits(4.0, clock.now))
@@ -211,6 +212,10 @@ async def test_other_actors_and_other_kinds_of_messages_are_not_refused() -> Non
         assert gates.seen == ["another", *range(20), "told"], "what is told keeps its place behind what was asked"
 
 
+def over(strain: Strain, now: float) -> bool:
+    return True
+
+
 async def test_credit_is_set_aside_under_strain_and_given_back_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_place(REMOTE) as place:
         busy = place.node.ref(Busy, "b")
@@ -229,7 +234,7 @@ async def test_credit_is_set_aside_under_strain_and_given_back_after_it(monkeypa
         assert (route.credit, route.kept, len(route.waiting)) == (0, aside - 1, 0)
         gates.let_go("gate")
         await asyncio.gather(*calls, held)
-        monkeypatch.setattr(Strain, "is_over", lambda strain, now: True)
+        monkeypatch.setattr(Strain, "is_over", over)
         assert await busy.note("well again") == "well again"
         assert route.strain is None
         assert route.kept == 0
@@ -267,7 +272,8 @@ async def queued(place: Place, busy: Busy, limits: list[float]) -> tuple[Cell, l
     await tell(busy.wait, "gate")
     await gates.entered("gate")
     calls = [asyncio.create_task(raised(using(busy, timeout=limit).note(limit))) for limit in limits]
-    cell: Cell = next(kind.cells["b"] for kind in place.owner._host.kinds.by_name.values() if "b" in kind.cells)  # type: ignore[attr-defined]
+    kinds = place.owner._host.kinds  # pyright: ignore[reportPrivateUsage]
+    cell: Cell = next(kind.cells["b"] for kind in kinds.by_name.values() if "b" in kind.cells)
     await eventually(lambda: len(cell.queue or ()) == len(limits))
     return cell, calls
 
@@ -323,9 +329,9 @@ def test_what_was_made_to_be_sent_is_described_as_if_it_had_been_printed() -> No
 
 def test_many_that_drain_share_the_time_of_few() -> None:
     runners = Runners()
-    shares = []
+    shares: list[float] = []
     for number in (0, 1, WHOLE_SLICES, 2 * WHOLE_SLICES, 1000):
-        runners.tasks = dict.fromkeys(range(number))  # type: ignore[arg-type]
+        runners.tasks = cast("Any", dict.fromkeys(range(number)))
         shares.append(runners.share())
         assert runners.slice == shares[-1]
     assert shares == [SLICE, SLICE, SLICE, SLICE / 2, SLICE_LEAST]
