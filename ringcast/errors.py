@@ -120,7 +120,7 @@ class CallTimeout(CallError, TimeoutError):
 
 
 class MailboxFull(CallError):
-    """The actor's mailbox had no room for the message within its time limit."""
+    """The actor's mailbox had no room for the message within its time limit, or could not be answered by then."""
 
 
 class ActorStopped(CallError):

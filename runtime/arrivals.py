@@ -328,7 +328,7 @@ class Arrivals:
         if self.host.cancel(kind, key, link, number, expired):
             return
         now = monotonic()
-        self._forget_old_cancels(link, now)
+        self.forget_old_cancels(link, now)
         link.cancelled[number] = now + CANCELLED_KEPT
         if len(link.cancelled) > CANCELLED_MAX:
             del link.cancelled[next(iter(link.cancelled))]
@@ -337,11 +337,11 @@ class Arrivals:
         """Whether the peer has cancelled a call before it was placed; asked once."""
         now = monotonic()
         until = link.cancelled.pop(number, 0.0)
-        self._forget_old_cancels(link, now)
+        self.forget_old_cancels(link, now)
         return until > now
 
-    def _forget_old_cancels(self, link: Link, now: float) -> None:
-        """Forget the oldest: most were too late for an answer, and any that is kept costs each request a look."""
+    def forget_old_cancels(self, link: Link, now: float) -> None:
+        """Forget the oldest: most were too late for an answer."""
         while link.cancelled:
             oldest, until = next(iter(link.cancelled.items()))
             if until > now:

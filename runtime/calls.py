@@ -99,6 +99,11 @@ class Call(asyncio.Future[Any]):
         return type(self.parcel) is Parcel and not self.parcel.is_sent
 
     @property
+    def is_answered(self) -> bool:
+        """Whether it is done, and what it got is what a handler returned or raised."""
+        return self.done() and not self.cancelled() and not isinstance(self.exception(), CallError)
+
+    @property
     def accepted(self) -> asyncio.Future[None] | None:
         """What to resolve when its message finds room on this node, if somebody waits for that."""
         return None

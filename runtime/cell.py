@@ -30,7 +30,7 @@ from ..actors.turn import set_turn
 from .blame import Blame, blame
 from .door import Door
 from .envelope import Envelope
-from .expiry import expire
+from .expiry import expire, shed
 from .inflight import LIGHT, Weighed
 from .mailbox import Mailbox, lighten
 from .orders import PASSING
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from .once import Remembered
     from .transaction import Transaction
 
-SLICE = 0.003
-"""Seconds that one drain may keep the loop before others get their turn."""
 INLINE_WINDOW = 0.004
 """Seconds of a tick in which calls of this node may begin their turns at once."""
 INLINE_DEPTH = 8
@@ -93,6 +91,7 @@ class Cell(Mailbox):
         "pause",
         "remembered",
         "retiring",
+        "shed_at",
         "side",
         "since",
         "tenure",
@@ -128,6 +127,8 @@ class Cell(Mailbox):
         self.pause: asyncio.Future[None] | None = None
         """What `_begin` waits for while it is too early to make the actor."""
         self.last_used = monotonic()
+        self.shed_at: tuple[float, int] | None = None
+        """When `shed` looked last, and how many turns had begun by then."""
         self.tenure = NOWHERE
         """Where its activation is counted: a partition, or `UNCOUNTED`; see `tenancy`."""
 
@@ -397,17 +398,18 @@ class Cell(Mailbox):
         if mailbox is None:
             return
         assert self.task is not None
-        context = self.host.runners.tasks[self.task].context
+        runners = self.host.runners
+        context = runners.tasks[self.task].context
         actor = self.actor
         gate = self.host.gate
         now = monotonic()
-        slice_end = now + SLICE
+        slice_end = now + runners.slice
         while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner
             if now > slice_end:
                 self.current = None
                 await asyncio.sleep(0)
                 now = monotonic()
-                slice_end = now + SLICE
+                slice_end = now + runners.share()
                 continue
             if self.side and not mailbox[0][0].options.read_only and self._holders():
                 self.current = None
@@ -433,6 +435,7 @@ class Cell(Mailbox):
                 self.current = None
                 expire(self, envelope)
                 self.unburden()
+                shed(self, now)
                 continue
             is_plain = message.is_plain
             if not is_plain and message.options.read_only:

@@ -77,7 +77,7 @@ class Receipt(asyncio.Future[None]):
 class Relayed(Call):
     """A call of a client, as one of this node's own; its answers go back to the client."""
 
-    __slots__ = ("asked", "client", "receipt", "size")
+    __slots__ = ("asked", "client", "has_answer", "receipt", "size")
 
     client: ClientLink
     asked: int
@@ -85,9 +85,16 @@ class Relayed(Call):
     receipt: Receipt
     size: int
     """What it counts in its client's account: bytes of its arguments, and of what is kept for it."""
+    has_answer: bool
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a handler has returned: what it raised comes sealed, and looks like any other error."""
+        return self.has_answer
 
     def set_result(self, result: Any) -> None:
         """Pass the sealed answer on."""
+        self.has_answer = True
         if self._is_over() and self.asked:
             self.client.spend_on(result)
             self.client.reply(self.asked, result)
@@ -444,6 +451,7 @@ class ClientLink(Link):
         call.parcel = None
         call.client = self
         call.asked = asked
+        call.has_answer = False
         call.size = len(frame.sealed) + LIGHT
         call.receipt = Receipt(call)
         router.calls[number] = call

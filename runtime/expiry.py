@@ -8,6 +8,7 @@ its handler allows it.
 from __future__ import annotations
 
 import asyncio
+import math
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,18 @@ from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, ActorStopped, CallError, C
 
 from ..actors.messages import Message
 from .envelope import Envelope, Sink
-from .limits import mailbox_full
+from .limits import crowded_out, mailbox_full
 from .mailbox import lighten
 
 if TYPE_CHECKING:
     from .cell import Cell
+
+LOOK = 0.05
+"""Seconds, at least, over which turns are counted to see how quick an actor is."""
+LOOK_MAX = 1.0
+"""Seconds after which a count begins anew: the actor may have been idle."""
+NEAR = 0.3
+"""Of what the last message has left: who has less is dropped from a queue that is too long for it."""
 
 
 def cancel_call(cell: Cell, sink: Sink, number: int, expired: bool) -> bool:
@@ -64,6 +72,34 @@ def expire(cell: Cell, envelope: Envelope) -> None:
         cell.host.dead_letter(cell, envelope, f"its time ran out while it was {where}")
     else:
         sink.fail(envelope[4], _timeout(cell, message, NOT_SENT, where))
+
+
+def shed(cell: Cell, now: float) -> None:
+    """Drop what is next to run out of time, after one that has, if the queue is longer than its last message can wait.
+
+    First come, first served, such a queue would go on to hand out messages at the last moment, and their answers would
+    come too late. Somebody has to be refused, and those at the head gain least by being served. A queue that has only
+    stood still, and now moves quickly, is left as it is.
+    """
+    queue, before = cell.queue, cell.shed_at
+    if before is None or now - before[0] > LOOK_MAX:
+        cell.shed_at = (now, cell.number)
+        return
+    seconds, turns = now - before[0], cell.number - before[1]
+    if not queue or seconds < LOOK:
+        return
+    cell.shed_at = (now, cell.number)
+    left = queue[-1][5] - now
+    if left == math.inf or len(queue) * seconds <= left * max(turns, 1):
+        return
+    while queue and queue[0][5] - now < NEAR * left:
+        envelope = queue.popleft()
+        lighten(envelope)
+        cell.room()
+        if (sink := envelope[3]) is not None:
+            sink.fail(envelope[4], crowded_out(cell.name, envelope[0].name, cell.host.node_id, len(queue)))
+        else:
+            cell.host.dead_letter(cell, envelope, "the actor has more to do than it can, and its time was nearly over")
 
 
 def _cancel_running(

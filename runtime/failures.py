@@ -166,6 +166,9 @@ def _text(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException, node: str) -> str:
+    if isinstance(error, CallError) and not (error.__traceback__ or error.__cause__ or error.__context__):
+        # Not raised, but made to be sent: a node that is asked too much makes many, and printing takes the most of it.
+        return f"{_REMOTE}{node}:\n{type(error).__module__}.{type(error).__qualname__}: {_text(error)}\n"
     try:
         text = "".join(traceback.format_exception(error))
     except Exception as failed:

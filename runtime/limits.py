@@ -8,14 +8,18 @@ certainly not run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, CallError, CallTimeout, MailboxFull, Unreachable
 
 from ..actors.messages import Message
 from .calls import Call
-from .routes import Route
+
+if TYPE_CHECKING:
+    from .routes import Route
+    from .strain import Strain
 
 SWEEP = 0.025
 """Seconds between two looks at the limits."""
@@ -28,13 +32,27 @@ LOOKS_A_SECOND = 400_000
 class Limits:
     """Watches the limits of one node's calls."""
 
-    def __init__(self, node_id: str, calls: dict[int, Call], ask_where: Callable[[Call], bool]) -> None:
-        """Watch `calls`; `ask_where` asks the owner, or returns False if the call is nowhere on this node."""
+    def __init__(
+        self,
+        node_id: str,
+        calls: dict[int, Call],
+        ask_where: Callable[[Call], bool],
+        are_late: Callable[[Collection[Call], float], None],
+    ) -> None:
+        """Watch `calls`.
+
+        Args:
+            node_id: This node's.
+            calls: What is watched, by number.
+            ask_where: Asks the owner where a call is, or returns False if it is nowhere on this node.
+            are_late: Is told of calls whose limits have passed, and when.
+        """
         self.loop: asyncio.AbstractEventLoop
         self.are_watched = False
         self._node_id = node_id
         self._calls = calls
         self._ask_where = ask_where
+        self._are_late = are_late
         self._asked: set[int] = set()
         self._tellers: dict[asyncio.Future[None], tuple[float, Route, Message]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -69,7 +87,10 @@ class Limits:
         self.are_watched = False
         if self._asked:
             self._asked.intersection_update(self._calls)
-        for call in [call for call in self._calls.values() if call.deadline <= now]:
+        late = [call for call in self._calls.values() if call.deadline <= now]
+        if late:
+            self._are_late(late, now)
+        for call in late:
             self._expire(call, now)
         for accepted, (deadline, route, message) in self._tellers.items():
             if deadline <= now and not accepted.done():
@@ -130,6 +151,33 @@ def mailbox_full(actor: str, method: str, node: str, place: str) -> MailboxFull:
         method=method,
         node=node,
         place=place,
+    )
+
+
+def not_in_time(route: Route, message: Message, strain: Strain, left: float, node_id: str) -> MailboxFull:
+    """Return what a sender gets whose call would not be answered in time, for too many are ahead of it."""
+    return MailboxFull(
+        f"{route.name} has more to do than it can: {message.name} was not sent, for {strain.ahead} calls of this node "
+        f"are ahead of it, which take about {strain.wait:.2g} s, and its limit is over in {max(left, 0.0):.2g} s; send "
+        f"less, give it more time, or split the actor",
+        certainty=NOT_SENT,
+        actor=route.name,
+        method=message.name,
+        node=None if route.link is None else route.link.peer,
+        place=f"refused at node {node_id}",
+    )
+
+
+def crowded_out(actor: str, method: str, node: str, waiting: int) -> MailboxFull:
+    """Return what a sender gets whose message was taken out of a queue in which it would have run out of time."""
+    return MailboxFull(
+        f"{actor} has more to do than it can: {method} was taken out of its mailbox, with {waiting} more waiting there "
+        f"and little of its time limit left; send less, give it more time, or split the actor",
+        certainty=NOT_SENT,
+        actor=actor,
+        method=method,
+        node=node,
+        place=f"refused at node {node}",
     )
 
 

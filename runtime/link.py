@@ -22,13 +22,14 @@ from ..discovery.packed import SMALL, look_through
 from ..security.identity import Identity
 from . import wire
 from .calls import Call, Parcel, unencodable
-from .cell import NOT_NOW, SLICE, SUSPENDED, Cell
+from .cell import NOT_NOW, SUSPENDED, Cell
 from .codec import Codec
 from .envelope import Envelope
 from .inflight import LIGHT, SMALL_BATCH, Account, Weighed
 from .limits import not_held_back
 from .outlet import HEARING, NO, Outlet
 from .routes import Route
+from .runner import SLICE
 from .wire import REPLY, REQUEST, TELL  # names of the module itself: looked up for each frame
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ class Link(Outlet):
         account = self.account
         light = account.light
         connection = self.connection
+        cancelled = self.cancelled
         is_large = connection is not None and connection.batch_bytes > SMALL_BATCH
         if is_large:
             frames = self._measured(frames)
@@ -205,6 +207,8 @@ class Link(Outlet):
         codec.failure = None  # of a frame that never came whole, perhaps of another link
         now = monotonic()
         self._inline_until = now + SLICE
+        if cancelled:
+            self.arrivals.forget_old_cancels(self, now)
         count = light_ones = 0
         cell: Cell | None
         filled: Cell | None = None
@@ -229,7 +233,7 @@ class Link(Outlet):
                 elif code == REQUEST:
                     kind, message = messages[frame[2]]
                     cell = kind.cells.get(frame[3])
-                    if cell is None or message.function is None or self.cancelled:
+                    if cell is None or message.function is None or (cancelled and frame[1] in cancelled):
                         if filled is not None:
                             self._fill(filled, group)
                             filled = None

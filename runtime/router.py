@@ -89,7 +89,7 @@ class Router:
         self.sink = self.routes.sink = LocalSink(self, node_id)
         self.holding: dict[object, list[tuple[str, Any]]] = {}
         self.stopped: str | None = f"node {node_id} has not started; use `async with node:`"
-        self.limits = Limits(node_id, self.calls, self._ask_where)
+        self.limits = Limits(node_id, self.calls, self._ask_where, self.routes.late)
 
     # ---- the verbs -----------------------------------------------------------------------------
 
@@ -557,6 +557,7 @@ class Router:
         return {
             "calls": self.number - self._first_number,
             "calls_pending": len(self.calls),
+            "calls_refused": self.routes.refused,
             "routes": len(self.routes),
             "in_flight_bytes": self.in_flight.bytes,
             "peers_held": self.in_flight.held,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Collection
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -23,7 +24,9 @@ from . import wire
 from .behalf import PASSING, Behalf
 from .calls import Call, Parcel
 from .envelope import Envelope, Sink
+from .limits import not_in_time
 from .once import Remembered
+from .strain import Strain
 from .streams import StreamDeadline
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ class Linked(Protocol):
 class Route:
     """This node's way to one actor."""
 
-    __slots__ = ("credit", "held", "kept", "key", "kind", "link", "node", "used", "version", "waiting")
+    __slots__ = ("credit", "held", "kept", "key", "kind", "link", "node", "strain", "used", "version", "waiting")
 
     def __init__(self, kind: Kind, key: Any, node: str | None) -> None:
         """Aim at nothing yet."""
@@ -65,12 +68,14 @@ class Route:
         self.link: Link | None = None
         self.credit = 0
         self.kept = 0
-        """Credit that is set aside while new messages to the node are held back."""
+        """Credit that is set aside: new messages to the node are held back, or the actor is under strain."""
         self.held = 0
         """Large messages under way; later ones wait so that none overtakes."""
         self.waiting: deque[Parcel] = NOTHING
         """Messages that wait to be sent; `wait` puts them there."""
         self.used = 0.0
+        self.strain: Strain | None = None
+        """What is seen of an actor that lets limits pass; None for others."""
 
     def wait(self, parcel: Parcel) -> None:
         """Put a message behind the others."""
@@ -82,6 +87,11 @@ class Route:
     def name(self) -> str:
         """The actor's name for people."""
         return display(self.kind.name, self.key)
+
+
+def _is_counted(call: Call) -> bool:
+    """Whether a call waits for the ones before it, and has one answer within one limit."""
+    return call.deadline < math.inf and not call.message.options.read_only
 
 
 class Routes:
@@ -105,6 +115,8 @@ class Routes:
         self.has_register = False
         """Whether the places of spawned actors can be asked for; a client's node does that for it."""
         self._tidier: asyncio.TimerHandle | None = None
+        self.refused = 0
+        """Calls that were not sent, for their actors were too far behind to answer in time."""
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -145,6 +157,7 @@ class Routes:
                 route.link.routes.pop(route, None)
             route.link = link
             route.held = 0
+            route.strain = None
             if link is not None:
                 link.routes[route] = None
                 self._credit(route, wire.WINDOW if link.is_up else 0)
@@ -259,7 +272,9 @@ class Routes:
     # ---- sending -----------------------------------------------------------------------------
 
     def send(self, route: Route, parcel: Parcel) -> None:
-        """Send a message, or let it wait behind the others in its route."""
+        """Send a message, or let it wait behind the others in its route; under strain it may be refused."""
+        if route.strain is not None and not self._admits(route, route.strain, parcel):
+            return
         route.wait(parcel)
         self._flush(route)
 
@@ -274,7 +289,19 @@ class Routes:
                 link.connect_soon()
             return
         if route.kept:
-            self._flush_nested(route)
+            assert link is not None
+            if link.is_held:
+                self._flush_nested(route)
+            else:  # under strain: what comes has been admitted
+                route.credit, route.kept = route.kept, 0
+                self._send_waiting(route, link)
+                self._credit(route, route.credit + route.kept)
+            return
+        self._send_waiting(route, link)
+
+    def _send_waiting(self, route: Route, link: Link | None) -> None:
+        """Send what waits in a route."""
+        waiting = route.waiting
         calls = self._calls
         while waiting and (link is None or (route.credit > 0 and not route.held)):
             parcel = waiting.popleft()
@@ -327,8 +354,8 @@ class Routes:
 
     def _credit(self, route: Route, credit: int) -> None:
         """Give a route its credit, or set it aside."""
-        is_held = route.link is not None and route.link.is_held
-        route.credit, route.kept = (0, credit) if is_held else (credit, 0)
+        is_aside = route.strain is not None or (route.link is not None and route.link.is_held)
+        route.credit, route.kept = (0, credit) if is_aside else (credit, 0)
 
     def hold(self, link: Link) -> None:
         """Let new messages to a node wait: it has too many that wait there, or the line to it is full.
@@ -336,14 +363,51 @@ class Routes:
         What running turns send goes on (see `inflight`).
         """
         for route in link.routes:
-            self._credit(route, route.credit)
+            self._credit(route, route.credit + route.kept)
 
     def release(self, link: Link) -> None:
         """Send them again."""
         for route in list(link.routes):
-            self._credit(route, route.kept)
+            self._credit(route, route.credit + route.kept)
             if route.waiting:
                 self._flush(route)
+
+    # ---- actors that have too much to do -----------------------------------------------------------
+
+    def late(self, late: Collection[Call], now: float) -> None:
+        """Limits of calls have passed: from now on it is seen how far their actors are behind."""
+        new: set[Route] = set()
+        for call in late:
+            route = call.route
+            if route.link is None or not _is_counted(call):
+                continue
+            if route.strain is None:
+                route.strain = Strain(now)
+                self._credit(route, route.credit + route.kept)  # so that all that is new comes by `send`
+                new.add(route)
+            route.strain.late(now)
+        if new:
+            for call in self._calls.values():
+                if call.route in new and call.route.strain is not None and _is_counted(call):
+                    call.route.strain.count(call)
+
+    def _admits(self, route: Route, strain: Strain, parcel: Parcel) -> bool:
+        """Return whether a message is to be sent to an actor under strain; it is refused if not."""
+        call = self._calls.get(parcel.number)
+        now = monotonic()
+        if strain.is_over(now):
+            route.strain = None
+            self._credit(route, route.credit + route.kept)
+            return True
+        if call is None or not _is_counted(call):
+            return True
+        left = call.deadline - now
+        if not strain.admits(left, now):
+            self.refused += 1
+            self._refuse(parcel, not_in_time(route, call.message, strain, left, self._node_id))
+            return False
+        strain.count(call)
+        return True
 
     def bulk_sent(self, route: Route, link: Link) -> None:
         """A large message has left whole: those behind it may follow."""

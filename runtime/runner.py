@@ -33,6 +33,12 @@ from typing import Any, Final, cast
 
 from ..actors.turn import Turn, set_turn
 
+SLICE = 0.003
+"""Seconds that one drain may keep the loop before others get their turn."""
+SLICE_LEAST = 0.0003
+"""The same where very many drain: a turn or two at a time."""
+WHOLE_SLICES = 4
+"""Drains that get whole slices; more of them share what these would have."""
 PARKED_MAX = 256
 """Parked runners that are kept; more are let go."""
 
@@ -158,10 +164,18 @@ class Runners:
         self.parked: list[Runner] = []
         self.is_closed = False
         self.moved = _mover()
+        self.slice = SLICE
+        """Seconds that a drain may keep the loop, as it was when one had last used its time up."""
 
     def renew(self) -> None:
         """Make a new mover: a handler has raised through the last one."""
         self.moved = _mover()
+
+    def share(self) -> float:
+        """Divide the loop's time anew between those that drain; return what one gets."""
+        busy = len(self.tasks) - len(self.parked)
+        self.slice = max(SLICE * min(1.0, WHOLE_SLICES / max(busy, 1)), SLICE_LEAST)
+        return self.slice
 
     def start(self, job: Job) -> Runner:
         """Have a runner do something from the loop's next tick on."""

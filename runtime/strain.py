@@ -1,0 +1,93 @@
+"""Strain: what a node sees of an actor on another node that lets limits pass, and what it still sends there.
+
+An actor that has more to do than it can answers ever later, until all that it begins is too late for whoever
+asked. Its queue cannot help: first come, first served, it hands out what has waited longest. So from the first
+call on whose limit passes at a remote actor, this node counts what it has under way there, and how quickly
+answers come. A new ask is refused at once, unsent, when those ahead of it would take more than a part of its limit.
+What is sent is answered in time, and what is refused has cost the owner nothing. Nothing is overtaken,
+for what was refused was never sent.
+
+By Little's law calls under way, divided by answers a second, are the time that a call takes. Each node that asks
+measures the answers that it gets itself, which are its part of what the actor can do; so many nodes together
+fill the queue as far as one alone would. Time counts only while something is under way: an actor that is asked
+seldom is not slow. A strain of which nothing has been seen yet admits all; one under which no answer comes admits
+less and less.
+
+Told messages have no answer to measure, and wait for credit; `read_only` calls do not wait for one another; a
+stream has a limit for each item. None of them is counted or refused.
+
+References:
+    J. D. C. Little, "A Proof for the Queuing Formula L = λW", Operations Research 9 (1961).
+    K. Nichols, V. Jacobson, "Controlling Queue Delay", ACM Queue 10 (2012): time in the queue is what counts, not
+    its length.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final
+
+from .calls import Call
+
+PART: Final = 0.6
+"""Of what is left of a call's limit: those ahead of it may take so much. The rest is for its own turn and the way."""
+HORIZON: Final = 1.0
+"""Seconds after which what was seen before counts half."""
+CALM: Final = 5.0
+"""Seconds without a refusal or a limit that passed, after which a strain is over."""
+
+
+class Strain:
+    """How far one actor is behind, as seen from this node."""
+
+    __slots__ = ("_answered", "_busy", "_seen", "_until", "ahead")
+
+    def __init__(self, now: float) -> None:
+        """Begin, at a monotonic time, with nothing seen."""
+        self.ahead = 0
+        """Calls under way."""
+        self._answered = 0.0
+        self._busy = 0.0
+        """Seconds in which something was under way, while so many answers came."""
+        self._seen = now
+        self._until = now + CALM
+
+    @property
+    def wait(self) -> float:
+        """Seconds that those under way will take, or more."""
+        return self.ahead * self._busy / (self._answered + 1.0)
+
+    def admits(self, left: float, now: float) -> bool:
+        """Return whether a call is to be sent whose limit is over in `left` seconds."""
+        self._pass(now)
+        if self.wait <= PART * left:
+            return True
+        self._until = now + CALM
+        return False
+
+    def late(self, now: float) -> None:
+        """Another limit has passed."""
+        self._until = now + CALM
+
+    def is_over(self, now: float) -> bool:
+        """Return whether all has been well for a while."""
+        return now >= self._until
+
+    def count(self, call: Call) -> None:
+        """Take a call as under way until it is done."""
+        self.ahead += 1
+        call.add_done_callback(self._done)
+
+    def _done(self, call: Call) -> None:
+        self._pass(monotonic())
+        self.ahead -= 1
+        if call.is_answered:
+            self._answered += 1.0
+
+    def _pass(self, now: float) -> None:
+        if self.ahead:
+            self._busy += now - self._seen
+        self._seen = now
+        if self._busy > HORIZON:
+            self._busy *= 0.5
+            self._answered *= 0.5
