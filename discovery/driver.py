@@ -64,6 +64,9 @@ _GOODBYE_LIMIT = 1.0
 _BEGINNING = 0.05
 """Share of the discovery window that may pass while the sources begin."""
 
+_WATCH_EVERY = 0.02
+"""Seconds between the connections that a node opens to watch members: each costs both ends 2 ms."""
+
 _SNAPSHOT_INTERVAL = 0.25
 """Seconds between two snapshots of the counts for other threads."""
 
@@ -117,6 +120,7 @@ class Driver:
         self._snapshot: dict[str, int | float] = {}
         self._snapshot_at = 0.0
         self._dial_at = 0.0
+        self._next_watch: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         """Start the sources, and take part from then on."""
@@ -146,8 +150,9 @@ class Driver:
         """Say goodbye, withdraw from discovery and leave nothing running."""
         # First of all: others take the end of a connection for proof that nothing acts here any more.
         self._gate.shut()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._next_watch):
+            if timer is not None:
+                timer.cancel()
         if self._participant is not None:
             self._me, self._last_view = self._participant.me, self._participant.view
             self._perform(self._participant.leave(boot_time()))
@@ -253,11 +258,22 @@ class Driver:
     def _keep_in_touch(self) -> None:
         """Have a connection of this node's own to each member whose death it may have to prove."""
         assert self._participant is not None
-        for member in self._participant.watched:
-            link = self._links.watching(member.address)
-            # One that was answered by an earlier run of the member says nothing of this one.
-            if link is None or link.speaker not in (None, member.identity):
-                self._watch(member.address)
+        unwatched = [member.address for member in self._participant.watched if not self._is_watching(member)]
+        if unwatched:
+            # One at a time: a newcomer lacks all of them, and each is a handshake for both ends.
+            self._watch(unwatched[0])
+        if len(unwatched) > 1 and self._next_watch is None:
+            self._next_watch = asyncio.get_running_loop().call_later(_WATCH_EVERY, self._watch_next)
+
+    def _watch_next(self) -> None:
+        self._next_watch = None
+        if self._participant is not None:
+            self._keep_in_touch()
+
+    def _is_watching(self, member: Member) -> bool:
+        link = self._links.watching(member.address)
+        # One that was answered by an earlier run of the member says nothing of this one.
+        return link is not None and link.speaker in (None, member.identity)
 
     def _watch(self, address: str) -> None:
         self._links.watch(address, self._packed(Exchange(True), ()))

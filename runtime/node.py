@@ -196,6 +196,7 @@ class Node:
         self._arrivals = arrivals = Arrivals(self.id, host, router)
         self._peers = Peers(self._trust, config, self._codec, plain, router, host, arrivals)
         self._system = system = System(self.id, router, host, config.ask_timeout)
+        system.peers = self._peers
         routes = router.routes
         router.host = routes.host = host
         routes.peers, routes.arrivals, routes.has_register = self._peers, arrivals, True
@@ -242,6 +243,7 @@ class Node:
         groups.changed = self._membership.reshare
         self._durability.on_opened = self._names_store
         tenancy.emptied = self._membership.emptied
+        self._peers.on_up = host.lives.register.linked
         vigil.refused += [tenancy, routes, self._peers]
         vigil.on_changed = self._lease_changed
         self._control = Control(self, host, self._trust, self._membership, config)

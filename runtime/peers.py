@@ -1,10 +1,12 @@
 """The peers of a node: one link each, dialled when there is something to send.
 
 One connection for each pair. When both dial at once, the one that was dialled by the node with the
-lower id stays: its owner refuses the other as `busy`, and the other waits for it. Dials are numbered,
-and each hello says the number of the latest: so a dial that was given up for a connection that came
-up meanwhile, and arrives late, does not replace it. A refusal because two nodes do not fit (protocol,
-cluster, identity) names both sides' values and is not retried quickly.
+lower id stays: its owner refuses the other as `busy`, and the other waits for it. Between two dials the owner takes
+the other, which may come through where its own did not. Dials are numbered, and each hello says the number of the
+latest: so a dial that was given up for a connection that came up meanwhile, and arrives late, does not replace it.
+
+A refusal because two nodes do not fit (protocol, cluster, identity) names both sides' values and is not retried
+quickly.
 
 Both ends are verified by TLS before either says hello. The certificate must speak for the node that
 was dialled and for the one that the hello names, and the peer's public key must be the one that the
@@ -27,6 +29,7 @@ import asyncio
 import random
 import socket
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
@@ -90,12 +93,16 @@ class Peers:
         self._allows_pickle = config.allows_pickle(is_encrypted=trust.is_encrypted)
         self._refused = 0
         self._dials: dict[str, asyncio.Task[None]] = {}
+        self._attempted: set[Link] = set()
+        """Of those the peers are being dialled in this moment; it is not the pause before they are dialled again."""
         self._last_dial = 0
         self._lingering: dict[Link, None] = {}
         """Links to members that have left, until they close them."""
         self._greeting = Greeting(config, lambda: host.kinds.members)
         self._known: dict[str, bool] = {}
         """The members, and which of them are leaving."""
+        self.on_up: Callable[[str], None] = lambda node_id: None
+        """Is told of whom there is a connection to now."""
         self._rng = random.Random(self.node_id)
         self._stopped = False
         self.log = get_logger("ringcast").bind(node=self.node_id)
@@ -115,6 +122,11 @@ class Peers:
                 self.host.kinds.blob,
             )
         return link
+
+    def is_up(self, node_id: str) -> bool:
+        """Whether there is a connection to a peer."""
+        link = self.links.get(node_id)
+        return link is not None and link.is_up
 
     def stats(self) -> dict[str, int | float]:
         """Return counts, by name."""
@@ -221,6 +233,7 @@ class Peers:
         """Dial until there is a connection, from here or from there, or the peer is no member."""
         delay = FIRST_RETRY
         while not link.is_up and self.links.get(link.peer) is link:
+            self._attempted.add(link)
             try:
                 await self._attempt(link)
             except HandshakeRefused as error:
@@ -229,6 +242,8 @@ class Peers:
                 delay = LAST_RETRY
             except (OSError, TimeoutError, Unreachable) as error:
                 link.trouble = str(error) or type(error).__name__
+            finally:
+                self._attempted.discard(link)
             if not link.is_up:
                 await asyncio.sleep(delay * (0.75 + self._rng.random() / 2))
                 delay = min(delay * 2, LAST_RETRY)
@@ -351,7 +366,7 @@ class Peers:
         peer = str(hello["node"])
         link = self.link(peer)
         dial = self._dials.get(peer)
-        dialling = dial is not None and not dial.done() and not link.is_up
+        dialling = link in self._attempted and not link.is_up
         if (dialling and self.node_id < peer) or _dials_of(hello) <= link.void_dials:
             connection.transport.write(_frame({"refused": "busy", "busy": True}))
             connection.close()
@@ -479,6 +494,7 @@ class Peers:
         run = hello.get("incarnation")
         link.incarnation = run if isinstance(run, int) else 0
         link.up(connection, codec, min(theirs, ours) if isinstance(theirs, int) else ours)
+        self.on_up(link.peer)
 
     def _pickles_with(self, identity: Identity | None) -> bool:
         return self._allows_pickle and (identity is None or identity.allow is None)

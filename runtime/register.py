@@ -1,6 +1,10 @@
 """The register of spawned actors on one node: what its `Keeper` decides is carried out, and others are asked.
 
-The keepers' words to one member are gathered for a tick of the loop and sent together. A question about
+The keepers' words to one member are gathered for a tick of the loop and sent together. A newcomer and all
+others have something to say to each other in the moment in which it is let in; that they do not all dial
+at once, the junior of two members does, one other after the next, and the senior waits for it.
+
+A question about
 an actor goes to the member that leads its row, and is asked again when the view changes, or the member
 does not answer. A host starts what it is told to at a pace, so that an actor that comes back does not
 wait behind ten thousand others that do.
@@ -68,6 +72,12 @@ AGAIN = 0.02
 RETRY = 0.5
 """Seconds until a member is told again that did not answer, or at the next view."""
 
+DIALS_EVERY = 0.02
+"""Seconds between the members that a newcomer speaks to first, and before the first: everyone is busy with the view
+then, and with each member it shakes hands, which is work for both."""
+COURTESY = 0.25
+"""Seconds that a member waits to be spoken to by a junior one, before it dials that one itself."""
+
 STARTS = 200
 """Actors that a node starts again in `STARTS_EVERY` seconds, unless its loop lags."""
 STARTS_EVERY = 0.1
@@ -95,6 +105,9 @@ class Register:
         self._answers: dict[int, asyncio.Future[Reply]] = {}
         self._words: dict[str, list[Word]] = {}
         self._will_flush = False
+        self._silent_until: dict[str, float] = {}
+        """When words may make this node dial a member that it has no connection to."""
+        self._silence: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._starts = STARTS
         self._pace = asyncio.Lock()
@@ -124,7 +137,25 @@ class Register:
         known = self._keeper.copies.view
         if self.me is None or (known is not None and known.lineage == view.lineage and known.number >= view.number):
             return
+        self._take_turns(view, monotonic())
         self._carry_out(self._keeper.install(view, monotonic()))
+
+    def _take_turns(self, view: View, now: float) -> None:
+        """Say when each other member may be dialled for the sake of words: see above."""
+        me = view.member(self._host.node_id)
+        assert me is not None, "a register follows views that its node is in"
+        others = [member for member in view.members if member.id != me.id]
+        seniors = [member.id for member in others if member.seniority < me.seniority]
+        until = {member.id: now + COURTESY for member in others}
+        until |= {node: now + number * DIALS_EVERY for number, node in enumerate(seniors, 1)}
+        # Who was in the view before has had its time.
+        self._silent_until = {node: self._silent_until.get(node, at) for node, at in until.items()}
+        self._words = {node: said for node, said in self._words.items() if node in until}
+
+    def linked(self, node: str) -> None:
+        """There is a connection to a member: say what was kept for it."""
+        if node in self._words:
+            self._carry_out(())
 
     def fenced(self) -> None:
         """This run of the node is over: what it kept is the business of others now."""
@@ -146,8 +177,9 @@ class Register:
 
     def stop(self) -> None:
         """Do nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._silence):
+            if timer is not None:
+                timer.cancel()
 
     # ---- carrying out ----------------------------------------------------------------------------
 
@@ -176,13 +208,23 @@ class Register:
             return
         self._carry_out(self._keeper.flush())
         self._will_flush = False
-        words, self._words = self._words, {}
-        for node, said in words.items():
-            self._system.post(node, "register", self._host.node_id, [word_to_wire(word) for word in said])
+        self._speak(monotonic())
         if self._timer is not None:
             self._timer.cancel()
         delay = max(self._keeper.next_deadline() - monotonic(), 0.01)
         self._timer = None if delay == float("inf") else self._host.loop.call_later(delay, self._tick)
+
+    def _speak(self, now: float) -> None:
+        words, self._words = self._words, {}
+        for node, said in words.items():
+            if now < self._silent_until.get(node, 0.0) and not self._system.peers.is_up(node):
+                self._words[node] = said
+            else:
+                self._system.post(node, "register", self._host.node_id, [word_to_wire(word) for word in said])
+        if self._silence is not None:
+            self._silence.cancel()
+        due = min((self._silent_until[node] for node in self._words), default=None)
+        self._silence = None if due is None else self._host.loop.call_later(due - now, self._carry_out, ())
 
     def _tick(self) -> None:
         self._timer = None

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
+
+import pytest
 
 from ringcast.discovery.agreement import Agreement
 from ringcast.discovery.profile import LOCAL
+from ringcast.runtime.link import Link
+from ringcast.runtime.peers import Peers
+from ringcast.runtime.register import COURTESY, DIALS_EVERY
 from ringcast.testing import Cluster, Quality, cluster, simulated
 
 
@@ -57,3 +63,51 @@ async def of_a_killed_newcomer(c: Cluster, age: float) -> float:
     await c.kill(1)
     await asyncio.gather(starting, return_exceptions=True)
     return await c.until(lambda: len(c.node(0).members) == 1 and c.node(0).has_lease, 10, "the view without it")
+
+
+@simulated
+async def test_a_newcomer_dials_the_members_one_after_the_other_and_none_of_them_dials_it() -> None:
+    """All of them have something for one another in the moment in which it is let in."""
+    dials: list[tuple[float, str, str]] = []
+    async with cluster(4) as c:
+        c.sim.network.quality = Quality(delay=0.002)
+        attempt = Peers._attempt
+
+        async def noted(self: Peers, link: Link) -> None:
+            dials.append((asyncio.get_running_loop().time(), self.node_id, link.peer))
+            await attempt(self, link)
+
+        with pytest.MonkeyPatch.context() as patch:
+            await asyncio.sleep(2)
+            patch.setattr(Peers, "_attempt", noted)
+            await c.kill(3)
+            await c.until(lambda: len(c.node(0).members) == 3, 10, "its end")
+            await c.start(3)
+            newcomer = c.node(3).id
+            await c.until(lambda: len(dials) == 3, 1, "a connection to each")
+            await asyncio.sleep(1)
+        others = {c.node(number).id for number in range(3)}
+        assert [(who, whom in others) for _, who, whom in dials] == [(newcomer, True)] * 3
+        times = [at for at, _, _ in dials]
+        assert min(later - at for at, later in pairwise(times)) > DIALS_EVERY / 2
+        for number in range(3):
+            assert c.node(number).node._peers.is_up(newcomer)
+
+
+@simulated
+async def test_a_member_that_cannot_be_dialled_by_a_newcomer_dials_it() -> None:
+    async with cluster(2) as c:
+        attempt, first = Peers._attempt, c.node(0).id
+
+        async def fails(self: Peers, link: Link) -> None:
+            if self.node_id != first:
+                raise OSError("no way")
+            await attempt(self, link)
+
+        await c.kill(1)
+        await c.until(lambda: len(c.node(0).members) == 1, 10, "its end")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Peers, "_attempt", fails)
+            await c.start(1)
+            took = await c.until(lambda: c.node(0).node._peers.is_up(c.node(1).id), 5, "a connection")
+        assert took < 2 * COURTESY
