@@ -35,6 +35,7 @@ from .door import Door
 from .durability import KEEP_ROUND, Durability
 from .envelope import Envelope
 from .once import KEEP, REMEMBERED_MAX, Remembered
+from .outcome import fitting
 from .reminder import Reminder
 from .rownames import reply_key
 from .stores import Claimed, Reply, Write
@@ -204,7 +205,7 @@ class DurableCell(Cell):
         try:
             running = message.function(self.actor, *args)  # type: ignore[misc]
         except TypeError as error:
-            raise self._fitting(message, error) from None
+            raise fitting(self, message, error) from None
         return await self._transact(running, envelope)
 
     async def _once(self, sink: Remembered, envelope: Envelope) -> Any:

@@ -78,8 +78,8 @@ async def serve_stream(cell: Cell, envelope: Envelope) -> None:
     """Run a streaming handler and send what it yields."""
     message, args, kwargs, sink, number, deadline, _, _ = envelope
     assert sink is not None
-    assert isinstance(deadline, StreamDeadline), "a stream's request has its item's limit"
-    limit = deadline.limit
+    # Who does not know that the method streams has asked for one answer: it is told, and cancels.
+    limit = deadline.limit if isinstance(deadline, StreamDeadline) else max(deadline - monotonic(), 0.0)
     outflow = Outflow(cell)
     flows = cell.host.outflows
     flows[sink, number] = outflow
