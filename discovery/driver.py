@@ -323,6 +323,8 @@ class Driver:
         now = boot_time()
         before = link.speaker
         self._links.name(link, envelope.sender)
+        if before is None:
+            self._callbacks.on_met(envelope.sender.id)
         if link.is_watch and before != link.speaker:
             if before is not None:
                 self._perform(self._participant.ended(before, now, by_peer=False))

@@ -71,6 +71,7 @@ class Membership:
         on_opened: Callable[[tuple[Open, ...]], None] = _ignore,
         on_lease: Callable[[], None] = _ignore,
         on_fence: Callable[[str, Member], None] = _ignore,
+        on_met: Callable[[str], None] = _ignore,
         on_failure: Callable[[BaseException], None] | None = None,
         admission: Admission | None = None,
         archive: Archive | None = None,
@@ -99,6 +100,7 @@ class Membership:
             on_lease: Is told when the gate was closed and is open.
             on_fence: Is told that this run is over, and why, and as whom the node goes on; everything that acts
                 must end, and then `Gate.passed` be called.
+            on_met: Is told the id of each node that says something, before it may be in a view.
             on_failure: Is told once why the membership ended without `stop`.
             admission: How many new connections are taken; None for the usual numbers.
             archive: Where votes are kept; None if this node never comes back under its id.
@@ -138,6 +140,7 @@ class Membership:
         self._admission = admission
         self._tell_view = on_view
         self._tell_event = on_event
+        self._tell_met = on_met
         self._tell_connection = on_connection
         self._tell_opened = on_opened
         self._tell_lease = on_lease
@@ -338,6 +341,7 @@ class Membership:
                 on_connection=self._tell_connection,
                 on_refusal=self._on_refusal,
                 on_failure=self._fail,
+                on_met=self._tell_met,
             )
             setup = Setup(
                 self._gate,

@@ -21,7 +21,7 @@ __all__ = ["Callbacks", "Setup"]
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """Whom the membership tells, always on its own thread."""
+    """Whom the membership tells, always on its own thread. `on_met` is told of each node that has spoken."""
 
     on_view: Callable[[View], None]
     on_event: Callable[[Event], None]
@@ -32,6 +32,7 @@ class Callbacks:
     on_connection: Callable[[socket.socket, bytes], None]
     on_refusal: Callable[[HandshakeRefused | ConfigError], None]
     on_failure: Callable[[BaseException], None]
+    on_met: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

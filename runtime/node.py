@@ -52,6 +52,7 @@ from .lives import Lives
 from .logs import set_up_logs
 from .options import options, store_option
 from .peers import Peers
+from .ring import foresee
 from .router import Router
 from .stores import Store
 from .system import System
@@ -226,6 +227,7 @@ class Node:
             profile=profile,
             gate=gate,
             shares_of=groups.shares_of,
+            on_met=foresee,
             on_opened=lambda opened: self._from_thread(tenancy.wake),
             on_lease=lambda: self._from_thread(vigil.leased),
             on_fence=lambda why, me: self._from_thread(self._fence, me),

@@ -139,6 +139,11 @@ def _reach(node_id: str, partitions: int, vnodes: int) -> array[int]:
     return array("Q", reversed(reach))
 
 
+def foresee(node_id: str) -> None:
+    """Work out now what a ring with this node will take: with the view that has it, everyone has much to do."""
+    _reach(node_id, PARTITIONS, VNODES)
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
     """The owners among some nodes, and how far from each partition's start their vnodes lie."""

@@ -8,9 +8,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ringcast.discovery.share import PARTITIONS
-from ringcast.runtime.ring import Key, Ring, check_key, key_hash, partition_of
+from ringcast.runtime import ring as module
+from ringcast.runtime.ring import VNODES, Key, Ring, _reach, check_key, foresee, key_hash, partition_of
 
 GOLDEN_KEYS: list[tuple[Key, int]] = [
     ("", 0x3F3726888A5B407E),
@@ -135,3 +138,33 @@ def test_successors_begin_with_the_owner_and_end_with_the_nodes() -> None:
     for partition in (0, 500, 1023):
         assert ring.successors(partition, 1) == [ring.owner(partition)]
         assert sorted(ring.successors(partition, 9)) == ["a", "b", "c"]
+
+
+@given(st.sets(st.integers(0, 11), min_size=1), st.lists(st.integers(0, 11), max_size=12))
+def test_owners_do_not_depend_on_the_rings_before(first: set[int], changes: list[int]) -> None:
+    """A ring that differs from a former one by a node is made of it; afresh it is the same."""
+    nodes = set(first)
+    for change in changes:
+        if (nodes ^ {change}) != set():
+            nodes ^= {change}
+        names = [f"n{node}" for node in nodes]
+        by_distance = [
+            min((_reach(name, PARTITIONS, VNODES)[p], name) for name in names)[1] for p in range(0, 1024, 37)
+        ]
+        assert [Ring(names).owner(p) for p in range(0, 1024, 37)] == by_distance
+
+
+def test_of_equal_distances_the_lower_id_owns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_recent", ())
+    monkeypatch.setattr(module, "_reach", lambda node, partitions, vnodes: [7] * partitions)
+    assert set(Ring(["b", "c"]).owners) == {"b"}
+    assert set(Ring(["a", "b", "c"]).owners) == {"a"}
+    assert set(Ring(["a", "b", "c", "d"]).owners) == {"a"}
+    assert set(Ring(["b", "c", "d"]).owners) == {"b"}
+
+
+def test_what_is_foreseen_is_not_computed_with_the_ring() -> None:
+    foresee("a node that comes")
+    before = _reach.cache_info().misses
+    assert set(Ring(["a node that comes"]).owners) == {"a node that comes"}
+    assert _reach.cache_info().misses == before
