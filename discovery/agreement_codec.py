@@ -81,10 +81,23 @@ def _write_view(view: View) -> object:
     return [view.lineage, view.number, [pack_member(member) for member in view.members], view.lease_ms]
 
 
+_VIEWS_KEPT = 16
+_views: dict[tuple[str, int], tuple[object, View]] = {}
+"""Views that were read, and what they were read from: each comes in several messages, and with the ones after it."""
+
+
 def _read_view(value: object) -> View:
     lineage, view_number, members, lease_ms = array_of(value, 4)
+    name = text_of(lineage), number_of(view_number)
+    known = _views.get(name)
+    if known is not None and known[0] == value:
+        return known[1]
     found = tuple(map(unpack_member, array_of(members)))
-    return View(text_of(lineage), number_of(view_number), found, number_of(lease_ms))
+    view = View(*name, found, number_of(lease_ms))
+    if len(_views) >= _VIEWS_KEPT:
+        _views.clear()
+    _views[name] = value, view
+    return view
 
 
 def _write_ballot(ballot: Ballot) -> object:

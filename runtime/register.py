@@ -72,9 +72,10 @@ AGAIN = 0.02
 RETRY = 0.5
 """Seconds until a member is told again that did not answer, or at the next view."""
 
+DIALS_AFTER = 0.05
+"""Seconds after which a newcomer speaks to members first: until then everyone is busy with the view."""
 DIALS_EVERY = 0.02
-"""Seconds between the members that a newcomer speaks to first, and before the first: everyone is busy with the view
-then, and with each member it shakes hands, which is work for both."""
+"""Seconds between one such member and the next: with each it shakes hands, which is work for both."""
 COURTESY = 0.25
 """Seconds that a member waits to be spoken to by a junior one, before it dials that one itself."""
 
@@ -147,7 +148,7 @@ class Register:
         others = [member for member in view.members if member.id != me.id]
         seniors = [member.id for member in others if member.seniority < me.seniority]
         until = {member.id: now + COURTESY for member in others}
-        until |= {node: now + number * DIALS_EVERY for number, node in enumerate(seniors, 1)}
+        until |= {node: now + DIALS_AFTER + number * DIALS_EVERY for number, node in enumerate(seniors)}
         # Who was in the view before has had its time.
         self._silent_until = {node: self._silent_until.get(node, at) for node, at in until.items()}
         self._words = {node: said for node, said in self._words.items() if node in until}
