@@ -37,6 +37,10 @@ from .load import Asks, answers
 __all__ = ["main"]
 
 
+SAID_AFTER = 0.15
+"""Seconds after which a view is told to the parent."""
+
+
 def say(**words: Any) -> None:
     sys.stdout.write(json.dumps(words) + "\n")
     sys.stdout.flush()
@@ -152,8 +156,12 @@ class Child:
                     pass
 
     def _say_view(self, view: View) -> None:
+        """Say that a view is here, and since when, a little later: nodes and parent have other work in that moment."""
+        asyncio.get_running_loop().call_later(SAID_AFTER, self._say_it, view, time.monotonic())
+
+    def _say_it(self, view: View, at: float) -> None:
         members = [[*member.identity, member.leaving] for member in view.members]
-        say(event="view", at=time.monotonic(), lineage=view.lineage, number=view.number, members=members)
+        say(event="view", at=at, lineage=view.lineage, number=view.number, members=members)
 
 
 async def live(given: dict[str, Any]) -> None:
