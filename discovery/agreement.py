@@ -50,6 +50,8 @@ from .profile import Profile
 
 __all__ = ["Agreement", "new_lineage"]
 
+_NOBODY: frozenset[Identity] = frozenset()
+
 _IDLE_LEASES = 3
 """A node that has not served for so many lease lengths moves to a lineage that does."""
 
@@ -133,8 +135,8 @@ class Agreement:
     @property
     def excused(self) -> frozenset[Identity]:
         """Runs that are proven dead or have released their lease: nobody need wait for their word."""
-        released = self._council.released if self._council is not None else frozenset[Identity]()
-        return released | self.evidence.proven.keys()
+        released = self._council.released if self._council is not None else _NOBODY
+        return released | self.evidence.proven.keys() if self.evidence.proven else released
 
     # What happens
 

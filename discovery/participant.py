@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from .agreement import Agreement
 from .agreement_messages import Apply, Charter, Hello
@@ -146,7 +146,7 @@ class Participant:
 
     def persisted(self, then: Iterable[Send], now: float) -> list[Effect]:
         """A record is on disk: what had to wait for it may be said."""
-        return self._digest(then, now)
+        return self._digest([*then], now)
 
     # What connections do
 
@@ -256,12 +256,14 @@ class Participant:
         assert not isinstance(message, _SWIM_ONLY), "those are no part of an agreement"
         return self._agreement.receive(message, sender, now)
 
-    def _digest(self, effects: Iterable[Effect | HandoffEffect], now: float) -> list[Effect]:
+    def _digest(self, effects: Sequence[Effect | HandoffEffect], now: float) -> list[Effect]:
         """Pass news between the cores; return what is for the shell."""
-        outward: list[Effect] = []
-        queue: deque[Effect | HandoffEffect] = deque(effects)
         # No word of those who are out is waited for; known here before anything is opened.
-        queue.extendleft(reversed(self._handoff.excuse(self._agreement.excused)))
+        excused = self._handoff.excuse(self._agreement.excused)
+        if not (effects or excused):
+            return []
+        outward: list[Effect] = []
+        queue: deque[Effect | HandoffEffect] = deque([*excused, *effects])
         has_changed = False
         while queue or has_changed:
             if not queue:

@@ -35,9 +35,18 @@ VOTERS_MAX = 7
 """More voters than this make decisions slower and hardly any safer."""
 
 
+_asked: tuple[View | None, tuple[Member, ...]] = (None, ())
+"""The view that was asked about last, and its voters: the same one again and again."""
+
+
 def voters_of(view: View) -> tuple[Member, ...]:
     """Return the members whose word counts for the next view, most senior first."""
-    return tuple(member for member in view.members if not member.leaving)[:VOTERS_MAX]
+    global _asked
+    known, voters = _asked
+    if known is not view:
+        voters = tuple([member for member in view.members if not member.leaving][:VOTERS_MAX])
+        _asked = (view, voters)
+    return voters
 
 
 def lease_quorum(view: View) -> int:
