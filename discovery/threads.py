@@ -37,8 +37,7 @@ class LoopThread:
         """
         self._work = work
         self._on_end = on_end
-        # Not by the policy: uvloop, if the application has it, stays on the application's thread.
-        self.loop = asyncio.SelectorEventLoop()
+        self.loop = _new_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -66,6 +65,15 @@ class LoopThread:
         except BaseException as error:
             ended_by = error
         self._on_end(ended_by)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop, whatever the application's own is: uvloop takes a fifth less of a processor, where it is there."""
+    try:
+        import uvloop
+    except ImportError:  # it is not for every system
+        return asyncio.SelectorEventLoop()
+    return uvloop.new_event_loop()
 
 
 class TickThread:
