@@ -703,20 +703,13 @@ def _within(module: str, wanted: Sequence[str]) -> bool:
     return any(module == name or module.startswith(f"{name}.") for name in wanted)
 
 
-SWITCH_INTERVAL = 0.0005
-"""Seconds that one thread may keep the interpreter's lock from another, in a program that `run` runs."""
-
-
 def run(main: Any) -> Any:
     """Run a coroutine to its end, under uvloop where it is installed: ``ringcast.run(main())``.
 
     What is imported by then is set aside from garbage collection (`gc.freeze`): to look through all of it
     stops the loop for tens of milliseconds, and a peer's large messages can make that happen again and again.
-    Threads change after half a millisecond instead of five (`sys.setswitchinterval`): the membership and the loop
-    wait for one another less.
     """
     gc.freeze()
-    sys.setswitchinterval(SWITCH_INTERVAL)
     if sys.platform != "win32":
         try:
             import uvloop
