@@ -155,8 +155,11 @@ def test_owners_do_not_depend_on_the_rings_before(first: set[int], changes: list
 
 
 def test_of_equal_distances_the_lower_id_owns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach(node_id: str, partitions: int, vnodes: int) -> list[int]:
+        return [7] * partitions
+
     monkeypatch.setattr(module, "_recent", ())
-    monkeypatch.setattr(module, "_reach", lambda node, partitions, vnodes: [7] * partitions)
+    monkeypatch.setattr(module, "_reach", reach)
     assert set(Ring(["b", "c"]).owners) == {"b"}
     assert set(Ring(["a", "b", "c"]).owners) == {"a"}
     assert set(Ring(["a", "b", "c", "d"]).owners) == {"a"}
