@@ -371,7 +371,16 @@ async def two_nodes(secret: Secret) -> AsyncIterator[tuple[Node, Node]]:
         Node(cluster=CLUSTER, secret=data, discovery=[Seeds([victim.address])]) as other,
     ):
         await victim.wait_for_members(2, 10)
+        await _acquainted(victim)
         yield victim, other
+
+
+async def _acquainted(node: Node) -> None:
+    """Wait until a node and the other one are connected, and have said what members say to each other at first."""
+    before = -1.0
+    while not node.stats()["links_up"] or node.stats()["frames_received"] != before:
+        before = node.stats()["frames_received"]
+        await asyncio.sleep(0.1)
 
 
 async def matrix() -> Figures:

@@ -45,6 +45,7 @@ class Sampler:
 
     def stop(self) -> dict[str, float]:
         """Return, by step, which part of the time was spent there."""
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # first: one that is due would set the timer again
         signal.setitimer(signal.ITIMER_REAL, 0)
         steps: Counter[str] = Counter()
         for stack, weight in self._stacks.items():
