@@ -83,10 +83,9 @@ def draw_up(
 
 def _rank(roll: Roll, proven: Collection[Identity], now: float, me: Identity) -> int | None:
     """Return the place of `me` among the voters that can answer, if they are a quorum."""
-    voters = voters_of(roll.view)
     back = {member.id: member for member in roll.applicants(now)}
     answering: list[Identity] = []
-    for voter in voters:
+    for voter in voters_of(roll.view):
         again = back.get(voter.id)
         if voter.id == me[0]:
             answering.append(me)
