@@ -237,9 +237,9 @@ def _read(cls: type[Actor]) -> ActorType:
             if streams or inspect.iscoroutinefunction(value):
                 said = options_of(value)
                 is_exposed = opens if said.expose is None else said.expose
-                messages[attribute] = Message(
-                    name, attribute, value, streams, said, is_exposed, cls.__is_durable__, only_moves(value, cls)
-                )
+                is_saved = cls.__is_durable__
+                moves = not is_saved and only_moves(value, cls)
+                messages[attribute] = Message(name, attribute, value, streams, said, is_exposed, is_saved, moves)
     required: tuple[str, ...] = ()
     if cls.__init__ is not object.__init__:
         required = tuple(

@@ -48,6 +48,7 @@ class Message:
         number: This process's number for the message; it stands for both names on a link.
         is_plain: Whether a turn of it needs nothing special: no stream, no limit of its own, exclusive,
             nothing to save.
+        may_begin: Whether a turn of it may begin where the message comes from: a plain one, or one that is only saved.
     """
 
     class_name: str
@@ -60,11 +61,13 @@ class Message:
     only_moves: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
     is_plain: bool = field(init=False)
+    may_begin: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """Work out what the hot path asks."""
         options = self.options
         plain = self.function is not None and not self.streams and not options.read_only and options.timeout is None
+        object.__setattr__(self, "may_begin", plain)
         object.__setattr__(self, "is_plain", plain and not self.is_transaction)
 
 

@@ -274,12 +274,12 @@ class Cell(Mailbox):
             return
         self.task = self.host.runners.start(self._drain).task
 
-    async def _drain(self, begun: Suspended | None = None) -> None:
+    async def _drain(self, begun: Awaitable[Any] | None = None) -> None:
         """Run turns until there is nothing left to do; `begun` is one whose first step was taken."""
         try:
             if begun is not None:
                 assert self.current is not None
-                await self._turn(begun, self.current)
+                await self._turn(self._resumed(begun, self.current), self.current)
                 self.current = None
             if self.fault is None and (self.actor is not None or await self._begin()):
                 await self._turns()
@@ -305,6 +305,10 @@ class Cell(Mailbox):
             return
         self.queue = None
         self.last_used = monotonic()
+
+    def _resumed(self, begun: Awaitable[Any], envelope: Envelope) -> Awaitable[Any]:
+        """Return what is still to be awaited of a turn that was begun."""
+        return begun
 
     async def _begin(self) -> bool:
         """Make the actor. Return False if that failed, or it is to go before it was made."""

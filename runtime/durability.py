@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from ..actors.durable import DurableActor
 from ..actors.ref import is_spawned
 from .rownames import actor_of_row, row_id
 from .stateform import StateForm
-from .stores import Claim, Claimed, Store, Write, commit
+from .stores import Claim, Claimed, Store, Told, Write, Written, commit
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -77,6 +77,8 @@ class Durability:
         self.max_state_bytes = max_state_bytes
         self.store_id: str | None = None
         """The id of the store, once it has been opened."""
+        self.begin: Callable[[Write, Told[Written]], None] | None = None
+        """Begins a write without a task, if the store can; see `PromptStore`. Its outcome is its caller's to tell."""
         self.on_opened: Callable[[str], None] = _ignore
         """Is told the store's id when it has been opened, and an empty one if it is not the cluster's."""
         self._host = host
@@ -143,6 +145,7 @@ class Durability:
                 self._made = self._make()
             if self.store_id is None:
                 self.store_id = await self._made.open()
+                self.begin = getattr(self._made, "begin", None)
                 self._log.info("the store is open", store=self._made.name, id=self.store_id)
                 self._check()
                 self._host.background(self._watch_reminders(self._made))
@@ -182,14 +185,18 @@ class Durability:
         self._counts["state_claims" if claimed is not None else "state_fenced"] += 1
         return claimed
 
-    async def write(self, write: Write) -> None:
+    async def write(self, write: Write, first: Awaitable[Written] | None = None) -> None:
         """Write, and return when it is surely written; see `commit`."""
         assert self._made is not None, "who writes has claimed"
         try:
-            await commit(self._made, write, self._patience)
+            await commit(self._made, write, self._patience, first)
         except StoreError:
             self._counts["state_fenced"] += 1
             raise
+        self._counts["state_saves"] += 1
+
+    def saved(self) -> None:
+        """Count a write that `begin` has begun, and that was done."""
         self._counts["state_saves"] += 1
 
     async def reply(self, row: str, key: str) -> bytes | None:

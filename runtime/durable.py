@@ -21,6 +21,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,7 +31,7 @@ from ..actors.actor import Actor
 from ..actors.durable import DurableActor
 from ..actors.reminders import At, Every
 from ..actors.turn import current_turn
-from .cell import Cell
+from .cell import INLINE_DEPTH, NOT_NOW, SUSPENDED, Cell
 from .door import Door
 from .durability import KEEP_ROUND, Durability
 from .envelope import Envelope
@@ -38,12 +39,15 @@ from .once import KEEP, REMEMBERED_MAX, Remembered
 from .outcome import fitting
 from .reminder import Reminder
 from .rownames import reply_key
-from .stores import Claimed, Reply, Write
+from .runner import DONE, Suspended
+from .saving import Raised, Saving
+from .stores import Claimed, Reply, Write, Written
 from .transaction import Transaction, open_transaction
 
 if TYPE_CHECKING:
     from .host import Host
     from .kinds import Kind
+    from .runner import Runner
 
 __all__ = ["DurableCell"]
 
@@ -188,6 +192,88 @@ class DurableCell(Cell):
 
     # ---- turns -----------------------------------------------------------------------------------
 
+    def run_now(self, envelope: Envelope, now: float) -> Any:
+        """See `Cell.run_now`; what the handler has changed is saved without a task, if the store can.
+
+        Whatever does not end well, or at once, goes on in the runner, as any other turn.
+        """
+        host, actor, runners = self.host, self.actor, self.host.runners
+        if (
+            actor is None
+            or self._is_spent
+            or self.side is not None
+            or self.retiring is not None
+            or self.queue
+            or not runners.parked
+            or runners.depth >= INLINE_DEPTH
+            or now >= host.gate.until_monotonic
+        ):
+            return NOT_NOW
+        runner = runners.parked.pop()
+        self.task = runner.task
+        self.number = self.turn = number = self.number + 1
+        self.current = envelope
+        self.since = self.last_used = now
+        turn = self, number, envelope
+        self.transaction = transaction = Transaction(turn)
+        message = envelope[0]
+        begun: Awaitable[Any]
+        try:
+            yielded = runners.begin(runner, turn, message.function(actor, *envelope[1]))  # type: ignore[misc]
+        except BaseException as error:
+            runner.renew()
+            begun = Raised(fitting(self, message, error))
+        else:
+            if yielded is DONE and not (self.cancelling or transaction.has_effects or transaction.is_deleting):
+                ended = self._save_now(runner, actor)
+                if ended is not NOT_NOW:
+                    return ended
+            begun = Suspended(runner, yielded)
+        runner.give(partial(self._drain, begun))
+        return SUSPENDED
+
+    def _save_now(self, runner: Runner, actor: Actor) -> Any:
+        """End a turn whose handler has ended.
+
+        Returns:
+            As `run_now`; `NOT_NOW` if its state is to be saved by a task.
+        """
+        begin = self._durability.begin
+        if begin is None or runner.is_woken:
+            return NOT_NOW
+        try:
+            payload = self._packed(actor)  # type: ignore[arg-type]
+            write = None if payload == self._saved else self._next_write(payload)
+        except (CodecError, TypeError, StoreError):
+            return NOT_NOW  # there it is said to whom it belongs
+        if write is None:
+            return self.concluded(runner)
+        saving = Saving(self, runner, write)
+        self.is_saving = True
+        begin(write, saving)
+        return saving.given()
+
+    def saved(self, write: Write) -> None:
+        """A write of this turn is done that was begun without a task."""
+        self.is_saving = False
+        self._ver += 1
+        self._saved, self._is_stored = cast("bytes", write.payload), True
+        self._durability.saved()
+
+    async def settled(self, write: Write, first: Awaitable[Written]) -> None:
+        """Wait for such a write in a task."""
+        await self.commit(write, first)
+        self._saved, self._is_stored = cast("bytes", write.payload), True
+
+    def concluded(self, runner: Runner) -> Any:
+        """End a turn that is saved; return its value."""
+        self.transaction = None
+        if self.reminders or self._alarm is not None:
+            self._arm()
+        value, runner.value = runner.value, None
+        self._over(runner)
+        return value
+
     async def _special(self, envelope: Envelope) -> Any:
         """Run a turn; all turns of a durable actor come here."""
         message, args, kwargs, sink, *_ = envelope
@@ -234,9 +320,15 @@ class DurableCell(Cell):
             envelope: The turn's message.
             once: What its reply is to be remembered by.
         """
-        self.transaction = transaction = Transaction((self, self.turn, envelope))
+        self.transaction = Transaction((self, self.turn, envelope))
+        return await self._resumed(running, envelope, once)
+
+    async def _resumed(self, begun: Awaitable[Any], envelope: Envelope, once: str | None = None) -> Any:
+        """Go on with the present turn, whose transaction is there, to its end."""
+        transaction = self.transaction
+        assert transaction is not None, "a turn that has begun is a transaction"
         try:
-            value = await running
+            value = await begun
             if self.cancelling == self.turn:
                 await asyncio.sleep(0)  # a cancel that came in the handler's last step: it is raised here
             await self._save(transaction, self._reply(once, envelope, value) if once is not None else None)
@@ -282,6 +374,14 @@ class DurableCell(Cell):
         Raises:
             StoreError: If it was not, or nobody knows; the activation is spent unless it was surely not.
         """
+        await self.commit(self._next_write(payload, reply))
+
+    def _next_write(self, payload: bytes | None, reply: Reply | None = None) -> Write:
+        """Return the write of a state, and of a reply to remember.
+
+        Raises:
+            StoreError: If the state is too large.
+        """
         limit = self._durability.max_state_bytes
         if payload is not None and len(payload) > limit:
             raise StoreError(
@@ -299,12 +399,19 @@ class DurableCell(Cell):
         due = min(reminder.due for reminder in self.reminders.values()) if self.reminders else None
         replies = () if reply is None else (reply,)
         self._operation += 1
-        write = Write(
+        return Write(
             self._row, self._ver, self._operation.to_bytes(16, "big"), self._form.schema, payload, due, replies, keep
         )
+
+    async def commit(self, write: Write, first: Awaitable[Written] | None = None) -> None:
+        """Have a row written; `first` is what comes of the first try, if that has begun.
+
+        Raises:
+            StoreError: If it was not written, or nobody knows; the activation is spent unless it was surely not.
+        """
         self.is_saving = True
         try:
-            await self._durability.write(write)
+            await self._durability.write(write, first)
         except StoreError as error:
             self._is_spent = isinstance(error, StaleActivation) or error.certainty is not NOT_SENT
             what = f"{self.name} could not save what it did: {error.args[0]}"

@@ -238,7 +238,7 @@ class Link(Outlet):
                             self._fill(filled, group)
                             filled = None
                         self.arrivals.message(self, kind, message, frame)
-                    elif is_large or (cell.task is None and cell.since != now and message.is_plain):
+                    elif is_large or (cell.task is None and cell.since != now and message.may_begin):
                         if filled is not None:
                             self._fill(filled, group)
                             filled = None
@@ -305,7 +305,7 @@ class Link(Outlet):
             raise CodecError(_NO_REQUEST)
         chain = self.account.chain((), self._size) if self._size else self.account.light
         envelope: Envelope = (message, frame[6:], None, self, number, deadline, chain, None)
-        is_idle = cell.task is None and cell.since != now and message.is_plain
+        is_idle = cell.task is None and cell.since != now and message.may_begin
         if is_idle and (is_first or monotonic() < self._inline_until):
             try:
                 value = cell.run_now(envelope, now)

@@ -112,7 +112,7 @@ class Router:
             if cell is None:
                 cell = self.host.activate(route.kind, route.key)
             host = self.host
-            may_begin = cell.task is None and message.is_plain and (now < host.inline_until or host.open_window(now))
+            may_begin = cell.task is None and message.may_begin and (now < host.inline_until or host.open_window(now))
             if may_begin and message.only_moves:
                 value = cell.move_now(message, args, now)
                 if value is not NOT_NOW:

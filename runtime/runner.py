@@ -94,7 +94,7 @@ class Suspended:
 class Runner:
     """One task for turns."""
 
-    __slots__ = ("_job", "_park", "_pool", "context", "pump", "run", "step", "task", "value")
+    __slots__ = ("_job", "_park", "_pool", "context", "if_cancelled", "pump", "run", "step", "task", "value")
 
     pump: Generator[Any, Any, None]
     step: Step
@@ -108,6 +108,8 @@ class Runner:
         self.run = self.context.run
         self.value: Any = None
         """What the last handler returned that ended in its first step, until it is taken."""
+        self.if_cancelled: Callable[[], Job] | None = None
+        """While it is kept, parked, for a turn that waits for no task: what it is to do if it is cancelled for that."""
         self.renew()
         self.task: asyncio.Task[None] = asyncio.Task(self._live(), loop=pool.loop, context=self.context)
         pool.tasks[self.task] = self
@@ -117,6 +119,11 @@ class Runner:
         self.pump = cast("Generator[Any, Any, None]", _pump(self))
         self.step = self.pump.send
         self.pump.send(None)
+
+    @property
+    def is_woken(self) -> bool:
+        """Whether it is parked, but about to run: a cancel has come that was meant for a turn that is over."""
+        return self._park is None or self._park.done()
 
     def give(self, job: Job) -> None:
         """Wake a parked runner to do something."""
@@ -141,11 +148,15 @@ class Runner:
                     if pool.is_closed:
                         return
                     self.task.uncancel()
-                    if self._job is None:
+                    if self._job is not None:
+                        if not self._park.cancelled():
+                            self.task.cancel()  # it came after the job: it is meant for the turn just adopted
+                    elif self.if_cancelled is not None:
+                        self._job, self.if_cancelled = self.if_cancelled(), None
+                        self.task.cancel()
+                    else:
                         pool.let_go(self)  # a stray cancel, from a turn that is over
                         return
-                    if not self._park.cancelled():
-                        self.task.cancel()  # it came after the job: it is meant for the turn just adopted
                 finally:
                     self._park = None
         finally:
@@ -184,6 +195,26 @@ class Runners:
             runner.give(job)
             return runner
         return Runner(self, job)
+
+    def begin(self, runner: Runner, turn: Turn, running: Any) -> Any:
+        """Take the first step of a turn in a runner that was parked, as `Cell.run_now` does: what its pump yields."""
+        task, loop = runner.task, self.loop
+        if swap_task is not None:
+            caller = swap_task(loop, task)
+        else:
+            caller = RUNNING.get(loop)
+            RUNNING[loop] = task
+        self.depth += 1
+        try:
+            return runner.run(runner.step, (turn, running))
+        finally:
+            self.depth -= 1
+            if swap_task is not None:
+                swap_task(loop, caller)
+            elif caller is None:
+                del RUNNING[loop]
+            else:
+                RUNNING[loop] = caller
 
     def take_back(self, runner: Runner) -> bool:
         """Keep a runner whose job is done, unless it is spent: return whether it is kept."""

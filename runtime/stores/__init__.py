@@ -19,6 +19,19 @@ from __future__ import annotations
 from .address import store_at
 from .commit import commit
 from .memory import MemoryStore
-from .port import Claim, Claimed, Outcome, Reply, Store, Write, Written
+from .port import Claim, Claimed, Outcome, PromptStore, Reply, Store, Told, Write, Written
 
-__all__ = ["Claim", "Claimed", "MemoryStore", "Outcome", "Reply", "Store", "Write", "Written", "commit", "store_at"]
+__all__ = [
+    "Claim",
+    "Claimed",
+    "MemoryStore",
+    "Outcome",
+    "PromptStore",
+    "Reply",
+    "Store",
+    "Told",
+    "Write",
+    "Written",
+    "commit",
+    "store_at",
+]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from time import monotonic
 
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, StaleActivation, StoreError, VersionConflict
 
-from .port import Outcome, Store, Write
+from .port import Outcome, Store, Write, Written
 
 __all__ = ["commit"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 
 
-async def commit(store: Store, write: Write, patience: float) -> None:
+async def commit(store: Store, write: Write, patience: float, first: Awaitable[Written] | None = None) -> None:
     """Write a row, and return when it is surely written.
 
     Nothing else may be written by the activation meanwhile.
@@ -23,6 +24,7 @@ async def commit(store: Store, write: Write, patience: float) -> None:
         store: Where.
         write: What; its `op_id` was never used before.
         patience: Seconds to say it again, while its outcome is unknown.
+        first: What comes of its first try, if that has begun.
 
     Raises:
         StaleActivation: A newer activation has claimed the row; surely not written.
@@ -30,7 +32,7 @@ async def commit(store: Store, write: Write, patience: float) -> None:
             before that. Certainty MAYBE_EXECUTED.
         StoreError: Surely not written (NOT_SENT), or still unknown (MAYBE_EXECUTED).
     """
-    written = await store.write(write)
+    written = await (store.write(write) if first is None else first)
     if written.outcome is Outcome.COMMITTED:
         return
     if written.outcome is Outcome.FENCED:

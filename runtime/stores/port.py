@@ -28,11 +28,14 @@ References:
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
+from ringcast.errors import StoreError
 from ringcast.values import dataclass
 
-__all__ = ["Claim", "Claimed", "Outcome", "Reply", "Store", "Write", "Written"]
+__all__ = ["Claim", "Claimed", "Outcome", "PromptStore", "Reply", "Store", "Told", "Write", "Written"]
+
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,14 @@ COMMITTED = Written(Outcome.COMMITTED)
 FENCED = Written(Outcome.FENCED)
 
 
+class Told(Protocol[T_contra]):
+    """Is told what became of something."""
+
+    def __call__(self, result: T_contra | None, error: StoreError | None, /) -> None:
+        """It was done, with a result; or it was refused."""
+        ...
+
+
 class Store(Protocol):
     """Where rows are kept. What it cannot do, it refuses with `StoreError`, certainty NOT_SENT."""
 
@@ -193,4 +204,12 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of what is open, after what is under way; any number of times."""
+        ...
+
+
+class PromptStore(Store, Protocol):
+    """A store that needs no task for a write."""
+
+    def begin(self, write: Write, told: Told[Written], /) -> None:
+        """Begin a write, and tell what `Store.write` would return or raise: later in a tick of its own, or at once."""
         ...

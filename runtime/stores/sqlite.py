@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 from ringcast.errors import NOT_SENT, StoreError
 
 from .haste import Haste
-from .port import Claim, Claimed, Write, Written
+from .port import Claim, Claimed, Told, Write, Written
 from .sqlitefile import CHECKPOINT, Answer, Job, SQLiteFile, claiming, due, prune, replying, store_id, writing
 
 __all__ = ["SQLiteStore"]
@@ -104,19 +104,26 @@ class SQLiteStore:
     async def claim(self, claim: Claim) -> Claimed | None:
         """See `Store`."""
         done: asyncio.Future[Claimed | None] = self._future()
-        self._ask(claiming(claim, done))
+        self._ask(claiming(claim, partial(_settle, done)))
         return await done
 
     async def write(self, write: Write) -> Written:
         """See `Store`."""
         done: asyncio.Future[Written] = self._future()
-        self._ask(writing(write, done))
+        self._ask(writing(write, partial(_settle, done)))
         return await done
+
+    def begin(self, write: Write, told: Told[Written], /) -> None:
+        """See `PromptStore`."""
+        if self._thread is None:
+            told(None, self._closed())
+        else:
+            self._ask(writing(write, told))
 
     async def reply(self, id: str, key: str, now: float) -> bytes | None:
         """See `Store`."""
         done: asyncio.Future[bytes | None] = self._future()
-        self._ask(replying(id, key, now, done))
+        self._ask(replying(id, key, now, partial(_settle, done)))
         return await done
 
     async def due(self, before: float, after: tuple[float, str] | None, limit: int) -> list[tuple[float, str]]:
@@ -141,13 +148,16 @@ class SQLiteStore:
     async def _do(self, work: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:
         """Have the thread do something that may take longer."""
         done: asyncio.Future[T] = self._future()
-        self._ask(Job(work, done, int(writes), is_short=False))
+        self._ask(Job(work, partial(_settle, done), int(writes), is_short=False))
         return await done
 
     def _future(self) -> asyncio.Future[Any]:
         if self._thread is None:
-            raise StoreError(f"{self.name} is not open", certainty=NOT_SENT)
+            raise self._closed()
         return self._loop.create_future()
+
+    def _closed(self) -> StoreError:
+        return StoreError(f"{self.name} is not open", certainty=NOT_SENT)
 
     def _ask(self, job: Job) -> None:
         """Do something at the end of the tick, or now, if those before were each alone in theirs."""
@@ -207,9 +217,9 @@ class SQLiteStore:
         try:
             self._file.open()
         except (sqlite3.Error, OSError) as error:
-            self._say(_tell, [(opened, None, self._file.refusal(f"cannot be opened: {error}"))])
+            self._say(_settle, opened, None, self._file.refusal(f"cannot be opened: {error}"))
             return
-        self._say(_tell, [(opened, None, None)])
+        self._say(_settle, opened, None, None)
         with contextlib.closing(self._file):
             is_last = False
             while not is_last and (group := self._jobs.get()) is not None:
@@ -222,7 +232,7 @@ class SQLiteStore:
                             group.extend(following)
                 for start in range(0, len(group), GROUP_MAX):
                     self._carry_out(group[start : start + GROUP_MAX])
-        self._say(_tell, [(self._ended, None, None)])
+        self._say(_settle, self._ended, None, None)
 
     def _carry_out(self, group: list[Job]) -> None:
         answers = self._file.in_turn(group)
@@ -239,10 +249,15 @@ class SQLiteStore:
 
 
 def _tell(answers: list[Answer]) -> None:
-    for done, result, error in answers:
-        if done.done():
-            continue
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
+    for told, result, error in answers:
+        told(result, error)
+
+
+def _settle(done: asyncio.Future[Any], result: Any, error: StoreError | None) -> None:
+    """Tell who waits for a future."""
+    if done.done():
+        return
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)

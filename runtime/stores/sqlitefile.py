@@ -15,7 +15,6 @@ References:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import sqlite3
@@ -30,7 +29,7 @@ from typing import Any, TypeVar, cast
 
 from ringcast.errors import NOT_SENT, StoreError
 
-from .port import COMMITTED, FENCED, Claim, Claimed, Outcome, Write, Written
+from .port import COMMITTED, FENCED, Claim, Claimed, Outcome, Told, Write, Written
 
 __all__ = ["Answer", "Job", "SQLiteFile", "claiming", "due", "prune", "replying", "store_id", "writing"]
 
@@ -72,6 +71,9 @@ _DUE = """SELECT due, id FROM ringcast_state WHERE due IS NOT NULL AND due < ? A
 _ROWS = """UPDATE ringcast_state AS old SET ver = ver + 1, op_id = new.column3, schema = new.column4,
     payload = new.column5, due = new.column6
     FROM (VALUES {}) AS new WHERE old.id = new.column1 AND old.ver = new.column2"""
+_LEFT_OPEN = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERNAL})
+"""Errors that a statement may end with although it was committed, if it is a transaction of its own."""
+
 _NO_ROW = None, 0, None, 0, None, None
 
 
@@ -80,7 +82,8 @@ class Job:
     """Something to do."""
 
     work: Callable[[sqlite3.Connection], Any]
-    done: asyncio.Future[Any]
+    told: Told[Any]
+    """Is told the result, on the loop's thread."""
     pages: int = 0
     """Pages of the log that it takes, about; 0 if it only reads."""
     if_unknown: Callable[[str], Any] | None = None
@@ -91,7 +94,7 @@ class Job:
     """What it is, if it is no more than the write of one row: such are written together."""
 
 
-Answer = tuple["asyncio.Future[Any]", Any, "BaseException | None"]
+Answer = tuple[Told[Any], Any, "StoreError | None"]
 
 
 class SQLiteFile:
@@ -159,6 +162,8 @@ class SQLiteFile:
     def _together(self, group: list[Job], *, is_patient: bool = True) -> list[Answer] | None:
         """Do a group; return None if none of it was done, and it is to be tried in another way."""
         connection = self._connection
+        if len(group) == 1 and (row := group[0].row) is not None:
+            return self._alone(group[0], row, is_patient=is_patient)
         pages = sum(job.pages for job in group)
         self.last = 0.0
         began = perf_counter()
@@ -174,19 +179,42 @@ class SQLiteFile:
             self._undo()
             if len(group) > 1 or (not is_patient and _is_busy(error)):
                 return None
-            return [(group[0].done, None, self.refusal(f"refused: {error}"))]
+            return [(group[0].told, None, self.refusal(f"refused: {error}"))]
         if pages:
             try:
                 connection.execute("COMMIT")
             except sqlite3.Error as error:
                 self._undo()
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
-                    return [(job.done, None, self.refusal(f"refused: {error}")) for job in group]
+                    return [(job.told, None, self.refusal(f"refused: {error}")) for job in group]
                 return [self._unknown(job, f"the commit failed: {error}") for job in group]
             self.groups += 1
             self.pages += pages
             self.last = perf_counter() - began
         return answers
+
+    def _alone(self, job: Job, row: Write, *, is_patient: bool) -> list[Answer] | None:
+        """Write one row, by a statement that is a transaction of its own."""
+        began = self.last = 0.0
+
+        def work() -> Written:
+            nonlocal began
+            began = perf_counter()  # what others have kept us waiting says nothing of the disk
+            return _write(row, self._connection)
+
+        try:
+            written = self._patiently(work) if is_patient else work()
+        except Exception as error:
+            if not is_patient and _is_busy(error):
+                return None
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _LEFT_OPEN:
+                return [self._unknown(job, f"the commit failed: {error}")]
+            return [(job.told, None, self.refusal(f"refused: {error}"))]
+        if written is COMMITTED:
+            self.groups += 1
+            self.pages += job.pages
+            self.last = perf_counter() - began
+        return [(job.told, written, None)]
 
     def _answers(self, group: list[Job], *, is_patient: bool) -> list[Answer]:
         """Do a group's parts in their order, writes of rows that follow one another by one statement."""
@@ -201,7 +229,7 @@ class SQLiteFile:
                 self._write_rows(rows, answers)
                 rows = []
             result = self._patiently(partial(job.work, connection)) if is_patient else job.work(connection)
-            answers.append((job.done, result, None))
+            answers.append((job.told, result, None))
         if rows:
             self._write_rows(rows, answers)
         return answers
@@ -210,7 +238,7 @@ class SQLiteFile:
         for start in range(0, len(rows), _ROWS_MAX):
             part = rows[start : start + _ROWS_MAX]
             found = _write_rows(self._connection, [row for _, row in part])
-            answers.extend((job.done, written, None) for (job, _), written in zip(part, found, strict=True))
+            answers.extend((job.told, written, None) for (job, _), written in zip(part, found, strict=True))
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do what other processes may be in the way of, which does nothing then: again until `busy` is over."""
@@ -232,8 +260,8 @@ class SQLiteFile:
 
     def _unknown(self, job: Job, why: str) -> Answer:
         if job.if_unknown is None:
-            return job.done, None, self.refusal(why)
-        return job.done, job.if_unknown(why), None
+            return job.told, None, self.refusal(why)
+        return job.told, job.if_unknown(why), None
 
 
 # ---- what there is to do -------------------------------------------------------------------------------
@@ -244,7 +272,7 @@ def store_id(connection: sqlite3.Connection) -> str:
     return cast("str", connection.execute("SELECT id FROM ringcast_store").fetchone()[0])
 
 
-def claiming(claim: Claim, done: asyncio.Future[Claimed | None]) -> Job:
+def claiming(claim: Claim, told: Told[Claimed | None]) -> Job:
     """Return the job that is a claim."""
 
     def work(connection: sqlite3.Connection) -> Claimed | None:
@@ -252,17 +280,17 @@ def claiming(claim: Claim, done: asyncio.Future[Claimed | None]) -> Job:
         rows = connection.execute(_CLAIM, parts).fetchall()  # all of it: an open cursor would hold the lock
         return Claimed(*rows[0]) if rows else None
 
-    return Job(work, done, pages=2)
+    return Job(work, told, pages=2)
 
 
-def writing(write: Write, done: asyncio.Future[Written]) -> Job:
+def writing(write: Write, told: Told[Written]) -> Job:
     """Return the job that is a write."""
     # The row's own, those that it spills over, those of the index of reminders, and of each reply and its indexes.
     pages = 1 + len(write.payload or b"") // _PAGE + 2 * (write.due is not None) + 3 * len(write.replies)
-    return Job(partial(_write, write), done, pages, _is_unknown, True, None if write.replies else write)
+    return Job(partial(_write, write), told, pages, _is_unknown, True, None if write.replies else write)
 
 
-def replying(id: str, key: str, now: float, done: asyncio.Future[bytes | None]) -> Job:
+def replying(id: str, key: str, now: float, told: Told[bytes | None]) -> Job:
     """Return the job that looks for a remembered reply."""
 
     def work(connection: sqlite3.Connection) -> bytes | None:
@@ -270,7 +298,7 @@ def replying(id: str, key: str, now: float, done: asyncio.Future[bytes | None]) 
         found = connection.execute(statement, (id, key, now)).fetchone()
         return None if found is None else cast("bytes", found[0])
 
-    return Job(work, done)
+    return Job(work, told)
 
 
 def due(
