@@ -33,7 +33,7 @@ from ..actors.reminders import At, Every
 from ..actors.turn import current_turn
 from .cell import INLINE_DEPTH, NOT_NOW, SUSPENDED, Cell
 from .door import Door
-from .durability import KEEP_ROUND, Durability
+from .durability import KEEP_ROUND
 from .envelope import Envelope
 from .once import KEEP, REMEMBERED_MAX, Remembered
 from .outcome import fitting
@@ -63,6 +63,8 @@ VIEW_WAIT = 1.0
 ALARM_MAX = 3600.0
 """Seconds that the loop's timer is set ahead, at most: the wall clock may be put right meanwhile."""
 
+_NONE: list[Any] = []
+
 Stored = tuple[Any, dict[str, Reminder]]
 
 
@@ -72,6 +74,7 @@ class DurableCell(Cell):
     __slots__ = (
         "_alarm",
         "_claimed",
+        "_durability",
         "_form",
         "_is_spent",
         "_is_stored",
@@ -91,6 +94,7 @@ class DurableCell(Cell):
         super().__init__(host, kind, key)
         self.transaction: Transaction | None = None
         self.is_saving = False
+        self._durability = host.durability
         self.reminders: dict[str, Reminder] = {}
         self._row = self._durability.row_of(kind.actor, key)
         self._form = self._durability.form_of(kind.actor)
@@ -107,10 +111,6 @@ class DurableCell(Cell):
         self._is_stored = False
         self._since_kept = KEEP_ROUND
         """Remembered replies since older ones were forgotten; the first write of an activation looks after it."""
-
-    @property
-    def _durability(self) -> Durability:
-        return self.host.durability
 
     # ---- beginning -------------------------------------------------------------------------------
 
@@ -382,11 +382,11 @@ class DurableCell(Cell):
         Raises:
             StoreError: If the state is too large.
         """
-        limit = self._durability.max_state_bytes
-        if payload is not None and len(payload) > limit:
+        if payload is not None and len(payload) > self._durability.max_state_bytes:
             raise StoreError(
-                f"{self.name}: its state of {len(payload)} bytes is not stored: NodeConfig(max_state_bytes={limit}) is "
-                f"the most; keep less in one actor, or raise it",
+                f"{self.name}: its state of {len(payload)} bytes is not stored: "
+                f"NodeConfig(max_state_bytes={self._durability.max_state_bytes}) is the most; keep less in one actor, "
+                f"or raise it",
                 certainty=NOT_SENT,
             )
         keep = None
@@ -461,7 +461,7 @@ class DurableCell(Cell):
         """Return what is stored of the state and its reminders."""
         try:
             content = self._form.content(actor.state)
-            reminders = [one.parts() for one in self.reminders.values()] if self.reminders else []
+            reminders = [one.parts() for one in self.reminders.values()] if self.reminders else _NONE
             return self._durability.codec.pack([FORMAT, content, reminders])
         except (CodecError, TypeError) as error:
             raise type(error)(f"{self.name}: its state cannot be stored: {error}") from error

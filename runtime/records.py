@@ -95,6 +95,11 @@ def _slots(cls: type[Any]) -> list[str]:
     return [name for name in names if isinstance(inspect.getattr_static(cls, name, None), MemberDescriptorType)]
 
 
+def keeps_all_in_dict(cls: type[Any]) -> bool:
+    """Whether a dataclass has no slots, so that its fields are what is in its ``__dict__``."""
+    return cls.__dictoffset__ != 0 and not _slots(cls)
+
+
 def _dataclass_content(cls: type[Any]) -> Callable[[Any], object]:
     slots = _slots(cls)
     has_dict = cls.__dictoffset__ != 0

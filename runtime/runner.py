@@ -29,7 +29,7 @@ import asyncio.tasks
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from ..actors.turn import Turn, set_turn
 
@@ -56,6 +56,14 @@ swap_task = cast("Callable[[Any, Any], Any] | None", vars(asyncio.tasks).get("_s
 
 RUNNING: Final = cast("dict[Any, Any]", vars(asyncio.tasks).get("_current_tasks"))
 """The current task of each loop, for Python 3.11: a function of our own around it would take longer than it all."""
+
+
+class KeepsRunner(Protocol):
+    """A turn that waits for something without a task."""
+
+    def cancelled(self) -> Job:
+        """Return what its runner is to do, which was cancelled: it is about to be cancelled in that once more."""
+        ...
 
 
 class Suspended:
@@ -94,7 +102,7 @@ class Suspended:
 class Runner:
     """One task for turns."""
 
-    __slots__ = ("_job", "_park", "_pool", "context", "if_cancelled", "pump", "run", "step", "task", "value")
+    __slots__ = ("_job", "_park", "_pool", "context", "kept_for", "pump", "run", "step", "task", "value")
 
     pump: Generator[Any, Any, None]
     step: Step
@@ -108,8 +116,8 @@ class Runner:
         self.run = self.context.run
         self.value: Any = None
         """What the last handler returned that ended in its first step, until it is taken."""
-        self.if_cancelled: Callable[[], Job] | None = None
-        """While it is kept, parked, for a turn that waits for no task: what it is to do if it is cancelled for that."""
+        self.kept_for: KeepsRunner | None = None
+        """A turn that waits without a task, while the runner is kept for it, parked."""
         self.renew()
         self.task: asyncio.Task[None] = asyncio.Task(self._live(), loop=pool.loop, context=self.context)
         pool.tasks[self.task] = self
@@ -151,8 +159,8 @@ class Runner:
                     if self._job is not None:
                         if not self._park.cancelled():
                             self.task.cancel()  # it came after the job: it is meant for the turn just adopted
-                    elif self.if_cancelled is not None:
-                        self._job, self.if_cancelled = self.if_cancelled(), None
+                    elif self.kept_for is not None:
+                        self._job, self.kept_for = self.kept_for.cancelled(), None
                         self.task.cancel()
                     else:
                         pool.let_go(self)  # a stray cancel, from a turn that is over

@@ -39,7 +39,7 @@ class Saving:
         self._is_begun = False
         """Whether `run_now` has returned."""
         self._value: Any = SUSPENDED
-        runner.if_cancelled = self._cancelled
+        runner.kept_for = self
 
     def given(self) -> Any:
         """Return what the turn has come to by now: its value, or `SUSPENDED`."""
@@ -51,9 +51,10 @@ class Saving:
         cell, runner = self._cell, self._runner
         if self._answer is not None or cell.host.runners.is_closed:
             return  # it was cancelled meanwhile, and what became of the write is the next activation's to find out
-        runner.if_cancelled = None
+        runner.kept_for = None
         transaction = cell.transaction
-        assert transaction is not None and cell.current is not None, "the turn lasts until it is saved"
+        assert transaction is not None, "the turn lasts until it is saved"
+        assert cell.current is not None, "and is the running one"
         if written is not None and written.outcome is Outcome.COMMITTED and not transaction.has_effects:
             sink, number = cell.current[3], cell.current[4]
             cell.saved(self._write)
@@ -70,8 +71,8 @@ class Saving:
             answer.set_result(written)
         runner.give(partial(cell._drain, self))
 
-    def _cancelled(self) -> Job:
-        """The runner is cancelled, and wakes."""
+    def cancelled(self) -> Job:
+        """See `KeepsRunner`."""
         self._answer = self._cell.host.loop.create_future()
         return partial(self._cell._drain, self)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from ringcast.errors import NOT_SENT, CodecError, StoreError
 
 from .extensions import Code
-from .records import content_of, put_together_record
+from .records import content_of, keeps_all_in_dict, put_together_record
 
 __all__ = ["StateForm"]
 
@@ -48,6 +48,7 @@ class StateForm:
         self._kind = kind
         self._name = getattr(kind, "__qualname__", str(kind))
         self._fields = self._known_fields()
+        self._is_dict = self._code is Code.DATACLASS and keeps_all_in_dict(kind)
 
     def _known_fields(self) -> frozenset[str] | None:
         """Return the names that a stored record may have; None for any."""
@@ -72,6 +73,8 @@ class StateForm:
             return state
         if type(state) is not self._kind:
             raise TypeError(f"its state is a {self._name}, and self.state was set to {state!r:.100}")
+        if self._is_dict and self._fields is not None and self._fields.issuperset(found := state.__dict__):
+            return found  # it is packed at once: a copy would take as long as that
         assert self._take_apart is not None
         content: dict[str, Any] = cast("Any", self._take_apart)(state)
         if self._fields is not None and not self._fields.issuperset(self._by_name(content)):

@@ -40,7 +40,7 @@ class Transaction:
         """
         self.turn = turn
         self.is_deleting = False
-        self._effects: list[tuple[Effect, Callable[[], object] | None]] = []
+        self._effects: list[tuple[Effect, Callable[[], object] | None]] | None = None
 
     def keep(self, effect: Effect, undo: Callable[[], object] | None = None) -> None:
         """Keep an effect until the save.
@@ -49,6 +49,8 @@ class Transaction:
             effect: Carries it out.
             undo: Takes back what was noted already, if the turn is undone.
         """
+        if self._effects is None:
+            self._effects = []  # most turns have none
         self._effects.append((effect, undo))
 
     @property
@@ -58,8 +60,8 @@ class Transaction:
 
     async def release(self) -> None:
         """Carry out what was kept, in order. The turn is saved: nothing here can fail it any more."""
-        effects, self._effects = self._effects, []
-        for effect, _ in effects:
+        effects, self._effects = self._effects, None
+        for effect, _ in effects or ():
             try:
                 done = effect()
                 if done is not None:
@@ -70,8 +72,8 @@ class Transaction:
 
     def discard(self) -> None:
         """Forget what was kept."""
-        effects, self._effects = self._effects, []
-        for _, undo in reversed(effects):
+        effects, self._effects = self._effects, None
+        for _, undo in reversed(effects or ()):
             if undo is not None:
                 undo()
 

@@ -26,6 +26,7 @@ __all__ = ["Purse", "passivated", "saves"]
 IN_FLIGHT = 256
 SAVES = 500
 """Asks of one actor in a round, one after the other; as many bare statements."""
+WARM_UP = 1500
 PARTS = 5
 """Turns that the two take in a round."""
 
@@ -80,8 +81,9 @@ async def saves(rounds: int) -> AsyncGenerator[Figure, None]:
                     await ref.add(1)
 
             connection = _connect(Path(folder) / "bare.db")
-            await asyncio.gather(ask(one, 100), *(ask(ref, 1) for ref in many))
-            _bare(connection, 1000)
+            # Both files are written until their logs grow no more: to grow a file costs more than to write in it.
+            await asyncio.gather(ask(one, WARM_UP), *(ask(ref, 1) for ref in many))
+            _bare(connection, WARM_UP)
             for _ in range(rounds):
                 bare, ours = 0.0, 0.0
                 for _ in range(PARTS):  # in turn: the disk is another one from second to second

@@ -49,14 +49,16 @@ class Haste:
         self._stalled_until = float("-inf")
         self._used = 0.0
 
-    def took(self, seconds: float, now: float) -> None:
+    def took(self, seconds: float, count: int, now: float) -> None:
         """A commit took so long, on whichever thread.
 
         Args:
             seconds: How long.
+            count: Saves that it was of. That of more than a few says nothing of what a few would take.
             now: When it was over, monotonic.
         """
-        self._mean += (min(seconds, STALL) - self._mean) * _RECENT
+        if count <= FEW:
+            self._mean += (min(seconds, STALL) - self._mean) * _RECENT
         if seconds > STALL:
             self._stalled_until = max(self._stalled_until, now + SHARE * seconds)
 
@@ -71,7 +73,11 @@ class Haste:
         """
         between = used - self._used
         self._used = used
-        return count <= FEW and self._mean < QUICK and now >= self._stalled_until and between < OTHERS * count
+        return count <= FEW and self.is_quick(now) and between < OTHERS * count
+
+    def is_quick(self, now: float) -> bool:
+        """Whether commits have been quick of late."""
+        return self._mean < QUICK and now >= self._stalled_until
 
     def rest(self, used: float) -> None:
         """A commit on the loop's thread is over, whose own processor time does not count."""

@@ -49,6 +49,9 @@ GROUP_MAX = 1024
 LONELY = 8
 """Groups of one, one after the other, after which the next one does not wait for the end of its tick."""
 
+ALONE = 0.004
+"""Seconds of a tick in which one row may be written again and again."""
+
 
 class SQLiteStore:
     """See `Store`."""
@@ -70,8 +73,12 @@ class SQLiteStore:
         """What was asked for in this tick."""
         self._count = 0
         """How much that was, with what is done by now."""
+        self._row: str | None = None
+        """The row that alone was written in this tick, on the loop's thread."""
+        self._alone_until = 0.0
+        """When others are to run again, monotonic."""
         self._was_tried = False
-        """Whether the first of it was not to be done on the loop's thread."""
+        """Whether the last of it was not to be done on the loop's thread."""
         self._alone = 0
         """Groups of one that followed one another until now."""
         self._under_way = 0
@@ -160,55 +167,78 @@ class SQLiteStore:
         return StoreError(f"{self.name} is not open", certainty=NOT_SENT)
 
     def _ask(self, job: Job) -> None:
-        """Do something at the end of the tick, or now, if those before were each alone in theirs."""
+        """Do something at the end of the tick, or now, if those before were each alone in theirs.
+
+        In one tick that is done for one row, and not for long: of another row there might be more to come, to be done
+        together, and others are to run in between.
+        """
         self._asked.append(job)
         self._count += 1
-        if self._count == 1:
+        is_first = self._count == 1
+        if is_first:
             self._loop.call_soon(self._begin)
-            # Once a tick: whoever has more to save lets others run in between.
-            self._was_tried = self._alone >= LONELY and not self._try_at_once()
+            is_alone = self._alone >= LONELY
+        else:
+            is_alone = job.row is not None and job.row.id == self._row and monotonic() < self._alone_until
+        self._row = None
+        if not is_alone:
+            return
+        if not self._try_at_once(is_first=is_first):
+            self._was_tried = True
+            return
+        self._count = 1
+        if job.row is not None:
+            self._row = job.row.id
+            if is_first:
+                self._alone_until = monotonic() + ALONE
 
     def _begin(self) -> None:
         """Do what was asked for in the last tick, here or on the thread."""
         self._alone = self._alone + 1 if self._count == 1 else 0
         self._count = 0
+        was_tried, self._was_tried = self._was_tried, False
         if not self._asked:  # it is done already, or the store was closed
+            self._haste.rest(thread_time())
             return
-        if self._was_tried or not self._try_at_once():
+        if was_tried or not self._try_at_once():
             group, self._asked = self._asked, []
             self._hand_over(group)
 
-    def _try_at_once(self) -> bool:
-        """Do what was asked for on the loop's thread, if that may be."""
+    def _try_at_once(self, *, is_first: bool = True) -> bool:
+        """Do what was asked for on the loop's thread, if that may be; `is_first` is false of what follows in a tick."""
         group = self._asked
-        is_due = self._haste.is_due(len(group), monotonic(), thread_time())
-        if not (
-            is_due
-            and not self._under_way
-            and self._file.pages < CHECKPOINT
-            and all(job.is_short for job in group)
-            and (answers := self._file.at_once(group)) is not None
-        ):
+        haste, file = self._haste, self._file
+        now = monotonic()
+        may_be = haste.is_due(len(group), now, thread_time()) if is_first else haste.is_quick(now)
+        if not may_be or self._under_way or file.pages >= CHECKPOINT:
+            return False
+        for job in group:
+            if not job.is_short:
+                return False
+        answers = file.at_once(group)
+        if answers is None:
             return False
         self._asked = []
         self.prompt += 1
-        self._took(self._file.last)
-        _tell(answers)
-        self._haste.rest(thread_time())
+        self._took(file.last, len(group))
+        for told, result, error in answers:
+            told(result, error)
+        if is_first:
+            haste.rest(thread_time())
         return True
 
     def _hand_over(self, group: list[Job]) -> None:
         self._under_way += len(group)
         self._jobs.put(group)
 
-    def _took(self, seconds: float) -> None:
+    def _took(self, seconds: float, count: int) -> None:
         if seconds:
-            self._haste.took(seconds, monotonic())
+            self._haste.took(seconds, count, monotonic())
 
     def _done(self, answers: list[Answer], seconds: float, count: int) -> None:
         """Hear from the thread: of its jobs it has so many less."""
         self._under_way -= count
-        self._took(seconds)
+        self._took(seconds, len(answers))
         _tell(answers)
 
     # ---- on the thread -----------------------------------------------------------------------------

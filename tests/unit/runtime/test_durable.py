@@ -27,15 +27,16 @@ from ringcast import (
 from ringcast.runtime.stores import Claim
 from tests.unit.runtime.ledgers import Book, Ledger, OfDict, OfInt, OfModel, OfStrict, OfStruct, books
 from tests.unit.runtime.places import LOCAL, REMOTE, Place, eventually, gates
-from tests.unit.runtime.troubles import Trouble, TroubledStore
+from tests.unit.runtime.troubles import PromptTroubledStore, Trouble, TroubledStore
 
 BOOK = '["test.Book","b"]'
 
 
-@pytest.fixture
-def store() -> TroubledStore:
-    """Where the books are kept."""
-    return TroubledStore()
+@pytest.fixture(params=[TroubledStore, PromptTroubledStore])
+def store(request: pytest.FixtureRequest) -> TroubledStore:
+    """Where the books are kept: by a store that needs a task for each save, or none."""
+    store: TroubledStore = request.param()
+    return store
 
 
 @pytest_asyncio.fixture(params=[LOCAL, REMOTE])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import enum
 
 from ringcast.errors import NOT_SENT, StoreError
-from ringcast.runtime.stores import Claim, Claimed, MemoryStore, Outcome, Write, Written
+from ringcast.runtime.stores import Claim, Claimed, MemoryStore, Outcome, Told, Write, Written
 
 
 class Trouble(enum.Enum):
@@ -75,3 +76,24 @@ class TroubledStore(MemoryStore):
     def _check(self) -> None:
         if self.is_away:
             raise StoreError("the store is away", certainty=NOT_SENT)
+
+
+class PromptTroubledStore(TroubledStore):
+    """One with the same troubles, which begins writes without a task of whoever writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, write: Write, told: Told[Written], /) -> None:
+        task = asyncio.get_running_loop().create_task(self._tell(write, told), context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, write: Write, told: Told[Written]) -> None:
+        try:
+            written = await self.write(write)
+        except StoreError as error:
+            told(None, error)
+        else:
+            told(written, None)

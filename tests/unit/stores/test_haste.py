@@ -9,7 +9,7 @@ def hasty() -> Haste:
     """Return one whose file has been quick for long, with no processor time used."""
     haste = Haste()
     for _ in range(100):
-        haste.took(QUICK / 4, 0.0)
+        haste.took(QUICK / 4, 1, 0.0)
     assert haste.is_due(1, 0.0, 0.0)
     return haste
 
@@ -17,14 +17,14 @@ def hasty() -> Haste:
 def test_a_file_has_to_show_that_it_is_quick() -> None:
     haste = Haste()
     assert not haste.is_due(1, 0.0, 0.0)
-    haste.took(QUICK / 4, 0.0)
+    haste.took(QUICK / 4, 1, 0.0)
     assert not haste.is_due(1, 0.0, 0.0)
 
 
 def test_a_file_that_becomes_slow_goes_to_the_other_thread() -> None:
     haste = hasty()
     for _ in range(100):
-        haste.took(QUICK * 1.1, 0.0)
+        haste.took(QUICK * 1.1, 1, 0.0)
     assert not haste.is_due(1, 0.0, 0.0)
 
 
@@ -36,19 +36,19 @@ def test_many_saves_go_to_the_other_thread() -> None:
 
 def test_stalls_take_a_hundredth_of_the_time_at_most() -> None:
     haste = hasty()
-    haste.took(0.2, 10.0)
+    haste.took(0.2, 1, 10.0)
     for _ in range(100):
-        haste.took(QUICK / 4, 11.0)
+        haste.took(QUICK / 4, 1, 11.0)
     assert not haste.is_due(1, 10.0 + SHARE * 0.2 - 0.01, 0.0)
     assert haste.is_due(1, 10.0 + SHARE * 0.2, 0.0)
 
 
 def test_a_shorter_stall_does_not_cut_a_longer_one_short() -> None:
     haste = hasty()
-    haste.took(1.0, 10.0)
-    haste.took(STALL * 1.1, 10.1)
+    haste.took(1.0, 1, 10.0)
+    haste.took(STALL * 1.1, 1, 10.1)
     for _ in range(100):
-        haste.took(QUICK / 4, 11.0)
+        haste.took(QUICK / 4, 1, 11.0)
     assert not haste.is_due(1, 100.0, 0.0)
     assert haste.is_due(1, 10.0 + SHARE, 0.0)
 
@@ -64,3 +64,12 @@ def test_the_processor_time_of_a_commit_is_not_others_work() -> None:
     haste = hasty()
     haste.rest(OTHERS * 5)
     assert haste.is_due(1, 0.0, OTHERS * 5.5)
+
+
+def test_what_a_large_group_takes_says_nothing_of_a_few() -> None:
+    haste = hasty()
+    for _ in range(100):
+        haste.took(QUICK * 3, FEW + 1, 0.0)
+    assert haste.is_due(1, 0.0, 0.0)
+    haste.took(STALL * 2, FEW + 1, 0.0)
+    assert not haste.is_due(1, 0.1, 0.0), "a stall is one in any case"

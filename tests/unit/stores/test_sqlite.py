@@ -16,8 +16,9 @@ import pytest
 from benchmarks.chaos.writes import BLOCK, cut, numbers_in, on_disk, power_cuts, torn
 from benchmarks.chaos.writes import numbered as write
 from ringcast.errors import NOT_SENT, StoreError
-from ringcast.runtime.stores import Claim, Outcome, Write
+from ringcast.runtime.stores import Claim, Outcome, Write, Written
 from ringcast.runtime.stores.haste import Haste
+from ringcast.runtime.stores.port import COMMITTED
 from ringcast.runtime.stores.sqlite import LONELY, SQLiteStore
 from ringcast.runtime.stores.sqlitefile import CHECKPOINT
 
@@ -155,6 +156,10 @@ class Hasty(Haste):
         """It always is."""
         return True
 
+    def is_quick(self, now: float) -> bool:
+        """It always is."""
+        return True
+
 
 async def hasty(path: Path, busy: float = 10.0) -> SQLiteStore:
     """Return a store whose disk is believed to be quick."""
@@ -176,23 +181,88 @@ async def test_few_writes_are_committed_on_the_loop_s_thread(tmp_path: Path) -> 
     assert numbers_in(tmp_path / "state.db") == {"row": 4}
 
 
-async def test_who_is_alone_again_and_again_does_not_wait_for_the_end_of_the_tick(tmp_path: Path) -> None:
-    store = await hasty(tmp_path / "state.db")
-    ver = await claim(store, "row")
+async def lonely(path: Path, row: str) -> tuple[SQLiteStore, int]:
+    """Return a store in which one row was written alone for some time, and its version."""
+    store = await hasty(path)
+    ver = await claim(store, row)
     for number in range(LONELY):
-        assert (await store.write(write("row", ver + number, number))).outcome is Outcome.COMMITTED
+        assert (await store.write(Write(row, ver + number, os.urandom(16), 1, b"%d " % number))) is COMMITTED
         await asyncio.sleep(0)
-    ver += LONELY
-    first, second = (asyncio.ensure_future(store.write(write("row", ver + step, 50 + step))) for step in (0, 1))
+    return store, ver + LONELY
+
+
+def begun(store: SQLiteStore, row: str, ver: int, number: int) -> list[Written | None]:
+    """Begin a write; what the store tells comes into the list."""
+    told: list[Written | None] = []
+    store.begin(Write(row, ver, os.urandom(16), 1, b"%d " % number), lambda written, error: told.append(written))
+    return told
+
+
+def rows_in(path: Path) -> dict[str, bytes]:
+    """Return what each row holds."""
+    connection = sqlite3.connect(path)
+    try:
+        return dict(connection.execute("SELECT id, payload FROM ringcast_state").fetchall())
+    finally:
+        connection.close()
+
+
+async def test_who_is_alone_again_and_again_does_not_wait_for_the_end_of_the_tick(tmp_path: Path) -> None:
+    store, ver = await lonely(tmp_path / "state.db", "row")
+    other = await claim(store, "other")
+    store._alone = LONELY
     await asyncio.sleep(0)
-    assert [first.done(), second.done()] == [True, False], "one in a tick"
-    assert (await second).outcome is Outcome.COMMITTED
-    third = asyncio.ensure_future(store.write(write("row", ver + 2, 52)))
+    groups = store.groups
+    told = [begun(store, "row", ver + step, 50 + step) for step in range(3)]
+    assert told == [[COMMITTED]] * 3, "each could begin only when the one before was done"
+    assert store.groups == groups + 3
+    of_another, again = begun(store, "other", other, 60), begun(store, "row", ver + 3, 53)
+    assert (of_another, again) == ([], []), "there may be more of them"
     await asyncio.sleep(0)
-    assert not third.done(), "the last one was not alone"
-    assert [(await one).outcome for one in (first, third)] == [Outcome.COMMITTED] * 2
+    assert (of_another, again) == ([COMMITTED], [COMMITTED])
+    assert store.groups == groups + 4, "they share a commit"
+    late = begun(store, "row", ver + 4, 54)
+    assert late == [], "the last tick had writes of two rows"
     await store.close()
-    assert numbers_in(tmp_path / "state.db") == {"row": 52}
+    assert late == [COMMITTED]
+    assert rows_in(tmp_path / "state.db") == {"row": b"54 ", "other": b"60 "}
+
+
+async def test_who_writes_without_end_lets_others_run(tmp_path: Path) -> None:
+    store, ver = await lonely(tmp_path / "state.db", "row")
+    written = 0
+
+    async def write_on() -> None:
+        nonlocal written, ver
+        while True:
+            assert (await store.write(Write("row", ver, os.urandom(16), 1, b"0 "))) is COMMITTED
+            ver, written = ver + 1, written + 1
+
+    writing = asyncio.ensure_future(write_on())
+    for _ in range(3):
+        before = written
+        await asyncio.sleep(0.001)
+        assert written > before
+    writing.cancel()
+    await asyncio.wait([writing])
+    await store.close()
+
+
+async def test_a_row_that_is_gone_is_not_made_by_a_group(tmp_path: Path) -> None:
+    """Whoever deletes rows by hand fences who has them, whether they are written alone or with others."""
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open()
+    vers = [await claim(store, f"row {number}") for number in range(4)]
+    await store._do(lambda found: found.execute("DELETE FROM ringcast_state WHERE id = 'row 2'"), writes=True)
+    written = await asyncio.gather(*(store.write(Write(f"row {n}", vers[n], b"%d" % n, 1, b"1 ")) for n in range(4)))
+    assert [one.outcome for one in written] == [
+        Outcome.COMMITTED,
+        Outcome.COMMITTED,
+        Outcome.FENCED,
+        Outcome.COMMITTED,
+    ]
+    await store.close()
+    assert rows_in(tmp_path / "state.db") == {"row 0": b"1 ", "row 1": b"1 ", "row 3": b"1 "}
 
 
 async def test_the_thread_waits_for_other_processes_not_the_loop(tmp_path: Path) -> None:
@@ -219,7 +289,7 @@ async def test_a_disk_that_stalls_is_left_to_the_thread(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "state.db")
     await store.open()
     ver = await claim(store, "row")
-    store._took(60.0)
+    store._took(60.0, 1)
     for number in range(40):
         assert (await store.write(write("row", ver + number, number))).outcome is Outcome.COMMITTED
     assert store.prompt == 0
@@ -230,7 +300,7 @@ async def test_in_a_group_each_write_has_its_own_outcome(tmp_path: Path) -> None
     """Rows are written by one statement: whoever is fenced, or is there already, is told apart."""
     store = SQLiteStore(tmp_path / "state.db")
     await store.open()
-    vers = [await claim(store, f"row {number}") for number in range(300)]
+    vers = await asyncio.gather(*(claim(store, f"row {number}") for number in range(300)))
     writes = [Write(f"row {n}", ver - n % 2, os.urandom(16), 1, b"%d " % n) for n, ver in enumerate(vers)]
     before = store.groups
     found = await asyncio.gather(*map(store.write, writes))
