@@ -9,12 +9,13 @@ References:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from dataclasses import dataclass
 
 from ringcast.errors import NOT_SENT, StoreError
 
-from ..stores import Claim, Claimed, MemoryStore, Outcome, Write, Written
+from ..stores import Claim, Claimed, MemoryStore, Outcome, Told, Write, Written
 from .checkers import Checker
 from .world import World
 
@@ -50,6 +51,7 @@ class SimulatedStore(MemoryStore):
         self._world = world
         self._rng = random.Random(f"{seed} store")
         self._under_way: list[tuple[float, Write]] = []
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def claim(self, claim: Claim) -> Claimed | None:
         """See `Store`."""
@@ -70,6 +72,20 @@ class SimulatedStore(MemoryStore):
         elif fate < 0.75:
             self._under_way.append((self._world.now + self._rng.uniform(0, self.weather.late), write))
         return Written(Outcome.UNKNOWN, "the story has it unanswered")
+
+    def begin(self, write: Write, told: Told[Written], /) -> None:
+        """See `PromptStore`; it ends with the process that has begun it."""
+        task = asyncio.get_running_loop().create_task(self._tell(write, told), context=contextvars.Context())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, write: Write, told: Told[Written]) -> None:
+        try:
+            written = await self.write(write)
+        except StoreError as error:
+            told(None, error)
+        else:
+            told(written, None)
 
     async def reply(self, id: str, key: str, now: float) -> bytes | None:
         """See `Store`."""

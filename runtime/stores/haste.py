@@ -4,7 +4,8 @@ Going to another thread and back costs two wake-ups, which is as much as a good 
 loop's thread keeps everything else waiting. So a few saves may be committed there while
 
 * commits have been quick of late: slower ones would gain little, and cost the others much;
-* the loop does little else between them: who else has work for it would get that much less of it;
+* they take nothing from others: the loop does little else between them, or so much that they are a small part of it.
+  The other thread would then have to wait for the interpreter's lock, for 5 ms again and again;
 * stalls do not sum up. A commit that took longer than any other thread may keep the loop is a *stall*. After one, all
   commits are made on the other thread for a hundred times as long, so that stalls take at most a hundredth of the
   loop's time.
@@ -35,6 +36,9 @@ SHARE = 100
 OTHERS = 0.0001
 """Seconds of processor that the loop's thread may use for each save; a durable turn and its ask take less than half of
 it, and the way to the other thread the rest."""
+
+COMMITS = 0.1
+"""Part of the loop's time that commits may take where others have much work for it."""
 
 _RECENT = 1 / 16
 """What the newest commit counts in the average; as a stall it counts no more than the shortest one."""
@@ -73,7 +77,8 @@ class Haste:
         """
         between = used - self._used
         self._used = used
-        return count <= FEW and self.is_quick(now) and between < OTHERS * count
+        is_small = between < OTHERS * count or between * COMMITS > self._mean
+        return count <= FEW and self.is_quick(now) and is_small
 
     def is_quick(self, now: float) -> bool:
         """Whether commits have been quick of late."""

@@ -49,8 +49,8 @@ GROUP_MAX = 1024
 LONELY = 8
 """Groups of one, one after the other, after which the next one does not wait for the end of its tick."""
 
-ALONE = 0.004
-"""Seconds of a tick in which one row may be written again and again."""
+ALONE = 0.001
+"""Seconds of a tick in which one row may be written again and again, while others wait."""
 
 
 class SQLiteStore:
@@ -72,9 +72,9 @@ class SQLiteStore:
         self._asked: list[Job] = []
         """What was asked for in this tick."""
         self._count = 0
-        """How much that was, with what is done by now."""
+        """How much that was, with what is done by now; writes of one row, one after the other, are one."""
         self._row: str | None = None
-        """The row that alone was written in this tick, on the loop's thread."""
+        """The row of the first write of this tick, while there is no other one."""
         self._alone_until = 0.0
         """When others are to run again, monotonic."""
         self._was_tried = False
@@ -173,24 +173,20 @@ class SQLiteStore:
         together, and others are to run in between.
         """
         self._asked.append(job)
-        self._count += 1
-        is_first = self._count == 1
-        if is_first:
+        id = None if job.row is None else job.row.id
+        if is_first := self._count == 0:
             self._loop.call_soon(self._begin)
             is_alone = self._alone >= LONELY
+            self._row, self._alone_until = id, monotonic() + ALONE
+        elif id is not None and id == self._row:
+            is_alone = not self._was_tried and self._alone >= LONELY and monotonic() < self._alone_until
         else:
-            is_alone = job.row is not None and job.row.id == self._row and monotonic() < self._alone_until
-        self._row = None
-        if not is_alone:
-            return
-        if not self._try_at_once(is_first=is_first):
-            self._was_tried = True
+            self._row = None
+            self._count += 1
             return
         self._count = 1
-        if job.row is not None:
-            self._row = job.row.id
-            if is_first:
-                self._alone_until = monotonic() + ALONE
+        if is_alone:
+            self._was_tried = not self._try_at_once(is_first=is_first)
 
     def _begin(self) -> None:
         """Do what was asked for in the last tick, here or on the thread."""

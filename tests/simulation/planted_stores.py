@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -45,8 +45,8 @@ def claim_without_fence(patch: Patch) -> None:
 def acknowledged_before_commit(patch: Patch) -> None:
     """A write whose outcome is unknown counts as done."""
 
-    async def commit(store: Store, write: Write, patience: float) -> None:
-        await store.write(write)
+    async def commit(store: Store, write: Write, patience: float, first: Awaitable[Written] | None = None) -> None:
+        await (store.write(write) if first is None else first)
 
     patch.setattr(durability, "commit", commit)
 
@@ -55,9 +55,9 @@ def refused_is_done(patch: Patch) -> None:
     """A store that is away is taken for one that has nothing to say."""
     commit: Any = vars(durability)["commit"]
 
-    async def try_it(store: Store, write: Write, patience: float) -> None:
+    async def try_it(store: Store, write: Write, patience: float, first: Awaitable[Written] | None = None) -> None:
         try:
-            await commit(store, write, patience)
+            await commit(store, write, patience, first)
         except StoreError as error:
             if type(error) is not StoreError:
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringcast.runtime.stores.haste import FEW, OTHERS, QUICK, SHARE, STALL, Haste
+from ringcast.runtime.stores.haste import COMMITS, FEW, OTHERS, QUICK, SHARE, STALL, Haste
 
 
 def hasty() -> Haste:
@@ -58,6 +58,18 @@ def test_a_loop_with_other_work_is_not_kept() -> None:
     assert haste.is_due(1, 0.0, OTHERS * 0.9)
     assert not haste.is_due(1, 0.0, OTHERS * 2)
     assert haste.is_due(4, 0.0, OTHERS * 5), "four saves have three times as long"
+
+
+def test_of_a_busy_loop_commits_take_a_small_part() -> None:
+    """The other thread would hardly get the interpreter's lock from a loop that never waits."""
+    haste = hasty()
+    for _ in range(100):
+        haste.took(OTHERS * 2, 1, 0.0)
+    assert not haste.is_due(1, 0.0, OTHERS * 2 / COMMITS * 0.9)
+    haste.rest(0.0)
+    assert haste.is_due(1, 0.0, OTHERS * 2 / COMMITS * 1.1)
+    haste.rest(0.0)
+    assert not haste.is_due(FEW + 1, 0.0, OTHERS * 2 / COMMITS * 1.1)
 
 
 def test_the_processor_time_of_a_commit_is_not_others_work() -> None:
