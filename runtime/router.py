@@ -43,6 +43,7 @@ from .routes import Route, Routes
 from .streams import Inflow, StreamDeadline
 from .tenancy import check_run
 from .transaction import open_transaction
+from .wire import PIECE_BYTES, TELL  # names of the module itself: looked up for each message
 
 if TYPE_CHECKING:
     from ..discovery.gate import Gate
@@ -280,15 +281,22 @@ class Router:
                 return None
             accepted = cell.accept_local(envelope)
             return None if accepted is None else self.limits.accepted(accepted, route, message, self.ask_timeout)
-        for arg in args:
+        if len(args) == 1:  # as most have: without a loop, and a list that grows
+            [arg] = args
             if type(arg) not in PLAIN:
                 return self._tell(ref, route, message, args, kwargs)
+            told = [TELL, message.number, route.key, self.routes.view_number, arg]
+        else:
+            for arg in args:
+                if type(arg) not in PLAIN:
+                    return self._tell(ref, route, message, args, kwargs)
+            told = [TELL, message.number, route.key, self.routes.view_number, *args]
         pack = link.pack
         try:
-            frame = pack([wire.TELL, message.number, route.key, self.routes.view_number, *args])
+            frame = pack(told)
         except CodecError:
             raise self._cannot_travel(args, kwargs) from None
-        if route.credit > 0 and not route.held and len(frame) < wire.PIECE_BYTES:
+        if route.credit > 0 and not route.held and len(frame) < PIECE_BYTES:
             route.credit -= 1
             link.send(message, frame)
             connection = link.connection
