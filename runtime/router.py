@@ -39,6 +39,7 @@ from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire, steers
 from .inflight import InFlight
 from .limits import Limits, no_time
+from .outlet import FLUSH_AT
 from .routes import Route, Routes
 from .streams import Inflow, StreamDeadline
 from .tenancy import check_run
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 
 
 _FOREVER = math.inf
+
+ALMOST = FLUSH_AT - 1
+"""Frames that are gathered before the one that has them written."""
 
 
 def _ttl(seconds: float) -> int:
@@ -298,7 +302,11 @@ class Router:
             raise self._cannot_travel(args, kwargs) from None
         if route.credit > 0 and not route.held and len(frame) < PIECE_BYTES:
             route.credit -= 1
-            link.send(message, frame)
+            out = link._out
+            if link._gathers and len(out) < ALMOST and message.number in link._defined:
+                out.append(frame)  # `Outlet.send` of what only adds to what is gathered, written out
+            else:
+                link.send(message, frame)
             connection = link.connection
             return link.drained() if connection is not None and connection.is_paused else None  # `Link.is_full`
         parcel = Parcel(message, 0, frame, None, self.loop.create_future())
