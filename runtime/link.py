@@ -18,7 +18,7 @@ from ringcast.logger import get_logger
 from ..actors.messages import Message
 from ..actors.naming import NAME_MAX
 from ..actors.ref import is_spawned, unknown_messages
-from ..discovery.packed import SMALL, look_through
+from ..discovery.packed import SHORT, SMALL, look_through
 from ..security.identity import Identity
 from . import wire
 from .calls import Call, Parcel, unencodable
@@ -102,6 +102,7 @@ class Link(Outlet):
         connection.link = self
         connection.unpacker = codec.unpacker(wire.MAX_BATCH * 2)
         connection.small_unpacker = codec.unpacker(SMALL * 2, SMALL)
+        connection.short_unpacker = lambda: codec.unpacker(SMALL_BATCH * 2, SHORT)
         self._defined.clear()
         self.messages.clear()
         self._out.clear()
