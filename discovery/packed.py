@@ -32,9 +32,9 @@ SMALL: Final = 1024
 """Bytes that need not be looked through, if no array in them may claim more elements than this: nested as
 deeply as they can be they claim 3 MiB, for a moment, and no single one 64 KiB."""
 
-SHORT: Final = 256
+SHORT: Final = 128
 """Elements of the longest list in bytes of any number that need not be looked through: nested as deeply as they can
-be (`LEVELS`), such lists claim 2 MiB, for a moment."""
+be (`LEVELS`), such lists claim 1 MiB, for a moment."""
 
 
 def _passes(data: bytes) -> bool:

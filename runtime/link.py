@@ -285,7 +285,7 @@ class Link(Outlet):
                 count += 1
                 if codec.failure is not None:
                     self._undecodable(frame)
-                elif code == REQUEST or code == TELL:
+                elif code in (REQUEST, TELL):
                     self.arrivals.message(self, kind, message, frame)
                 else:
                     self._receive_rare(code, frame)
