@@ -402,8 +402,7 @@ class Cell(Mailbox):
         context = runners.tasks[self.task].context
         actor = self.actor
         gate = self.host.gate
-        light: Weighed | None = None
-        """What a small message of the peer counts whose message came last."""
+        light: Weighed | None = None  # the chain of the last small message of a peer, and whose account it is in
         account: Account | None = None
         slice_end = monotonic() + runners.slice
         while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner

@@ -257,7 +257,7 @@ class Link(Outlet):
                             if cell is not filled:
                                 if filled is not None:
                                     grouped += self._fill(filled, group)
-                                filled = cell
+                                filled, running = cell, None
                             if not cancelled:
                                 running, like, running_as, running_to = code, message, frame[2], frame[3]
                             group.append((message, frame[6:], None, self, number, deadline, light, None))
@@ -269,7 +269,7 @@ class Link(Outlet):
                             if cell is not filled:
                                 if filled is not None:
                                     grouped += self._fill(filled, group)
-                                filled = cell
+                                filled, running = cell, None
                             chain = light
                             if not is_large:
                                 running, like, running_as, running_to = code, message, frame[1], frame[2]

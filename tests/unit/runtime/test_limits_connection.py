@@ -23,7 +23,7 @@ from ringcast.runtime.extensions import Code
 from ringcast.runtime.link import Link
 from ringcast.security.channels import LINKS
 from tests.unit.runtime.dials import dial_as, rest_of, trust_like
-from tests.unit.runtime.places import LOCAL, Place, a_place, eventually
+from tests.unit.runtime.places import LOCAL, Place, a_place, eventually, gates
 
 _msgpack: Any = msgpack  # it has no types
 PEER = "stranger"
@@ -36,6 +36,10 @@ class Echo(Actor):
 
     async def make(self, size: int) -> bytes:
         return b"x" * size
+
+    async def note(self, what: int) -> Any:
+        gates.seen.append((self.context.key, what))
+        return self.context.key
 
 
 ECHO = f"{__name__}:Echo"
@@ -199,6 +203,25 @@ async def test_lists_of_any_length_arrive_in_order(here: Place, size: int) -> No
                 [wire.REPLY, start + 1, items],
                 [wire.REPLY, start + 2, 0xDCDC],
             ]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_messages_for_several_actors_mixed_reach_each_in_order(here: Place, cancelled: bool) -> None:
+    tells, asks = ([wire.TELL, 3, "a", 1], [wire.REQUEST, 9, 3, "b", 5000, 1])
+    async with rogue(here.node) as peer:
+        peer.say([wire.DEFINE, 3, ECHO, "note", False, None])
+        for key in ("a", "b"):
+            peer.say([wire.REQUEST, 1, 3, key, 5000, 1, 0])
+            assert await peer.answer() == [wire.REPLY, 1, key]
+        if cancelled:  # of a call that is still to come, so that each request has to be looked at
+            peer.say([wire.CANCEL, 77, 3, "a", False])
+        gates.seen.clear()
+        frames = [asks, asks, tells, tells, asks, asks, tells, asks, tells, tells, asks, tells]
+        peer.say(*([*frame, number] for number, frame in enumerate(frames)))
+        await eventually(lambda: len(gates.seen) >= len(frames))
+        for key, kind in (("a", tells), ("b", asks)):
+            numbers = [number for number, frame in enumerate(frames) if frame is kind]
+            assert [what for seen, what in gates.seen if seen == key] == numbers
 
 
 async def test_a_value_that_cannot_be_decoded_costs_those_around_it_nothing(here: Place) -> None:
