@@ -286,6 +286,7 @@ class Link(Outlet):
                 if codec.failure is not None:
                     self._undecodable(frame)
                 elif code in (REQUEST, TELL):
+                    kind, message = messages[frame[2] if code == REQUEST else frame[1]]
                     self.arrivals.message(self, kind, message, frame)
                 else:
                     self._receive_rare(code, frame)
