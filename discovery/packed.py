@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 import msgpack
 
-__all__ = ["EXPANSION", "LEVELS", "SMALL", "look_through"]
+__all__ = ["EXPANSION", "LEVELS", "SHORT", "SMALL", "look_through"]
 
 _msgpack = cast("Any", msgpack)  # it has no types
 
@@ -31,6 +31,10 @@ measures them all."""
 SMALL: Final = 1024
 """Bytes that need not be looked through, if no array in them may claim more elements than this: nested as
 deeply as they can be they claim 3 MiB, for a moment, and no single one 64 KiB."""
+
+SHORT: Final = 128
+"""Elements of the longest list in bytes of any number that need not be looked through: nested as deeply as they can
+be (`LEVELS`), such lists claim 1 MiB, for a moment."""
 
 
 def _passes(data: bytes) -> bool:

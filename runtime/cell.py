@@ -31,7 +31,7 @@ from .blame import Blame, blame
 from .door import Door
 from .envelope import Envelope
 from .expiry import expire, shed
-from .inflight import LIGHT, Weighed
+from .inflight import LIGHT, Account, Weighed
 from .mailbox import Mailbox, lighten
 from .orders import PASSING
 from .outcome import bounded, fitting, forget_cancel, went_wrong
@@ -406,31 +406,33 @@ class Cell(Mailbox):
         context = runners.tasks[self.task].context
         actor = self.actor
         gate = self.host.gate
-        now = monotonic()
-        slice_end = now + runners.slice
+        light: Weighed | None = None  # the chain of the last small message of a peer, and whose account it is in
+        account: Account | None = None
+        slice_end = monotonic() + runners.slice
         while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner
+            now = monotonic()
             if now > slice_end:
                 self.current = None
                 await asyncio.sleep(0)
-                now = monotonic()
-                slice_end = now + runners.share()
+                slice_end = monotonic() + runners.share()
                 continue
             if self.side and not mailbox[0][0].options.read_only and self._holders():
                 self.current = None
                 if not await self._readers_done() or self.fault is not None:
                     return
                 continue  # it may have been cancelled while it waited
-            now = monotonic()
             if now >= gate.until_monotonic:
                 return
             envelope = mailbox.popleft()
             message, args, kwargs, sink, number, deadline, chain, _ = envelope
-            if chain is not _NO_CHAIN and type(chain) is Weighed:
-                if chain.weight == LIGHT:  # `Account.remove`, written out
-                    account = chain.account
-                    account.waiting -= LIGHT
-                    if account.is_held:
-                        account.remove(0)
+            if chain is light and account is not None:  # `Account.remove`, written out
+                account.waiting -= LIGHT
+                if account.is_held:
+                    account.remove(0)
+            elif chain is not _NO_CHAIN and type(chain) is Weighed:
+                if chain.weight == LIGHT:
+                    light, account = chain, chain.account
+                    account.remove(LIGHT)
                 else:
                     self.burden = envelope
             if self.parked or self.deferred:
@@ -441,15 +443,11 @@ class Cell(Mailbox):
                 self.unburden()
                 shed(self, now)
                 continue
-            is_plain = message.is_plain
-            if not is_plain and message.options.read_only:
-                self.run_beside(envelope)
-                continue
-            self.number = self.turn = turn = self.number + 1
-            self.current = envelope
-            self.since = now
-            set_turn((self, turn, envelope))
-            if is_plain and not kwargs:
+            if message.is_plain and not kwargs:
+                self.number = self.turn = turn = self.number + 1
+                self.current = envelope
+                self.since = now
+                set_turn((self, turn, envelope))
                 function = message.function  # a local is called quicker than an attribute
                 try:
                     if len(args) == 1:  # a call without a star is quicker by a tenth of the turn
@@ -461,8 +459,16 @@ class Cell(Mailbox):
                 except BaseException as error:
                     if went_wrong(self, envelope, error):
                         return
-            elif await self._turn(self._special(envelope), envelope):
-                return
+            elif not message.is_plain and message.options.read_only:
+                self.run_beside(envelope)
+                continue
+            else:
+                self.number = self.turn = turn = self.number + 1
+                self.current = envelope
+                self.since = now
+                set_turn((self, turn, envelope))
+                if await self._turn(self._special(envelope), envelope):
+                    return
             if self.burden is not None:
                 self.unburden()
 

@@ -191,6 +191,7 @@ class ClientLink(Link):
         """Take the connection; what it says is decoded by an unpacker that builds names, numbers and keys."""
         super().up(connection, codec, max_message)
         connection.unpacker = connection.small_unpacker = unpacker(wire.MAX_BATCH)
+        connection.short_unpacker = None
 
     def _make_sieve(self) -> Sieve | None:
         return None

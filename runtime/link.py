@@ -18,7 +18,7 @@ from ringcast.logger import get_logger
 from ..actors.messages import Message
 from ..actors.naming import NAME_MAX
 from ..actors.ref import is_spawned, unknown_messages
-from ..discovery.packed import SMALL, look_through
+from ..discovery.packed import SHORT, SMALL, look_through
 from ..security.identity import Identity
 from . import wire
 from .calls import Call, Parcel, unencodable
@@ -102,6 +102,7 @@ class Link(Outlet):
         connection.link = self
         connection.unpacker = codec.unpacker(wire.MAX_BATCH * 2)
         connection.small_unpacker = codec.unpacker(SMALL * 2, SMALL)
+        connection.short_unpacker = lambda: codec.unpacker(SMALL_BATCH * 2, SHORT)
         self._defined.clear()
         self.messages.clear()
         self._out.clear()
@@ -209,88 +210,99 @@ class Link(Outlet):
         self._inline_until = now + SLICE
         if cancelled:
             self.arrivals.forget_old_cancels(self, now)
-        count = light_ones = 0
+        count = grouped = heavy_ones = 0
         cell: Cell | None
         filled: Cell | None = None
         group: list[Envelope] = []  # what is for `filled`, put into its mailbox at once
-        told: Cell | None = None  # whom the last told message was for, and what it was: most are followed by their like
-        told_as: Any = None
-        told_to: Any = None
-        told_message: Any = None
+        # Most messages are followed by their like, and that is not looked up: the kind of frame that was put into
+        # `group` last, its message and its key.
+        running = running_as = running_to = None
+        like: Any = None
         try:
             for frame in frames:
-                count += 1
                 code = frame[0]
-                if codec.failure is not None:
-                    if filled is not None:
-                        self._fill(filled, group)
-                        filled = None
-                    self._undecodable(frame)
-                elif code == REPLY:
-                    call = calls.pop(frame[1], None)
-                    if call is not None and not call.done():
-                        call.set_result(frame[2])
-                elif code == REQUEST:
-                    kind, message = messages[frame[2]]
-                    cell = kind.cells.get(frame[3])
-                    if cell is None or message.function is None or (cancelled and frame[1] in cancelled):
-                        if filled is not None:
-                            self._fill(filled, group)
-                            filled = None
-                        self.arrivals.message(self, kind, message, frame)
-                    elif is_large or (cell.task is None and cell.since != now and message.may_begin):
-                        if filled is not None:
-                            self._fill(filled, group)
-                            filled = None
-                        self._request(cell, message, frame, now, count == 1)
-                    else:
+                if code == running:
+                    if code == TELL:
+                        if frame[1] == running_as and frame[2] == running_to and codec.failure is None:
+                            args = (frame[4],) if len(frame) == 5 else frame[4:]
+                            group.append((like, args, None, None, 0, _FOREVER, light, None))
+                            continue
+                    elif frame[2] == running_as and frame[3] == running_to and codec.failure is None:
                         number, deadline = frame[1], now + frame[4] * 0.001
                         if type(number) is not int or type(deadline) is not float:
                             raise CodecError(_NO_REQUEST)
-                        light_ones += 1
-                        if cell is not filled:
-                            if filled is not None:
-                                self._fill(filled, group)
-                            filled = cell
-                        group.append((message, frame[6:], None, self, number, deadline, light, None))
-                elif code == TELL:
-                    if filled is None or filled is not told or frame[1] != told_as or frame[2] != told_to:
-                        told_as, told_to = frame[1], frame[2]
-                        kind, told_message = messages[told_as]
-                        told = kind.cells.get(told_to)
-                        if filled is not None and filled is not told:
-                            self._fill(filled, group)
-                            filled = None
-                        if told is None or told_message.function is None:
-                            if filled is not None:
-                                self._fill(filled, group)
-                                filled = None
-                            self.arrivals.message(self, kind, told_message, frame)
+                        group.append((like, frame[6:], None, self, number, deadline, light, None))
+                        continue
+                if codec.failure is None:
+                    if code == REPLY:
+                        count += 1
+                        call = calls.pop(frame[1], None)
+                        if call is not None and not call.done():
+                            call.set_result(frame[2])
+                        continue
+                    if code == REQUEST:
+                        kind, message = messages[frame[2]]
+                        cell = kind.cells.get(frame[3])
+                        if not (cell is None or message.function is None or (cancelled and frame[1] in cancelled)):
+                            if is_large or (cell.task is None and cell.since != now and message.may_begin):
+                                if filled is not None:
+                                    grouped += self._fill(filled, group)
+                                    filled = running = None
+                                count += 1
+                                self._request(cell, message, frame, now, count + grouped == 1)
+                                continue
+                            number, deadline = frame[1], now + frame[4] * 0.001
+                            if type(number) is not int or type(deadline) is not float:
+                                raise CodecError(_NO_REQUEST)
+                            if cell is not filled:
+                                if filled is not None:
+                                    grouped += self._fill(filled, group)
+                                filled, running = cell, None
+                            if not cancelled:
+                                running, like, running_as, running_to = code, message, frame[2], frame[3]
+                            group.append((message, frame[6:], None, self, number, deadline, light, None))
                             continue
-                        filled = told
-                    chain = light
-                    if is_large and self._size:
-                        chain = account.chain((), self._size)
-                        account.add(chain.weight)
-                    else:
-                        light_ones += 1
-                    group.append((told_message, frame[4:], None, None, 0, _FOREVER, chain, None))
+                    elif code == TELL:
+                        kind, message = messages[frame[1]]
+                        cell = kind.cells.get(frame[2])
+                        if not (cell is None or message.function is None):
+                            if cell is not filled:
+                                if filled is not None:
+                                    grouped += self._fill(filled, group)
+                                filled, running = cell, None
+                            chain = light
+                            if not is_large:
+                                running, like, running_as, running_to = code, message, frame[1], frame[2]
+                            elif self._size:
+                                chain = account.chain((), self._size)
+                                account.add(chain.weight)
+                                heavy_ones += 1
+                            group.append((message, frame[4:], None, None, 0, _FOREVER, chain, None))
+                            continue
+                if filled is not None:
+                    grouped += self._fill(filled, group)
+                    filled = running = None
+                count += 1
+                if codec.failure is not None:
+                    self._undecodable(frame)
+                elif code in (REQUEST, TELL):
+                    kind, message = messages[frame[2] if code == REQUEST else frame[1]]
+                    self.arrivals.message(self, kind, message, frame)
                 else:
-                    if filled is not None:
-                        self._fill(filled, group)
-                        filled = None
                     self._receive_rare(code, frame)
         finally:
             if filled is not None:
-                self._fill(filled, group)
-            self.received += count
-            if light_ones:
-                account.add(light_ones * LIGHT)
+                grouped += self._fill(filled, group)
+            self.received += count + grouped
+            if grouped > heavy_ones:
+                account.add((grouped - heavy_ones) * LIGHT)
 
-    def _fill(self, cell: Cell, group: list[Envelope]) -> None:
-        """Put messages that have come one after the other for one actor into its mailbox."""
+    def _fill(self, cell: Cell, group: list[Envelope]) -> int:
+        """Put messages that have come one after the other for one actor into its mailbox; return how many."""
         cell.accept_many(group, self)
+        count = len(group)
         group.clear()
+        return count
 
     def _request(self, cell: Cell, message: Message, frame: list[Any], now: float, is_first: bool) -> None:
         """Begin a request at once, if the actor is idle and this tick has time; else put it into the mailbox.

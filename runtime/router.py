@@ -39,10 +39,12 @@ from .envelope import Envelope
 from .failures import error_from_wire, error_to_wire, steers
 from .inflight import InFlight
 from .limits import Limits, no_time
+from .outlet import FLUSH_AT
 from .routes import Route, Routes
 from .streams import Inflow, StreamDeadline
 from .tenancy import check_run
 from .transaction import open_transaction
+from .wire import PIECE_BYTES, TELL  # names of the module itself: looked up for each message
 
 if TYPE_CHECKING:
     from ..discovery.gate import Gate
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
 
 
 _FOREVER = math.inf
+
+ALMOST = FLUSH_AT - 1
+"""Frames that are gathered before the one that has them written."""
 
 
 def _ttl(seconds: float) -> int:
@@ -280,17 +285,28 @@ class Router:
                 return None
             accepted = cell.accept_local(envelope)
             return None if accepted is None else self.limits.accepted(accepted, route, message, self.ask_timeout)
-        for arg in args:
+        if len(args) == 1:  # as most have: without a loop, and a list that grows
+            [arg] = args
             if type(arg) not in PLAIN:
                 return self._tell(ref, route, message, args, kwargs)
+            told = [TELL, message.number, route.key, self.routes.view_number, arg]
+        else:
+            for arg in args:
+                if type(arg) not in PLAIN:
+                    return self._tell(ref, route, message, args, kwargs)
+            told = [TELL, message.number, route.key, self.routes.view_number, *args]
         pack = link.pack
         try:
-            frame = pack([wire.TELL, message.number, route.key, self.routes.view_number, *args])
+            frame = pack(told)
         except CodecError:
             raise self._cannot_travel(args, kwargs) from None
-        if route.credit > 0 and not route.held and len(frame) < wire.PIECE_BYTES:
+        if route.credit > 0 and not route.held and len(frame) < PIECE_BYTES:
             route.credit -= 1
-            link.send(message, frame)
+            out = link._out
+            if link._gathers and len(out) < ALMOST and message.number in link._defined:
+                out.append(frame)  # `Outlet.send` of what only adds to what is gathered, written out
+            else:
+                link.send(message, frame)
             connection = link.connection
             return link.drained() if connection is not None and connection.is_paused else None  # `Link.is_full`
         parcel = Parcel(message, 0, frame, None, self.loop.create_future())

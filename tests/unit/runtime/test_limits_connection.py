@@ -15,13 +15,15 @@ import msgpack
 import pytest
 
 from ringcast import Actor, Node, NodeConfig
+from ringcast.discovery.packed import SHORT, SMALL
 from ringcast.runtime import connection as connections
 from ringcast.runtime import wire
-from ringcast.runtime.connection import MAX_HELLO, Bulk
+from ringcast.runtime.connection import LONG_LISTS, MAX_HELLO, Bulk
+from ringcast.runtime.extensions import Code
 from ringcast.runtime.link import Link
 from ringcast.security.channels import LINKS
 from tests.unit.runtime.dials import dial_as, rest_of, trust_like
-from tests.unit.runtime.places import LOCAL, Place, a_place, eventually
+from tests.unit.runtime.places import LOCAL, Place, a_place, eventually, gates
 
 _msgpack: Any = msgpack  # it has no types
 PEER = "stranger"
@@ -34,6 +36,10 @@ class Echo(Actor):
 
     async def make(self, size: int) -> bytes:
         return b"x" * size
+
+    async def note(self, what: int) -> Any:
+        gates.seen.append((self.context.key, what))
+        return self.context.key
 
 
 ECHO = f"{__name__}:Echo"
@@ -71,15 +77,19 @@ class Rogue:
         self.say(*([wire.DEFINE, n, ECHO, name, False, None] for n, name in ((1, "say"), (2, "make"))))
 
     async def answer(self) -> list[Any]:
-        """Return the next frame that is about a call."""
+        """Return the next frame that is about a call, and forget what came in the same batch."""
+        return (await self.answers(1))[0]
+
+    async def answers(self, count: int) -> list[list[Any]]:
+        """Return so many frames that are about calls, and what came in the same batch as the last of them."""
+        found: list[list[Any]] = []
         async with asyncio.timeout(5):
-            while True:
+            while len(found) < count:
                 (size,) = struct.unpack("!I", await self.reader.readexactly(4))
                 unpacker = _msgpack.Unpacker()
                 unpacker.feed(await self.reader.readexactly(size))
-                for frame in unpacker:
-                    if frame[0] in (wire.REPLY, wire.ERROR):
-                        return list(frame)
+                found += [list(frame) for frame in unpacker if frame[0] in (wire.REPLY, wire.ERROR)]
+        return found
 
     async def cut_off(self) -> str:
         """Return why the node has closed the connection."""
@@ -119,6 +129,7 @@ async def test_what_is_right_is_answered(here: Place) -> None:
         assert await peer.answer() == [wire.REPLY, 7, ["a", 1]]
 
 
+SHORT_LIST = b"\xdc\x00\x7f"
 HUGE = b"\xdd\x00\xf0\x00\x00"
 NONE: list[Any] = []
 WRONG = {
@@ -126,6 +137,8 @@ WRONG = {
     "claims": batch(HUGE * 1000),
     "claims in a small batch": batch(HUGE * 3),
     "claims behind frames": batch(packed(*[[wire.MOVED, 0, "x", 1]] * 50) + HUGE * 50),
+    "claims of short lists": batch(packed([wire.MOVED, 0, "x", 1]) + SHORT_LIST * 1000),
+    "an unfinished frame behind many": batch(packed(*[[wire.MOVED, 0, "x", 1]] * 300) + b"\x95\x01"),
     "an unfinished frame": batch(packed([wire.MOVED, 0, "x", 1]) + b"\x95\x01"),
     "no frame": batch(packed(5)),
     "an empty frame": batch(packed(NONE)),
@@ -172,6 +185,58 @@ async def test_what_is_wrong_ends_the_connection_and_costs_little(here: Place, w
         assert peak < 2 << 20
     assert node.stats()["in_flight_bytes"] == 0
     await alive(node)
+
+
+@pytest.mark.parametrize("size", [SHORT - 1, SHORT, SHORT + 1, SHORT * 4])
+async def test_lists_of_any_length_arrive_in_order(here: Place, size: int) -> None:
+    items = list(range(size))
+    async with rogue(here.node) as peer:
+        peer.define()
+        for start in range(0, 3 * LONG_LISTS * 3, 3):
+            peer.say(
+                [wire.REQUEST, start, 1, "k", 5000, 1, "x" * SMALL],
+                [wire.REQUEST, start + 1, 1, "k", 5000, 1, items],
+                [wire.REQUEST, start + 2, 1, "k", 5000, 1, 0xDCDC],
+            )
+            assert await peer.answers(3) == [
+                [wire.REPLY, start, "x" * SMALL],
+                [wire.REPLY, start + 1, items],
+                [wire.REPLY, start + 2, 0xDCDC],
+            ]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_messages_for_several_actors_mixed_reach_each_in_order(here: Place, cancelled: bool) -> None:
+    tells, asks = ([wire.TELL, 3, "a", 1], [wire.REQUEST, 9, 3, "b", 5000, 1])
+    async with rogue(here.node) as peer:
+        peer.say([wire.DEFINE, 3, ECHO, "note", False, None])
+        for key in ("a", "b"):
+            peer.say([wire.REQUEST, 1, 3, key, 5000, 1, 0])
+            assert await peer.answer() == [wire.REPLY, 1, key]
+        if cancelled:  # of a call that is still to come, so that each request has to be looked at
+            peer.say([wire.CANCEL, 77, 3, "a", False])
+        gates.seen.clear()
+        frames = [asks, asks, tells, tells, asks, asks, tells, asks, tells, tells, asks, tells]
+        peer.say(*([*frame, number] for number, frame in enumerate(frames)))
+        await eventually(lambda: len(gates.seen) >= len(frames))
+        for key, kind in (("a", tells), ("b", asks)):
+            numbers = [number for number, frame in enumerate(frames) if frame is kind]
+            assert [what for seen, what in gates.seen if seen == key] == numbers
+
+
+async def test_a_value_that_cannot_be_decoded_costs_those_around_it_nothing(here: Place) -> None:
+    unknown = msgpack.ExtType(Code.DATACLASS, packed(["nowhere:Nothing", 1]))
+    async with rogue(here.node) as peer:
+        peer.define()
+        peer.say(
+            [wire.REQUEST, 1, 1, "k", 5000, 1, "x" * SMALL],
+            [wire.REQUEST, 2, 1, "k", 5000, 1, unknown],
+            [wire.REQUEST, 3, 1, "k", 5000, 1, "y"],
+        )
+        answers = {answer[1]: answer for answer in await peer.answers(3)}
+        assert answers[1] == [wire.REPLY, 1, "x" * SMALL]
+        assert answers[2][0] == wire.ERROR
+        assert answers[3] == [wire.REPLY, 3, "y"]
 
 
 async def test_a_hello_is_short_and_builds_nothing_of_claims(here: Place) -> None:
