@@ -49,7 +49,7 @@ GROUP_MAX = 1024
 LONELY = 8
 """Groups of one, one after the other, after which the next one does not wait for the end of its tick."""
 
-ALONE = 0.001
+ALONE = 0.002
 """Seconds of a tick in which one row may be written again and again, while others wait."""
 
 
@@ -83,6 +83,8 @@ class SQLiteStore:
         """Groups of one that followed one another until now."""
         self._under_way = 0
         """Jobs that the thread has; while there are any, the file is the thread's."""
+        self._used = 0.0
+        """The loop's processor time when the thread began with what it has."""
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -224,6 +226,8 @@ class SQLiteStore:
         return True
 
     def _hand_over(self, group: list[Job]) -> None:
+        if not self._under_way:
+            self._used = thread_time()
         self._under_way += len(group)
         self._jobs.put(group)
 
@@ -234,7 +238,10 @@ class SQLiteStore:
     def _done(self, answers: list[Answer], seconds: float, count: int) -> None:
         """Hear from the thread: of its jobs it has so many less."""
         self._under_way -= count
-        self._took(seconds, len(answers))
+        used, before = thread_time(), self._used
+        self._used = used
+        if used - before < seconds / 2:  # else it was the loop that the thread has waited for, not the disk
+            self._took(seconds, len(answers))
         _tell(answers)
 
     # ---- on the thread -----------------------------------------------------------------------------
