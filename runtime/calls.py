@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringcast.errors import EXECUTED, CallError, CodecError
+from ringcast.errors import EXECUTED, CallError, CodecError, MailboxFull
 
 from ..actors.messages import Message
 from .failures import error_from_wire
@@ -47,7 +47,7 @@ class Reader(Protocol):
 class Parcel:
     """A packed message: what is sent, or waits in a route to be sent."""
 
-    __slots__ = ("buffers", "frame", "is_nested", "is_sent", "message", "number", "taken")
+    __slots__ = ("buffers", "frame", "is_nested", "is_sent", "limit", "message", "number", "taken")
 
     def __init__(
         self,
@@ -64,6 +64,8 @@ class Parcel:
         self.buffers = buffers
         self.taken = taken
         self.is_sent = False
+        self.limit: float | None = None
+        """Seconds that the call was given; None if as many as its method's calls are given."""
         self.is_nested = False
         """Whether a running turn sends it: then it is not held back."""
 
@@ -102,6 +104,14 @@ class Call(asyncio.Future[Any]):
     def is_answered(self) -> bool:
         """Whether it is done, and what it got is what a handler returned or raised."""
         return self.done() and not self.cancelled() and not isinstance(self.exception(), CallError)
+
+    @property
+    def is_crowded_out(self) -> bool:
+        """Whether its own actor has refused it, for it has more to do than it can."""
+        if not self.done() or self.cancelled():
+            return False
+        error = self.exception()
+        return isinstance(error, MailboxFull) and error.actor == self.route.name
 
     @property
     def accepted(self) -> asyncio.Future[None] | None:

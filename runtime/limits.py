@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, CallError, CallTimeout, MailboxFull, Unreachable
 
 from ..actors.messages import Message
-from .calls import Call
+from .calls import Call, Parcel
+from .strain import EARLY
 
 if TYPE_CHECKING:
     from .routes import Route
@@ -37,7 +38,8 @@ class Limits:
         node_id: str,
         calls: dict[int, Call],
         ask_where: Callable[[Call], bool],
-        are_late: Callable[[Collection[Call], float], None],
+        are_slow: Callable[[Collection[Call], Collection[Call], float], None],
+        ask_timeout: float,
     ) -> None:
         """Watch `calls`.
 
@@ -45,15 +47,19 @@ class Limits:
             node_id: This node's.
             calls: What is watched, by number.
             ask_where: Asks the owner where a call is, or returns False if it is nowhere on this node.
-            are_late: Is told of calls whose limits have passed, and when.
+            are_slow: Is told of calls that have waited for a good part of their limits, of those whose limits have
+                passed, or would have, and when.
+            ask_timeout: Seconds that calls have that do not say it.
         """
         self.loop: asyncio.AbstractEventLoop
         self.are_watched = False
         self._node_id = node_id
         self._calls = calls
         self._ask_where = ask_where
-        self._are_late = are_late
+        self._are_slow = are_slow
+        self._ask_timeout = ask_timeout
         self._asked: set[int] = set()
+        self._crowded: list[Call] = []
         self._tellers: dict[asyncio.Future[None], tuple[float, Route, Message]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -62,6 +68,11 @@ class Limits:
         if not self.are_watched:
             self.are_watched = True
             self._sweeper = self.loop.call_later(max(SWEEP, len(self._calls) / LOOKS_A_SECOND), self._sweep)
+
+    def crowded(self, call: Call) -> None:
+        """An actor has refused a call, for its limit would have passed there."""
+        self._crowded.append(call)
+        self.watch()
 
     async def accepted(self, accepted: asyncio.Future[None], route: Route, message: Message, limit: float) -> None:
         """Wait until a told message has found room.
@@ -87,9 +98,13 @@ class Limits:
         self.are_watched = False
         if self._asked:
             self._asked.intersection_update(self._calls)
-        late = [call for call in self._calls.values() if call.deadline <= now]
-        if late:
-            self._are_late(late, now)
+        soon = now + (1.0 - EARLY) * self._ask_timeout
+        near = [call for call in self._calls.values() if call.deadline <= soon]
+        late = [call for call in near if call.deadline <= now]
+        if near or self._crowded:
+            slow = [call for call in near if self._is_slow(call, now)]
+            self._are_slow(slow, [*late, *self._crowded], now)
+            self._crowded.clear()
         for call in late:
             self._expire(call, now)
         for accepted, (deadline, route, message) in self._tellers.items():
@@ -97,6 +112,15 @@ class Limits:
                 accepted.set_exception(not_taken(route, message, self._node_id))
         if self._calls or self._tellers:
             self.watch()
+
+    def _is_slow(self, call: Call, now: float) -> bool:
+        """Return whether a call that nobody watches yet has waited for a good part of its limit."""
+        if call.route.link is None or call.route.strain is not None:
+            return False
+        parcel = call.parcel
+        limit = parcel.limit if isinstance(parcel, Parcel) else None
+        limit = limit or call.message.options.timeout or self._ask_timeout
+        return call.deadline - now <= (1.0 - EARLY) * limit
 
     def _expire(self, call: Call, now: float) -> None:
         number = call.number

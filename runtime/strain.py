@@ -29,8 +29,14 @@ from typing import Final
 
 from .calls import Call
 
-PART: Final = 0.6
+EARLY: Final = 0.5
+"""Of its limit: an actor is watched when a call has waited for so much."""
+FIRST_PART: Final = 0.85
 """Of what is left of a call's limit: those ahead of it may take so much. The rest is for its own turn and the way."""
+PART: Final = 0.6
+"""The same, once a limit has passed or a call was refused: then the queue is to become shorter."""
+ENOUGH: Final = 4.0
+"""Answers from which on it is known how quickly they come, before anything was refused."""
 HORIZON: Final = 1.0
 """Seconds after which what was seen before counts half."""
 CALM: Final = 5.0
@@ -40,13 +46,14 @@ CALM: Final = 5.0
 class Strain:
     """How far one actor is behind, as seen from this node."""
 
-    __slots__ = ("_answered", "_busy", "_seen", "_until", "ahead")
+    __slots__ = ("_answered", "_busy", "_part", "_seen", "_until", "ahead")
 
     def __init__(self, now: float) -> None:
         """Begin, at a monotonic time, with nothing seen."""
         self.ahead = 0
         """Calls under way."""
         self._answered = 0.0
+        self._part = FIRST_PART
         self._busy = 0.0
         """Seconds in which something was under way, while so many answers came."""
         self._seen = now
@@ -57,16 +64,19 @@ class Strain:
         """Seconds that those under way will take, or more."""
         return self.ahead * self._busy / (self._answered + 1.0)
 
-    def admits(self, left: float, now: float) -> bool:
-        """Return whether a call is to be sent whose limit is over in `left` seconds."""
+    def admits(self, left: float, now: float, behind: int = 0) -> bool:
+        """Return whether a call is to be sent whose limit is over in `left` seconds; so many under way are behind it."""
         self._pass(now)
-        if self.wait <= PART * left:
+        if self._part == FIRST_PART and self._answered < ENOUGH:
             return True
-        self._until = now + CALM
+        if (self.ahead - behind) * self._busy <= self._part * left * (self._answered + 1.0):
+            return True
+        self.late(now)
         return False
 
     def late(self, now: float) -> None:
-        """Another limit has passed."""
+        """A limit has passed, or would have."""
+        self._part = PART
         self._until = now + CALM
 
     def is_over(self, now: float) -> bool:
