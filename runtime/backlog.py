@@ -37,26 +37,30 @@ HORIZON: Final = 0.5
 class Backlog:
     """What has been seen of one queue since its head was found to have waited for long."""
 
-    __slots__ = ("_begun", "_is_behind", "_longest", "_since", "_spare", "_turn")
+    __slots__ = ("_begun", "_is_behind", "_looked", "_since", "_spare", "_turn", "longest")
 
     def __init__(self, now: float, begun: int, left: float) -> None:
         """Start at a monotonic time, when so many turns had begun, with so many seconds left for the last message."""
-        self._since = now
-        self._begun = float(begun)
-        self._longest = left
+        self.longest = left
+        """Seconds: the most that a last message has had left."""
         self._turn = 0.0
         """Seconds from one turn to the next; 0 while that is not known."""
         self._spare = 0.0
         self._is_behind = False
         """Whether the queue was found too long."""
+        self._since = self._looked = now
+        self._begun = float(begun)
 
     def look(self, now: float, begun: int, left: float, away: float) -> None:
         """Look how quick the actor is; `left` is what the last message has, `away` took the loop's last round."""
-        self._longest = max(self._longest, left)
+        self.longest = max(self.longest, left)
+        if now - self._looked > HORIZON:  # it has stood still, or was idle
+            self._since, self._begun, self._turn = now, float(begun), 0.0
+        self._looked = now
         seconds, turns = now - self._since, begun - self._begun
         if seconds >= LOOK:
             self._turn = seconds / max(turns, 1.0)
-            self._spare = min(ROUNDS * (away + self._turn), NEAR * self._longest)
+            self._spare = min(ROUNDS * (away + self._turn), NEAR * self.longest)
         if seconds > HORIZON:
             self._since, self._begun = now - seconds / 2, begun - turns / 2
 

@@ -404,15 +404,14 @@ class Cell(Mailbox):
         actor = self.actor
         gate = self.host.gate
         now = monotonic()
-        slice_end = now + runners.slice
+        slice_end = now + runners.share()
         while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner
             if now > slice_end:
                 self.current = None
                 left_off = now
-                runners.share()  # for whoever begins in this tick, too
                 await asyncio.sleep(0)
                 now = monotonic()
-                slice_end = now + runners.slice
+                slice_end = now + runners.share()
                 shed(self, now, now - left_off)
                 continue
             if self.side and not mailbox[0][0].options.read_only and self._holders():

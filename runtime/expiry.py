@@ -77,14 +77,11 @@ def shed(cell: Cell, now: float, away: float) -> None:
         now: Monotonic seconds.
         away: How many of them the others have taken.
     """
-    queue = cell.queue
-    if not queue:
-        return
-    left = queue[-1][5] - now
-    if queue[0][5] - now >= LONG * left or left == math.inf:
+    queue, backlog = cell.queue, cell.backlog
+    left = queue[-1][5] - now if queue else math.inf
+    if not queue or left == math.inf or queue[0][5] - now >= LONG * (backlog.longest if backlog else left):
         cell.backlog = None
         return
-    backlog = cell.backlog
     if backlog is None:
         backlog = cell.backlog = Backlog(now, cell.number, left)
     backlog.look(now, cell.number, left, away)
