@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringcast.errors import EXECUTED, CallError, CodecError, MailboxFull
+from ringcast.errors import EXECUTED, CallError, CodecError
 
 from ..actors.messages import Message
 from .failures import error_from_wire
@@ -104,14 +104,6 @@ class Call(asyncio.Future[Any]):
     def is_answered(self) -> bool:
         """Whether it is done, and what it got is what a handler returned or raised."""
         return self.done() and not self.cancelled() and not isinstance(self.exception(), CallError)
-
-    @property
-    def is_crowded_out(self) -> bool:
-        """Whether its own actor has refused it, for it has more to do than it can."""
-        if not self.done() or self.cancelled():
-            return False
-        error = self.exception()
-        return isinstance(error, MailboxFull) and error.actor == self.route.name
 
     @property
     def accepted(self) -> asyncio.Future[None] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ REPORT = 0.1
 """Seconds that an owner has to say where a call is whose time has run out."""
 LOOKS_A_SECOND = 400_000
 """Calls that may be looked at in a second: with very many the sweep is coarser."""
+OLDEST = 1000
+"""Calls of which one sweep asks whether they have waited for long; where limits are short, that may be all there are."""
 
 
 class Limits:
@@ -59,7 +62,6 @@ class Limits:
         self._are_slow = are_slow
         self._ask_timeout = ask_timeout
         self._asked: set[int] = set()
-        self._crowded: list[Call] = []
         self._tellers: dict[asyncio.Future[None], tuple[float, Route, Message]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -68,11 +70,6 @@ class Limits:
         if not self.are_watched:
             self.are_watched = True
             self._sweeper = self.loop.call_later(max(SWEEP, len(self._calls) / LOOKS_A_SECOND), self._sweep)
-
-    def crowded(self, call: Call) -> None:
-        """An actor has refused a call, for its limit would have passed there."""
-        self._crowded.append(call)
-        self.watch()
 
     async def accepted(self, accepted: asyncio.Future[None], route: Route, message: Message, limit: float) -> None:
         """Wait until a told message has found room.
@@ -101,10 +98,10 @@ class Limits:
         soon = now + (1.0 - EARLY) * self._ask_timeout
         near = [call for call in self._calls.values() if call.deadline <= soon]
         late = [call for call in near if call.deadline <= now]
-        if near or self._crowded:
-            slow = [call for call in near if self._is_slow(call, now)]
-            self._are_slow(slow, [*late, *self._crowded], now)
-            self._crowded.clear()
+        if near:
+            unwatched = (call for call in near if call.route.strain is None)
+            slow = [call for call in islice(unwatched, OLDEST) if self._is_slow(call, now)]
+            self._are_slow(slow, late, now)
         for call in late:
             self._expire(call, now)
         for accepted, (deadline, route, message) in self._tellers.items():
@@ -114,8 +111,8 @@ class Limits:
             self.watch()
 
     def _is_slow(self, call: Call, now: float) -> bool:
-        """Return whether a call that nobody watches yet has waited for a good part of its limit."""
-        if call.route.link is None or call.route.strain is not None:
+        """Return whether a call to another node has waited for a good part of its limit."""
+        if call.route.link is None:
             return False
         parcel = call.parcel
         limit = parcel.limit if isinstance(parcel, Parcel) else None

@@ -387,8 +387,6 @@ class Link(Outlet):
                 call = calls.pop(frame[1], None)
                 if call is not None:
                     call.refuse(frame[2], self)
-                    if call.is_crowded_out:
-                        self.router.limits.crowded(call)
             case wire.ITEM:
                 call = calls.get(frame[1])
                 if call is not None and (stream := call.reader()) is not None:
