@@ -10,12 +10,14 @@ has waited that decides, but how quick the actor is from then on: the messages t
 since the head was first found to have waited for half of its limit. An owner does not know limits, only what is left of
 them, and takes for the limit what the last message, which has just come, has left.
 
-It knows what is left too well, besides: a message has waited in the loops of both nodes before it was seen here, and its
-answer will. How long a round of this node's loop takes is seen, though, and `ROUNDS` of them are kept spare.
+It also takes what is left for more than it is: a message has waited in the loops of both nodes before it was seen
+here, and its answer will. How long a round of this node's loop takes is seen, though, and `ROUNDS` of them are kept
+spare.
 
 References:
-    K. Nichols, V. Jacobson, "Controlling Queue Delay", ACM Queue 10 (2012): drops at the head, by time in the queue. But
-    its target is a constant; messages here say themselves by when their answers are wanted.
+    K. Nichols, V. Jacobson, "Controlling Queue Delay", ACM Queue 10 (2012): drops at the head, by time in the queue,
+    and only when that was long for a while. But its target is a constant; messages here say themselves by when their
+    answers are wanted.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ class Backlog:
             self._since, self._begun = now - seconds / 2, begun - turns / 2
 
     def drops(self, first: float, last: float, waiting: int) -> bool:
-        """Return whether the head is to be dropped: the first of so many has so much time left, and so much the last."""
+        """Return whether the first of so many messages is to be dropped, by what it and the last one have left."""
         if self._turn == 0.0:
             return False
         if waiting * self._turn > last - self._spare:

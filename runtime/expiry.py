@@ -23,6 +23,7 @@ from .mailbox import lighten
 if TYPE_CHECKING:
     from .cell import Cell
 
+
 def cancel_call(cell: Cell, sink: Sink, number: int, expired: bool) -> bool:
     """Cancel a call, or report where it is if its time has run out.
 

@@ -30,7 +30,7 @@ REPORT = 0.1
 LOOKS_A_SECOND = 400_000
 """Calls that may be looked at in a second: with very many the sweep is coarser."""
 OLDEST = 1000
-"""Calls of which one sweep asks whether they have waited for long; where limits are short, that may be all there are."""
+"""Calls of which one sweep asks whether they have waited for long: where limits are short, it would ask of all."""
 
 
 class Limits:

@@ -308,11 +308,14 @@ class Routes:
         while waiting and (link is None or (route.credit > 0 and not route.held)):
             parcel = waiting.popleft()
             call = calls.get(parcel.number)
-            if strain is not None and call is not None and _is_counted(call):
-                # It has waited here since it was admitted: whether there is still time for it is known only now.
-                if not self._in_time(route, strain, parcel, call, len(waiting) + refused + 1):
-                    refused += 1
-                    continue
+            if (
+                strain is not None  # then it may have waited here since it was admitted, and have no time left
+                and call is not None
+                and _is_counted(call)
+                and not self._in_time(route, strain, parcel, call, len(waiting) + refused + 1)
+            ):
+                refused += 1
+                continue
             if link is None or call is None or parcel.is_large:
                 route.credit -= self._leave(route, parcel)
                 continue

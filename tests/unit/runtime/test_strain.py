@@ -304,9 +304,9 @@ async def test_what_has_waited_for_credit_is_refused_when_there_is_no_time_left_
 
 async def test_an_actor_is_watched_from_half_of_a_limit_on_and_nobody_is_refused_for_that() -> None:
     async with a_place(REMOTE) as place:
-        busy = place.node.ref(Busy, "b")
+        busy = using(place.node.ref(Busy, "b"), timeout=8.0)
         limits = place.node._router.limits  # pyright: ignore[reportPrivateUsage]
-        first = submit(using(busy, timeout=8.0).wait, "gate")
+        first = submit(busy.wait, "gate")
         await gates.entered("gate")
         [call] = place.node._router.calls.values()  # pyright: ignore[reportPrivateUsage]
         limits._sweep()  # pyright: ignore[reportPrivateUsage]
@@ -314,7 +314,7 @@ async def test_an_actor_is_watched_from_half_of_a_limit_on_and_nobody_is_refused
         call.deadline -= 8.0 * EARLY
         limits._sweep()  # pyright: ignore[reportPrivateUsage]
         assert route_of(busy).strain is not None
-        calls = [submit(using(busy, timeout=8.0).note, number) for number in range(100)]
+        calls = [submit(busy.note, number) for number in range(100)]
         await asyncio.sleep(0)
         gates.let_go("gate")
         assert await asyncio.gather(first, *calls) == ["gate", *range(100)]
@@ -378,7 +378,7 @@ async def test_a_queue_that_is_too_long_loses_what_has_least_time_left() -> None
         cell, calls = await queued(place, place.node.ref(Busy, "b"), limits)
         assert cell.queue is not None
         now = cell.queue[-1][5] - 3.0  # the last message has three seconds, the first none
-        shed(cell, now - 2 * LOOK, 0.0)
+        shed(cell, now - 5 * LOOK, 0.0)
         assert len(cell.queue) == 31, "nothing is known yet of how quick it is"
         shed(cell, now, 0.0)  # no turn has begun since
         dropped = 31 - len(cell.queue)
