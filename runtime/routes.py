@@ -311,6 +311,7 @@ class Routes:
             if (
                 strain is not None  # then it may have waited here since it was admitted, and have no time left
                 and call is not None
+                and not parcel.is_again
                 and _is_counted(call)
                 and not self._in_time(route, strain, parcel, call, len(waiting) + refused + 1)
             ):
@@ -519,6 +520,7 @@ class Routes:
         frame, buffers = (sent.frame, sent.buffers) if isinstance(sent, Parcel) else (sent, None)
         assert frame is not None
         call.parcel = parcel = Parcel(call.message, call.number, frame, buffers, None)
+        parcel.is_again = True
         call.route.wait(parcel)
         self._reaim(call.route)
         self._flush(call.route)  # a route that was not stale is as it was
