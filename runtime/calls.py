@@ -47,7 +47,7 @@ class Reader(Protocol):
 class Parcel:
     """A packed message: what is sent, or waits in a route to be sent."""
 
-    __slots__ = ("buffers", "frame", "is_nested", "is_sent", "message", "number", "taken")
+    __slots__ = ("buffers", "frame", "is_again", "is_nested", "is_sent", "limit", "message", "number", "taken")
 
     def __init__(
         self,
@@ -64,6 +64,10 @@ class Parcel:
         self.buffers = buffers
         self.taken = taken
         self.is_sent = False
+        self.is_again = False
+        """Whether it was sent before: then the handler may have run."""
+        self.limit: float | None = None
+        """Seconds that the call was given; None if as many as its method's calls are given."""
         self.is_nested = False
         """Whether a running turn sends it: then it is not held back."""
 

@@ -41,6 +41,7 @@ from .tasks import tasks_by_cell
 from .tenancy import FENCED, NOWHERE
 
 if TYPE_CHECKING:
+    from .backlog import Backlog
     from .family import Family
     from .host import Host
     from .kinds import Kind
@@ -77,6 +78,7 @@ class Cell(Mailbox):
     __slots__ = (
         "__weakref__",
         "actor",
+        "backlog",
         "burden",
         "cancelling",
         "children",
@@ -91,7 +93,6 @@ class Cell(Mailbox):
         "pause",
         "remembered",
         "retiring",
-        "shed_at",
         "side",
         "since",
         "tenure",
@@ -127,8 +128,8 @@ class Cell(Mailbox):
         self.pause: asyncio.Future[None] | None = None
         """What `_begin` waits for while it is too early to make the actor."""
         self.last_used = monotonic()
-        self.shed_at: tuple[float, int] | None = None
-        """When `shed` looked last, and how many turns had begun by then."""
+        self.backlog: Backlog | None = None
+        """What is seen of a queue whose messages wait for long; see `shed`."""
         self.tenure = NOWHERE
         """Where its activation is counted: a partition, or `UNCOUNTED`; see `tenancy`."""
 
@@ -408,13 +409,16 @@ class Cell(Mailbox):
         gate = self.host.gate
         light: Weighed | None = None  # the chain of the last small message of a peer, and whose account it is in
         account: Account | None = None
-        slice_end = monotonic() + runners.slice
+        slice_end = monotonic() + runners.share()
         while mailbox and self.retiring is None and len(context) <= 1:  # else it is spent: see runner
             now = monotonic()
             if now > slice_end:
                 self.current = None
+                left_off = now
                 await asyncio.sleep(0)
-                slice_end = monotonic() + runners.share()
+                now = monotonic()
+                slice_end = now + runners.share()
+                shed(self, now, now - left_off)
                 continue
             if self.side and not mailbox[0][0].options.read_only and self._holders():
                 self.current = None
@@ -441,7 +445,6 @@ class Cell(Mailbox):
                 self.current = None
                 expire(self, envelope)
                 self.unburden()
-                shed(self, now)
                 continue
             if message.is_plain and not kwargs:
                 self.number = self.turn = turn = self.number + 1

@@ -15,19 +15,13 @@ from typing import TYPE_CHECKING
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, ActorStopped, CallError, CallTimeout, Certainty
 
 from ..actors.messages import Message
+from .backlog import LONG, Backlog
 from .envelope import Envelope, Sink
 from .limits import crowded_out, mailbox_full
 from .mailbox import lighten
 
 if TYPE_CHECKING:
     from .cell import Cell
-
-LOOK = 0.05
-"""Seconds, at least, over which turns are counted to see how quick an actor is."""
-LOOK_MAX = 1.0
-"""Seconds after which a count begins anew: the actor may have been idle."""
-NEAR = 0.3
-"""Of what the last message has left: who has less is dropped from a queue that is too long for it."""
 
 
 def cancel_call(cell: Cell, sink: Sink, number: int, expired: bool) -> bool:
@@ -74,25 +68,25 @@ def expire(cell: Cell, envelope: Envelope) -> None:
         sink.fail(envelope[4], _timeout(cell, message, NOT_SENT, where))
 
 
-def shed(cell: Cell, now: float) -> None:
-    """Drop what is next to run out of time, after one that has, if the queue is longer than its last message can wait.
+def shed(cell: Cell, now: float, away: float) -> None:
+    """Drop from the head of a queue what could not be answered in time; see `backlog`.
 
-    First come, first served, such a queue would go on to hand out messages at the last moment, and their answers would
-    come too late. Somebody has to be refused, and those at the head gain least by being served. A queue that has only
-    stood still, and now moves quickly, is left as it is.
+    It is looked at whenever a drain has let others go on.
+
+    Args:
+        cell: Whose queue.
+        now: Monotonic seconds.
+        away: How many of them the others have taken.
     """
-    queue, before = cell.queue, cell.shed_at
-    if before is None or now - before[0] > LOOK_MAX:
-        cell.shed_at = (now, cell.number)
+    queue, backlog = cell.queue, cell.backlog
+    left = queue[-1][5] - now if queue else math.inf
+    if not queue or left == math.inf or queue[0][5] - now >= LONG * (backlog.longest if backlog else left):
+        cell.backlog = None
         return
-    seconds, turns = now - before[0], cell.number - before[1]
-    if not queue or seconds < LOOK:
-        return
-    cell.shed_at = (now, cell.number)
-    left = queue[-1][5] - now
-    if left == math.inf or len(queue) * seconds <= left * max(turns, 1):
-        return
-    while queue and queue[0][5] - now < NEAR * left:
+    if backlog is None:
+        backlog = cell.backlog = Backlog(now, cell.number, left)
+    backlog.look(now, cell.number, left, away)
+    while queue and backlog.drops(queue[0][5] - now, left, len(queue)):
         envelope = queue.popleft()
         lighten(envelope)
         cell.room()

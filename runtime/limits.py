@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from ringcast.errors import MAYBE_EXECUTED, NOT_SENT, CallError, CallTimeout, MailboxFull, Unreachable
 
 from ..actors.messages import Message
-from .calls import Call
+from .calls import Call, Parcel
+from .strain import EARLY
 
 if TYPE_CHECKING:
     from .routes import Route
@@ -27,6 +29,8 @@ REPORT = 0.1
 """Seconds that an owner has to say where a call is whose time has run out."""
 LOOKS_A_SECOND = 400_000
 """Calls that may be looked at in a second: with very many the sweep is coarser."""
+OLDEST = 1000
+"""Calls of which one sweep asks whether they have waited for long: where limits are short, it would ask of all."""
 
 
 class Limits:
@@ -37,7 +41,8 @@ class Limits:
         node_id: str,
         calls: dict[int, Call],
         ask_where: Callable[[Call], bool],
-        are_late: Callable[[Collection[Call], float], None],
+        are_slow: Callable[[Collection[Call], Collection[Call], float], None],
+        ask_timeout: float,
     ) -> None:
         """Watch `calls`.
 
@@ -45,14 +50,17 @@ class Limits:
             node_id: This node's.
             calls: What is watched, by number.
             ask_where: Asks the owner where a call is, or returns False if it is nowhere on this node.
-            are_late: Is told of calls whose limits have passed, and when.
+            are_slow: Is told of calls that have waited for a good part of their limits, of those whose limits have
+                passed, or would have, and when.
+            ask_timeout: Seconds that calls have that do not say it.
         """
         self.loop: asyncio.AbstractEventLoop
         self.are_watched = False
         self._node_id = node_id
         self._calls = calls
         self._ask_where = ask_where
-        self._are_late = are_late
+        self._are_slow = are_slow
+        self._ask_timeout = ask_timeout
         self._asked: set[int] = set()
         self._tellers: dict[asyncio.Future[None], tuple[float, Route, Message]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -87,9 +95,13 @@ class Limits:
         self.are_watched = False
         if self._asked:
             self._asked.intersection_update(self._calls)
-        late = [call for call in self._calls.values() if call.deadline <= now]
-        if late:
-            self._are_late(late, now)
+        soon = now + (1.0 - EARLY) * self._ask_timeout
+        near = [call for call in self._calls.values() if call.deadline <= soon]
+        late = [call for call in near if call.deadline <= now]
+        if near:
+            unwatched = (call for call in near if call.route.strain is None)
+            slow = [call for call in islice(unwatched, OLDEST) if self._is_slow(call, now)]
+            self._are_slow(slow, late, now)
         for call in late:
             self._expire(call, now)
         for accepted, (deadline, route, message) in self._tellers.items():
@@ -97,6 +109,15 @@ class Limits:
                 accepted.set_exception(not_taken(route, message, self._node_id))
         if self._calls or self._tellers:
             self.watch()
+
+    def _is_slow(self, call: Call, now: float) -> bool:
+        """Return whether a call to another node has waited for a good part of its limit."""
+        if call.route.link is None:
+            return False
+        parcel = call.parcel
+        limit = parcel.limit if isinstance(parcel, Parcel) else None
+        limit = limit or call.message.options.timeout or self._ask_timeout
+        return call.deadline - now <= (1.0 - EARLY) * limit
 
     def _expire(self, call: Call, now: float) -> None:
         number = call.number

@@ -94,7 +94,7 @@ class Router:
         self.sink = self.routes.sink = LocalSink(self, node_id)
         self.holding: dict[object, list[tuple[str, Any]]] = {}
         self.stopped: str | None = f"node {node_id} has not started; use `async with node:`"
-        self.limits = Limits(node_id, self.calls, self._ask_where, self.routes.late)
+        self.limits = Limits(node_id, self.calls, self._ask_where, self.routes.slow, ask_timeout)
 
     # ---- the verbs -----------------------------------------------------------------------------
 
@@ -254,6 +254,7 @@ class Router:
             head = [wire.REQUEST_X, number, message.number, route.key, _ttl(limit), self.routes.view_number, meta]
             call.parcel = parcel = self._parcel(route, message, number, head, args, kwargs)
             parcel.is_nested = turn is not None
+            parcel.limit = limit
             self.calls[number] = call
             self.routes.send(route, parcel)
         if not self.limits.are_watched:

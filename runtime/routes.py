@@ -303,9 +303,20 @@ class Routes:
         """Send what waits in a route."""
         waiting = route.waiting
         calls = self._calls
+        strain = route.strain
+        refused = 0
         while waiting and (link is None or (route.credit > 0 and not route.held)):
             parcel = waiting.popleft()
             call = calls.get(parcel.number)
+            if (
+                strain is not None  # then it may have waited here since it was admitted, and have no time left
+                and call is not None
+                and not parcel.is_again
+                and _is_counted(call)
+                and not self._in_time(route, strain, parcel, call, len(waiting) + refused + 1)
+            ):
+                refused += 1
+                continue
             if link is None or call is None or parcel.is_large:
                 route.credit -= self._leave(route, parcel)
                 continue
@@ -374,18 +385,18 @@ class Routes:
 
     # ---- actors that have too much to do -----------------------------------------------------------
 
-    def late(self, late: Collection[Call], now: float) -> None:
-        """Limits of calls have passed: from now on it is seen how far their actors are behind."""
+    def slow(self, slow: Collection[Call], late: Collection[Call], now: float) -> None:
+        """Calls wait for long, or for too long: from now on it is seen how far their actors are behind."""
         new: set[Route] = set()
-        for call in late:
+        for call in (*slow, *late):
             route = call.route
-            if route.link is None or not _is_counted(call):
-                continue
-            if route.strain is None:
+            if route.strain is None and route.link is not None and _is_counted(call):
                 route.strain = Strain(now)
                 self._credit(route, route.credit + route.kept)  # so that all that is new comes by `send`
                 new.add(route)
-            route.strain.late(now)
+        for call in late:
+            if call.route.strain is not None and _is_counted(call):
+                call.route.strain.late(now)
         if new:
             for call in self._calls.values():
                 if call.route in new and call.route.strain is not None and _is_counted(call):
@@ -401,13 +412,20 @@ class Routes:
             return True
         if call is None or not _is_counted(call):
             return True
-        left = call.deadline - now
-        if not strain.admits(left, now):
-            self.refused += 1
-            self._refuse(parcel, not_in_time(route, call.message, strain, left, self._node_id))
+        if not self._in_time(route, strain, parcel, call, 0):
             return False
         strain.count(call)
         return True
+
+    def _in_time(self, route: Route, strain: Strain, parcel: Parcel, call: Call, behind: int) -> bool:
+        """Return whether there is time for a call, of which so many under way are not ahead; it is refused if not."""
+        now = monotonic()
+        left = call.deadline - now
+        if strain.admits(left, now, behind):
+            return True
+        self.refused += 1
+        self._refuse(parcel, not_in_time(route, call.message, strain, left, self._node_id))
+        return False
 
     def bulk_sent(self, route: Route, link: Link) -> None:
         """A large message has left whole: those behind it may follow."""
@@ -502,6 +520,7 @@ class Routes:
         frame, buffers = (sent.frame, sent.buffers) if isinstance(sent, Parcel) else (sent, None)
         assert frame is not None
         call.parcel = parcel = Parcel(call.message, call.number, frame, buffers, None)
+        parcel.is_again = True
         call.route.wait(parcel)
         self._reaim(call.route)
         self._flush(call.route)  # a route that was not stale is as it was

@@ -183,18 +183,15 @@ class Runners:
         self.parked: list[Runner] = []
         self.is_closed = False
         self.moved = _mover()
-        self.slice = SLICE
-        """Seconds that a drain may keep the loop, as it was when one had last used its time up."""
 
     def renew(self) -> None:
         """Make a new mover: a handler has raised through the last one."""
         self.moved = _mover()
 
     def share(self) -> float:
-        """Divide the loop's time anew between those that drain; return what one gets."""
+        """Divide the loop's time between those that drain: return how long one of them may keep it."""
         busy = len(self.tasks) - len(self.parked)
-        self.slice = max(SLICE * min(1.0, WHOLE_SLICES / max(busy, 1)), SLICE_LEAST)
-        return self.slice
+        return SLICE if busy <= WHOLE_SLICES else max(SLICE * WHOLE_SLICES / busy, SLICE_LEAST)
 
     def start(self, job: Job) -> Runner:
         """Have a runner do something from the loop's next tick on."""

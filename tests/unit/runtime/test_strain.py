@@ -12,13 +12,14 @@ import pytest
 from ringcast import NOT_SENT, Actor, CallTimeout, MailboxFull, handler, submit, tell, using
 from ringcast.errors import CallError
 from ringcast.runtime import strain as strains
+from ringcast.runtime.backlog import LOOK, NEAR
 from ringcast.runtime.calls import Call
 from ringcast.runtime.cell import Cell
-from ringcast.runtime.expiry import LOOK, NEAR, shed
+from ringcast.runtime.expiry import shed
 from ringcast.runtime.failures import error_to_wire
 from ringcast.runtime.routes import Route
 from ringcast.runtime.runner import SLICE, SLICE_LEAST, WHOLE_SLICES, Runners
-from ringcast.runtime.strain import CALM, HORIZON, PART, Strain
+from ringcast.runtime.strain import CALM, EARLY, ENOUGH, FIRST_PART, HORIZON, PART, Strain
 from ringcast.runtime.wire import WINDOW
 from tests.unit.runtime.places import LOCAL, REMOTE, Place, a_place, eventually, gates, raised
 
@@ -68,6 +69,13 @@ async def answer(calls: list[Call], number: int, error: Exception | None = None)
     await asyncio.sleep(0)  # callbacks of futures come by the loop
 
 
+def late(clock: Clock) -> Strain:
+    """Return the strain of an actor where a limit has passed."""
+    strain = Strain(clock.now)
+    strain.late(clock.now)
+    return strain
+
+
 def under_way(strain: Strain, number: int) -> list[Call]:
     calls = [Call() for _ in range(number)]
     for call in calls:
@@ -76,13 +84,13 @@ def under_way(strain: Strain, number: int) -> list[Call]:
 
 
 async def test_nothing_seen_admits_all(clock: Clock) -> None:
-    strain = Strain(clock.now)
+    strain = late(clock)
     under_way(strain, 1000)
     assert strain.admits(0.001, clock.now)
 
 
 async def test_those_ahead_take_as_long_as_answers_come(clock: Clock) -> None:
-    strain = Strain(clock.now)
+    strain = late(clock)
     calls = under_way(strain, 60)
     clock.now += 0.5
     await answer(calls, 49)  # and one that is on its way: a hundred a second
@@ -93,13 +101,45 @@ async def test_those_ahead_take_as_long_as_answers_come(clock: Clock) -> None:
 
 
 async def test_the_less_is_answered_the_less_is_admitted(clock: Clock) -> None:
-    strain = Strain(clock.now)
+    strain = late(clock)
     under_way(strain, 10)
     admitted: list[bool] = []
     for _ in range(4):
         clock.now += 0.1
         admitted.append(strain.admits(4.0, clock.now))
     assert admitted == [True, True, False, False]
+
+
+async def test_before_a_limit_has_passed_nobody_is_refused_of_whom_it_is_not_known(clock: Clock) -> None:
+    strain = Strain(clock.now)
+    calls = under_way(strain, 1000)
+    clock.now += 0.5
+    await answer(calls, int(ENOUGH) - 1)
+    assert strain.admits(0.001, clock.now), "it may have stood still, and go on quickly"
+    await answer(calls, 1)
+    assert not strain.admits(0.001, clock.now)
+
+
+async def test_until_somebody_is_refused_the_queue_may_be_long(clock: Clock) -> None:
+    strain = Strain(clock.now)
+    calls = under_way(strain, 130)
+    clock.now += 0.5
+    await answer(calls, 49)
+    wait = strain.wait
+    assert wait == pytest.approx(0.81)
+    assert strain.admits(wait / FIRST_PART + 0.01, clock.now)
+    assert not strain.admits(wait / FIRST_PART - 0.01, clock.now)
+    assert not strain.admits(wait / FIRST_PART + 0.01, clock.now), "and from then on it is to be shorter"
+    assert strain.admits(wait / PART + 0.01, clock.now)
+
+
+async def test_those_behind_do_not_count(clock: Clock) -> None:
+    strain = late(clock)
+    calls = under_way(strain, 60)
+    clock.now += 0.5
+    await answer(calls, 49)
+    assert not strain.admits(0.10 / PART, clock.now)
+    assert strain.admits(0.10 / PART, clock.now, behind=2)
 
 
 async def test_errors_of_the_runtime_are_no_answers_and_those_of_handlers_are(clock: Clock) -> None:
@@ -116,7 +156,7 @@ async def test_errors_of_the_runtime_are_no_answers_and_those_of_handlers_are(cl
 
 
 async def test_an_idle_time_makes_nobody_slow(clock: Clock) -> None:
-    strain = Strain(clock.now)
+    strain = late(clock)
     calls = under_way(strain, 9)
     clock.now += 0.1
     await answer(calls, 9)
@@ -148,7 +188,7 @@ def test_a_strain_is_over_when_all_has_been_well_for_a_while() -> None:
 
 
 async def test_a_refusal_keeps_a_strain_up(clock: Clock) -> None:
-    strain = Strain(clock.now)
+    strain = late(clock)
     under_way(strain, 10)
     clock.now += CALM
     assert not strain.admits(1.0, clock.now)
@@ -241,6 +281,63 @@ async def test_credit_is_set_aside_under_strain_and_given_back_after_it(monkeypa
         assert route.credit > 0
 
 
+async def test_what_has_waited_for_credit_is_refused_when_there_is_no_time_left_for_it() -> None:
+    async with a_place(REMOTE) as place:
+        busy = place.node.ref(Busy, "b")
+        calls = await strained(place, busy)
+        route = route_of(busy)
+        assert route.link is not None
+        route.link.hold_back("this test", True)
+        held = [submit(busy.note, name) for name in ("hasty", "patient", "sent before")]
+        await eventually(lambda: len(route.waiting) == 3)
+        pending = place.node._router.calls  # pyright: ignore[reportPrivateUsage]
+        for parcel in (route.waiting[0], route.waiting[2]):
+            pending[parcel.number].deadline = time.monotonic() + 1.0  # the others have taken the rest of it
+        route.waiting[2].is_again = True
+        route.link.hold_back("this test", False)
+        error = await raised(held[0])
+        assert isinstance(error, MailboxFull)
+        assert error.certainty is NOT_SENT
+        gates.let_go("gate")
+        assert await held[1] == "patient"
+        assert await held[2] == "sent before", "it may have run, so nobody may say that it was not sent"
+        await asyncio.gather(*calls)
+        assert "hasty" not in gates.seen
+
+
+async def test_an_actor_is_watched_from_half_of_a_limit_on_and_nobody_is_refused_for_that() -> None:
+    async with a_place(REMOTE) as place:
+        busy = using(place.node.ref(Busy, "b"), timeout=8.0)
+        limits = place.node._router.limits  # pyright: ignore[reportPrivateUsage]
+        first = submit(busy.wait, "gate")
+        await gates.entered("gate")
+        [call] = place.node._router.calls.values()  # pyright: ignore[reportPrivateUsage]
+        limits._sweep()  # pyright: ignore[reportPrivateUsage]
+        assert route_of(busy).strain is None, "less is left than of many another limit, but it is all of its own"
+        call.deadline -= 8.0 * EARLY
+        limits._sweep()  # pyright: ignore[reportPrivateUsage]
+        assert route_of(busy).strain is not None
+        calls = [submit(busy.note, number) for number in range(100)]
+        await asyncio.sleep(0)
+        gates.let_go("gate")
+        assert await asyncio.gather(first, *calls) == ["gate", *range(100)]
+
+
+@pytest.mark.parametrize("where", [LOCAL, REMOTE])
+async def test_the_usual_limit_is_known_without_being_said(where: str) -> None:
+    async with a_place(where, ask_timeout=8.0) as place:
+        busy = place.node.ref(Busy, "b")
+        limits = place.node._router.limits  # pyright: ignore[reportPrivateUsage]
+        first = submit(busy.wait, "gate")
+        await gates.entered("gate")
+        [call] = place.node._router.calls.values()  # pyright: ignore[reportPrivateUsage]
+        call.deadline -= 8.0 * EARLY
+        limits._sweep()  # pyright: ignore[reportPrivateUsage]
+        assert (route_of(busy).strain is not None) is place.is_remote, "calls of its own node are not watched"
+        gates.let_go("gate")
+        assert await first == "gate"
+
+
 async def test_who_sees_no_limit_pass_sees_no_refusal() -> None:
     async with a_place(REMOTE) as place:
         busy = place.node.ref(Busy, "b")
@@ -284,10 +381,9 @@ async def test_a_queue_that_is_too_long_loses_what_has_least_time_left() -> None
         cell, calls = await queued(place, place.node.ref(Busy, "b"), limits)
         assert cell.queue is not None
         now = cell.queue[-1][5] - 3.0  # the last message has three seconds, the first none
-        shed(cell, now - 2 * LOOK)
+        shed(cell, now - 5 * LOOK, 0.0)
         assert len(cell.queue) == 31, "nothing is known yet of how quick it is"
-        shed(cell, now)
-        assert len(cell.queue) * 2 * LOOK < 3.0
+        shed(cell, now, 0.0)  # no turn has begun since
         dropped = 31 - len(cell.queue)
         assert dropped == pytest.approx(NEAR * 30, abs=1)
         for call in calls[:dropped]:
@@ -301,17 +397,32 @@ async def test_a_queue_that_is_too_long_loses_what_has_least_time_left() -> None
         gates.let_go("gate")
 
 
-@pytest.mark.parametrize(("turns", "gap"), [(1000, 2 * LOOK), (0, LOOK / 2), (0, 5.0)])
-async def test_a_queue_that_moves_or_was_not_looked_at_long_enough_is_left_alone(turns: int, gap: float) -> None:
+async def test_a_queue_that_moves_loses_nothing() -> None:
     async with a_place(LOCAL) as place:
         limits = [20.0 + number * 0.1 for number in range(31)]
         cell, calls = await queued(place, place.node.ref(Busy, "b"), limits)
         assert cell.queue is not None
         now = cell.queue[-1][5] - 3.0
-        shed(cell, now - gap)
-        cell.number += turns
-        shed(cell, now)
+        shed(cell, now - 2 * LOOK, 0.0)
+        cell.number += 1000
+        shed(cell, now, 0.0)
         assert len(cell.queue) == 31
+        for call in calls:
+            call.cancel()
+        gates.let_go("gate")
+
+
+async def test_a_queue_that_has_time_again_is_not_watched_any_more() -> None:
+    async with a_place(LOCAL) as place:
+        cell, calls = await queued(place, place.node.ref(Busy, "b"), [20.0, 30.0])
+        assert cell.queue is not None
+        start = cell.queue[-1][5] - 30.0
+        shed(cell, start, 0.0)
+        assert cell.backlog is None, "the first has two thirds of what the last has"
+        shed(cell, start + 19.0, 0.0)
+        assert cell.backlog is not None
+        shed(cell, start + 6.0, 0.0)
+        assert cell.backlog is None
         for call in calls:
             call.cancel()
         gates.let_go("gate")
@@ -333,5 +444,4 @@ def test_many_that_drain_share_the_time_of_few() -> None:
     for number in (0, 1, WHOLE_SLICES, 2 * WHOLE_SLICES, 1000):
         runners.tasks = cast("Any", dict.fromkeys(range(number)))
         shares.append(runners.share())
-        assert runners.slice == shares[-1]
     assert shares == [SLICE, SLICE, SLICE, SLICE / 2, SLICE_LEAST]
