@@ -133,6 +133,11 @@ class Register:
         member = self._host.kinds.members.get(self._host.node_id)
         return None if member is None else member.identity
 
+    def keepers(self, partition: int) -> tuple[str, ...]:
+        """Return the ids of the members that keep a partition, its leader first; none without a view."""
+        copies = self._keeper.copies
+        return () if copies.view is None else copies.keepers(partition)
+
     def install(self, view: View) -> None:
         """Follow a view."""
         known = self._keeper.copies.view
@@ -276,8 +281,7 @@ class Register:
         except TimeoutError:
             if not wish.is_named:
                 self._host.background(self._end_unwanted(wish.id))
-            view = self._keeper.copies.view
-            keepers = () if view is None else self._keeper.copies.keepers(wish.partition)
+            keepers = self.keepers(wish.partition)
             raise CallTimeout(
                 f"{what} was not started within {self._system.timeout:g} s: one of the nodes {', '.join(keepers)} "
                 f"keeps its row, and does not answer; where code blocks an event loop, that node's log names it",
