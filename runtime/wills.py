@@ -1,10 +1,10 @@
 """Wills: what becomes of the watches of keyed actors when the nodes of these are lost.
 
-A spawned watcher's watches stand in its row. A keyed actor has none, so the node where it is active makes a *will* for
-each watch, and two others, its *witnesses*, keep it: the first members, by the ring of the register, that are not that
-node. When its run is in no view any more, a witness hands the watch to the watcher's new owner, which makes a will of its
-own before it says that it has it. So a watch is lost only with three nodes at once, and it does not matter whether that of
-the watched actor is among them.
+A spawned watcher's watches stand in its row. A keyed actor has none, so the node where it is active makes a *will*
+for each watch, and two others, its *witnesses*, keep it: the first members, by the ring of the register, that are not
+that node. When its run is in no view any more, a witness hands the watch to the watcher's new owner, which makes a
+will of its own before it says that it has it. So a watch is lost only with three nodes at once, and it does not matter
+whether that of the watched actor is among them.
 
 The first witness hands it on at once, the second one a little later if it was not told that this is done. Who hands
 on what the owner has already, or what the watcher has been told, changes nothing: see `Watches`.
