@@ -223,18 +223,9 @@ class Family:
         return self._down(child, now, has_failed=False)
 
     def halted(self, child: Hashable) -> list[Directive]:
-        """Note that a `Stop` that is not final has been carried out.
-
-        Nobody may wait for it any more: the child was lost with its node meanwhile, and its next activation has got
-        the order. Then nothing else would start that one again.
-        """
+        """Note that a `Stop` that is not final has been carried out."""
         if self._stopping is None or self._stopping != child:
-            known = self._children.get(child)
-            is_to_go = child in self._stops or self._is_closing or self._has_given_up
-            if known is None or known.phase is Phase.DOWN or is_to_go:
-                return []
-            known.phase = Phase.STARTING
-            return [Start(child, 0.0, None, 0)]
+            return []
         self._stopping = None
         self._children[child].phase = Phase.DOWN
         return self._advance()

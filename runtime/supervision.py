@@ -256,7 +256,9 @@ class Supervision:
             return
         # Who was lost meanwhile is started again elsewhere, and is not to be halted there.
         is_kept = await self._order(child, "halt", is_void=lambda: family.stopping != child)
-        if is_kept or family.stopping == child:
+        if is_kept and family.stopping != child and child in family and not family.is_closing:
+            self._start(parent, family, child, Start(child, 0.0, None, 0))  # its next activation has got the order
+        elif is_kept or family.stopping == child:
             self._hear(parent, family, child, "halted" if is_kept else "gone", "")
 
     async def _order(self, ref: ActorRef, verb: str, *rest: Any, is_void: Callable[[], bool] = lambda: False) -> Any:

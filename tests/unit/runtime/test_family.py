@@ -269,18 +269,6 @@ def test_closing_for_good_after_closing() -> None:
     assert one.gone("a") == [Closed()]
 
 
-def test_a_stop_that_reaches_the_next_activation_of_a_child_that_was_lost_does_not_keep_it_down() -> None:
-    one = family(OneForAll(backoff=PLAIN), "a", "b", "c")
-    assert one.failed("a", 1.0) == [Stop("c", False)]
-    assert one.moved("c") == [Stop("b", False)], "its siblings do not wait for it"
-    assert one.up("c", 1.5) == []
-    assert one.halted("c") == [Start("c", 0.0, None, 0)]
-    assert one.halted("b") == [Start("a", 1.0, "a", 1)]
-    assert one.up("c", 2.0) == []
-    one.close(is_final=False)
-    assert one.halted("a") == [], "this one is to stop anyway"
-
-
 def test_what_comes_twice_or_from_strangers_changes_nothing() -> None:
     one = family(OneForAll(backoff=PLAIN), "a", "b")
     assert one.failed("x", 1.0) == one.ended("x", 1.0) == one.gone("x") == one.up("x", 1.0) == one.halted("x") == []

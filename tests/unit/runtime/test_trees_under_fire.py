@@ -80,11 +80,11 @@ async def stays(c: Cluster, *paths: str) -> None:
     assert up(c) == sorted(paths)
 
 
-SECONDS = [0.0, 0.002, 0.01, 0.05, 0.1, 0.12, 0.15, 0.3]
+SECONDS = [0.0, 0.002, 0.12]
 
 
 @pytest.mark.parametrize("seconds", SECONDS)
-@pytest.mark.parametrize("killed", [[1], [2], [1, 3], [2, 3]], ids=str)
+@pytest.mark.parametrize("killed", [[1], [2], [2, 3]], ids=str)
 @simulated
 async def test_nodes_are_killed_while_all_siblings_are_restarted(killed: list[int], seconds: float) -> None:
     async with cluster(6) as c:
@@ -103,7 +103,7 @@ async def test_nodes_are_killed_while_all_siblings_are_restarted(killed: list[in
 
 
 @pytest.mark.parametrize("seconds", SECONDS)
-@pytest.mark.parametrize("order", [[1, 2], [2, 1], [2, 3]], ids=str)
+@pytest.mark.parametrize("order", [[1, 2], [2, 3]], ids=str)
 @simulated
 async def test_nested_supervisors_are_lost_one_after_the_other(order: list[int], seconds: float) -> None:
     async with cluster(6) as c:
@@ -144,7 +144,7 @@ async def test_a_child_is_added_while_the_node_of_its_supervisor_is_killed(kille
         await stays(c, *TEAM, "/t/d")
 
 
-@pytest.mark.parametrize("pause", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("pause", [0.3, 0.9])
 @simulated
 async def test_three_of_five_are_killed_within_two_seconds(pause: float) -> None:
     async with cluster(5) as c:
