@@ -66,8 +66,8 @@ def near(c: Cluster, *numbers: int) -> list[Any]:
 
 def up(c: Cluster) -> list[str]:
     """Return the paths of the spawned actors that are up, one for each activation."""
-    cells = [cell for node in c.running for cell in node.node._host.cells() if cell.life is not None]
-    return sorted(cell.key[1] for cell in cells if cell.actor is not None and not cell.life.is_down)
+    cells = [cell for node in c.running for cell in node.node._host.cells() if cell.actor is not None]
+    return sorted(cell.key[1] for cell in cells if cell.life is not None and not cell.life.is_down)
 
 
 async def stays(c: Cluster, *paths: str) -> None:
