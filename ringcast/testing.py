@@ -176,6 +176,10 @@ class Cluster:
             LookupError: If the view is of before, and its node does not run any more.
         """
         target, kinds = require_ref(ref, "owner"), self._any().node._host.kinds
+        if target._node is not None:  # where it was spawned; it may have moved since
+            for node in self.nodes:
+                if node.is_running and target._key in node.node._host.kinds.named(target._type_name).cells:
+                    return node
         owner = kinds.owner(kinds.named(target._type_name), target._key, target._node)
         for node in self.nodes:
             if node.is_running and node.id == owner:

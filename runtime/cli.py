@@ -148,7 +148,7 @@ def members(look: Look) -> None:
 @click.option("--class", "wanted", metavar="CLASS", help="Only of this class: its name, or the last part.")
 @click.option("--limit", type=click.IntRange(1, MAX_LISTED), default=1000, show_default=True, help="At most so many.")
 def actors(look: Look, wanted: str | None, limit: int) -> None:
-    """List the actors that are active now, on every member."""
+    """List the actors that are active now, on every member, and those that wait for one."""
     inquiry = look.inquiry()
     total, listed, silent = 0, list[Answer](), list[Answer]()
     for member, answer in run(inquiry.everywhere("actors", limit=limit, **{"class": wanted})):
@@ -157,7 +157,8 @@ def actors(look: Look, wanted: str | None, limit: int) -> None:
             silent.append(where | {"reason": str(answer)})
         else:
             total += answer["total"]
-            listed += [actor | where for actor in answer["actors"]]
+            nowhere = {"node": None, "address": None, "keeper": member["id"]}  # it keeps the row of one that waits
+            listed += [actor | (nowhere if actor.get("waits_for") else where) for actor in answer["actors"]]
     listed = sorted(listed, key=lambda actor: (actor["class"], actor["actor"]))[:limit]
     if look.as_json:
         print_json({"total": total, "actors": listed, "silent": silent})
@@ -168,7 +169,7 @@ def actors(look: Look, wanted: str | None, limit: int) -> None:
                 (
                     actor["actor"],
                     actor["class"],
-                    actor["node"],
+                    actor["node"] or "-",
                     actor["state"],
                     actor["mailbox"],
                     ", ".join(f"{turn['method']} {turn['seconds']:.1f} s" for turn in actor["running"]),

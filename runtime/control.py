@@ -293,6 +293,7 @@ def _waiting(row: Row, why: str) -> dict[str, Any]:
         "actor": display(row.id[0], (SPAWNED, row.id[1])),
         "class": row.id[0],
         "state": f"waiting: {why}",
+        "waits_for": why,
         "mailbox": 0,
         "running": [],
         "supervisor": "root" if parent is None else display(*parent),

@@ -177,6 +177,17 @@ class Copies:
         copy = self.copies.get(partition_of_path(row_id[1]))
         return None if copy is None else copy.rows.get(row_id)
 
+    def awaited(self, row_id: RowId) -> tuple[str, ...]:
+        """Return the members whose word a row that this member leads waits for, ascending; for people."""
+        lead = self._leads.get(partition_of_path(row_id[1]))
+        if lead is None:
+            return ()
+        if lead.fetching is not None:
+            return (lead.fetching,)
+        if not lead.is_settled:
+            return tuple(node for node in self._others if node not in self._heard)
+        return tuple(node for node in self._others if row_id in self._pending[node])
+
     @property
     def is_clear(self) -> bool:
         """Whether this member holds nothing that others keep, and need from it."""

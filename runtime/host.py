@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .router import Router
     from .watched import Watched
     from .watches import Watches
+    from .wills import Wills
 
 IDLE_CHUNK = 5000
 """Cells that one step of the idle sweep looks at."""
@@ -77,6 +78,7 @@ class Host:
         self.lives: Lives
         self.watches: Watches
         self.watched: Watched
+        self.wills: Wills
         self.durability: Durability
         self.move_seconds = math.inf
         """How long a turn may run on whose actor belongs elsewhere."""

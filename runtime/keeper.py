@@ -601,6 +601,13 @@ class Keeper:
 
     # ---- for people --------------------------------------------------------------------------------
 
+    def awaited(self, row_id: RowId) -> tuple[tuple[str, ...], str]:
+        """Return which members have to answer before a row that is led here goes on, and what their part in it is."""
+        row = self.copies.row(row_id)
+        if row is not None and row.host is not None and self._phases.get(row_id) is Phase.STARTING:
+            return (row.host[0],), "is to start it"
+        return self.copies.awaited(row_id), "keeps a copy of its row"
+
     def waiting(self) -> list[tuple[Row, str]]:
         """Return the rows that this member leads and that run nowhere, with the reason."""
         waiting = [row_id for row_id, phase in self._phases.items() if phase in (Phase.PLACING, Phase.WAITING)]

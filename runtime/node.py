@@ -61,6 +61,7 @@ from .vigil import Vigil
 from .watchdog import Watchdog
 from .watched import Watched
 from .watches import Watches
+from .wills import Wills
 
 A = TypeVar("A")
 
@@ -206,7 +207,7 @@ class Node:
         arrivals.guard = guard = Guard(self.id, self._options.cluster, self._authorize)
         self._gateway = Gateway(self._trust, config, plain, router, host, arrivals, guard, seals)
         host.lives = Lives(host, system, config.root, seed=zlib.crc32(self.id.encode()), patience=config.drain_timeout)
-        host.watches, host.watched = Watches(host, system), Watched(host, system)
+        host.watches, host.watched, host.wills = Watches(host, system), Watched(host, system), Wills(host, system)
         host.durability = self._durability = Durability(
             host,
             plain,
@@ -576,6 +577,7 @@ class Node:
             self._peers.install(view)
             self._host.watches.view_changed(view)
             self._host.watched.view_changed(view)
+            self._host.wills.view_changed(view)
         except Exception as error:  # a view that is half installed is worse than no node
             self._membership_failed(error)
             return
@@ -597,6 +599,7 @@ class Node:
         if self._state == "stopped":
             return
         self._peers.incarnation, self._peers.address = me.incarnation, me.address
+        self._host.wills.fenced()
         self._host.fence()
         self._host.watches.fenced()
         self._host.watched.fenced()

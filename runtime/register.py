@@ -66,6 +66,9 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds that a question waits at a keeper before it is asked again."""
 
+GRACE = 0.1
+"""Seconds more that a spawn which is out of time waits to hear for whom."""
+
 AGAIN = 0.02
 """Seconds until a question is asked again that came to a member which does not lead the row."""
 
@@ -119,6 +122,7 @@ class Register:
         system.verbs["register"] = self._on_words
         system.verbs["claim"] = self._on_claim
         system.verbs["where"] = self._on_where
+        system.verbs["row_awaits"] = self._on_awaits
         system.verbs["row_ended"] = self._on_ended
         system.verbs["row_released"] = self._on_released
         system.verbs["row_noted"] = self._on_noted
@@ -132,6 +136,11 @@ class Register:
         """This run of this node, as the present view has it."""
         member = self._host.kinds.members.get(self._host.node_id)
         return None if member is None else member.identity
+
+    def keepers(self, partition: int) -> tuple[str, ...]:
+        """Return the ids of the members that keep a partition, its leader first; none without a view."""
+        copies = self._keeper.copies
+        return () if copies.view is None else copies.keepers(partition)
 
     def install(self, view: View) -> None:
         """Follow a view."""
@@ -276,13 +285,15 @@ class Register:
         except TimeoutError:
             if not wish.is_named:
                 self._host.background(self._end_unwanted(wish.id))
-            view = self._keeper.copies.view
-            keepers = () if view is None else self._keeper.copies.keepers(wish.partition)
+            nodes, part = await self._awaited(wish.id)
+            retry = "that finds it if it is there by then" if wish.is_named else "this one is ended if it comes"
             raise CallTimeout(
-                f"{what} was not started within {self._system.timeout:g} s: one of the nodes {', '.join(keepers)} "
-                f"keeps its row, and does not answer; where code blocks an event loop, that node's log names it",
+                f"{what} was not started within {self._system.timeout:g} s: node {' and node '.join(nodes)} {part}, "
+                f"and does not answer. Where code blocks that node's event loop, its log names the code. Spawn "
+                f"{what} again: {retry}",
                 certainty=MAYBE_EXECUTED,
                 actor=what,
+                node=nodes[0] if nodes else None,
             ) from None
         if reply[0] == "unplaced":
             raise Unreachable(f"{what} cannot be started: {reply[1]}", certainty=NOT_SENT, actor=what)
@@ -290,6 +301,19 @@ class Register:
         if row.host is not None:
             self._learn(row.id, row.host)
         return row, reply[2]
+
+    async def _awaited(self, row_id: RowId) -> tuple[list[str], str]:
+        """Return for which nodes a row waits, and what their part in it is, as far as its leader says that at once."""
+        leader = self.keepers(partition_of_path(row_id[1]))[:1]
+        try:
+            async with asyncio.timeout(GRACE):
+                for node in leader:
+                    nodes, part = await self._system.call(node, "row_awaits", [*row_id])
+                    if nodes:
+                        return nodes, part
+        except (TimeoutError, CallError):
+            pass
+        return [*leader], "decides about it"
 
     async def _end_unwanted(self, row_id: RowId) -> None:
         """End an actor that nobody has a ref to: its spawner has given up."""
@@ -364,6 +388,10 @@ class Register:
         token = next(self._tokens)
         found = self._keeper.where(token, (row_id[0], row_id[1]), monotonic(), or_end=or_end)
         return await self._answered(token, found)
+
+    async def _on_awaits(self, row_id: list[str]) -> list[Any]:
+        nodes, part = self._keeper.awaited((row_id[0], row_id[1]))
+        return [[*nodes], part]
 
     async def _on_ended(self, row_id: list[str], host: list[Any], reason: str) -> list[Any] | None:
         token = next(self._tokens)

@@ -21,7 +21,7 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -252,13 +252,19 @@ class Supervision:
         """Stop a child, for good if there is a reason, and tell its family when that is done."""
         if reason is not None:
             await self._host.lives.stop(child, reason, True)
-        is_kept = reason is None and await self._order(child, "halt")
-        self._hear(parent, family, child, "halted" if is_kept else "gone", "")
+            self._hear(parent, family, child, "gone", "")
+            return
+        # Who was lost meanwhile is started again elsewhere, and is not to be halted there.
+        is_kept = await self._order(child, "halt", is_void=lambda: family.stopping != child)
+        if is_kept and family.stopping != child and child in family and not family.is_closing:
+            self._start(parent, family, child, Start(child, 0.0, None, 0))  # its next activation has got the order
+        elif is_kept or family.stopping == child:
+            self._hear(parent, family, child, "halted" if is_kept else "gone", "")
 
-    async def _order(self, ref: ActorRef, verb: str, *rest: Any) -> Any:
-        """Tell an actor's node until it answers, wherever the actor is meanwhile; None if it has ended."""
+    async def _order(self, ref: ActorRef, verb: str, *rest: Any, is_void: Callable[[], bool] = lambda: False) -> Any:
+        """Tell an actor's node until it answers, wherever the actor is meanwhile; None if it has ended, or is void."""
         where = ""
-        while True:
+        while not is_void():
             last = where
             try:
                 where = await self._host.lives.locate(ref, afresh=bool(last))
@@ -274,6 +280,7 @@ class Supervision:
                 continue
             if done is not None or where == last:
                 return done
+        return None
 
     def _escalate(self, parent: Cell, child: ActorRef, restarts: int) -> None:
         strategy = parent.kind.actor.options.supervision

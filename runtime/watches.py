@@ -5,10 +5,11 @@ that the node knows where the watched actor is (`watched`). When that one is los
 on elsewhere, and says so itself if not; when an actor moves, the watch follows it.
 
 A watch follows its watcher, too. A spawned one has its watches noted with its row, and finds them where it is
-started again. Those of a keyed actor are handed to its new owner: by this node if it moves, by the node of the
-watched actor if this one is lost. Such a watch carries a token, so that it is the same one whoever hands it on,
-and its notice is given once. It is over when `on_terminated` has begun; a notice that still waits in a
-mailbox moves with the watch.
+started again. Those of a keyed actor are handed to its new owner: by this node if it moves, by the witnesses of its
+will if this one is lost (`Wills`). Two may hand the same watch on, and the actor may have begun to watch anew by then:
+there is one watch of each actor on each other one, and the notice that is given ends all that had begun before it. So
+a watch says in which view it has begun, and its owner in which view it has told. It is over when
+`on_terminated` has begun; a notice that still waits in a mailbox moves with the watch.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ SOON = 0.02
 DOUBTS = 8
 """How often it is asked before the actor is taken to have ended."""
 
-OVER_MAX = 10_000
-"""Tokens of watches that are over; who hands one on once more is told so."""
+TOLD_MAX = 10_000
+"""Notices that are remembered; who hands one of these watches on once more is told that it is over."""
 
 Target = tuple[str, Any]
 
@@ -55,7 +56,7 @@ class Watch:
         ref: The actor that is watched.
         notice: What to call with the reason, once; None if an actor watches.
         watcher: That actor.
-        token: Names the watch on all nodes.
+        since: The number of the view in which it has begun.
         host: The run of the node that is to tell; None while it is looked for.
         seeking: What looks for it.
         reason: Why the watched actor has ended, once that is known.
@@ -65,7 +66,7 @@ class Watch:
     ref: ActorRef
     notice: Callable[[str], None] | None = None
     watcher: Target | None = None
-    token: str = ""
+    since: int = 0
     host: Identity | None = None
     seeking: asyncio.Task[None] | None = None
     reason: str | None = None
@@ -92,7 +93,8 @@ class Watches:
         self._numbers = itertools.count(1)
         self._watches: dict[int, Watch] = {}
         self._by_watcher: dict[Target, dict[Target, int]] = {}
-        self._over: dict[str, None] = {}
+        self._told: dict[tuple[Target, Target], int] = {}
+        """In which view a keyed actor of this node was told of an end."""
         self._handing: set[asyncio.Task[None]] = set()
         system.verbs["ended"] = self._on_ended
         system.verbs["rewatch"] = self._on_rewatch
@@ -127,14 +129,14 @@ class Watches:
         number = next(self._numbers)
         self._watches[number] = watch
         if watch.watcher is not None:
-            watch.token = watch.token or f"{self._host.node_id}/{self._run}/{number}"
+            watch.since = watch.since or self._view_number
             self._by_watcher.setdefault(watch.watcher, {})[watch.target] = number
         return number
 
     @property
-    def _run(self) -> int:
-        me = self._host.lives.register.me
-        return 0 if me is None else me[1]
+    def _view_number(self) -> int:
+        view = self._host.kinds.view
+        return 0 if view is None else view.number
 
     async def _begin(self, number: int) -> None:
         try:
@@ -152,7 +154,6 @@ class Watches:
             CallError: If nobody hosts a keyed actor, or its owner does not answer.
         """
         name, key, hint = *watch.target, watch.ref._node
-        heir = None if not watch.is_of_keyed or watch.watcher is None else [*watch.watcher, watch.token, self._run]
         last, doubts = "", 0
         while number in self._watches and watch.reason is None:
             try:
@@ -173,8 +174,11 @@ class Watches:
                 await self._host.wait_for_view(SOON * 2**doubts)
             member = self._host.kinds.members.get(where)
             watch.host = host = None if member is None else member.identity
+            me = self._host.lives.register.me
+            run = None if watch.watcher is None or me is None else [*me]
             try:
-                reason = await self._system.call(where, "watch", name, key, self._host.node_id, number, heir)
+                reason = await self._system.call(where, "watch", name, key, self._host.node_id, number, run)
+                await self._make_will(number, watch)
             except CallError:
                 if hint is None:
                     raise
@@ -184,6 +188,10 @@ class Watches:
             if reason is None and member is not None and member.identity == host:
                 return
             last = where
+
+    async def _make_will(self, number: int, watch: Watch) -> None:
+        if watch.is_of_keyed and watch.watcher is not None and number in self._watches:
+            await self._host.wills.make(watch.watcher, watch.target, watch.ref._node, watch.host, watch.since)
 
     def _seek(self, watch: Watch, number: int) -> asyncio.Task[None]:
         """Look for the node that is to tell, for as long as it takes."""
@@ -218,6 +226,7 @@ class Watches:
             del mine[watch.target]
             if not mine:
                 del self._by_watcher[watch.watcher]
+            self._host.wills.withdraw(watch.watcher, watch.target)
         return watch
 
     # ---- the notice ----------------------------------------------------------------------------------
@@ -262,9 +271,12 @@ class Watches:
                 cell.life.watching.pop(watch.target, None)
                 self._host.lives.notes.note(cell.life)
             return
-        self._over[watch.token] = None
-        if len(self._over) > OVER_MAX:
-            del self._over[next(iter(self._over))]
+        assert watch.watcher is not None, "code is called at once"
+        told = watch.watcher, watch.target
+        self._told.pop(told, None)  # the latest stand last
+        self._told[told] = self._view_number
+        if len(self._told) > TOLD_MAX:
+            del self._told[next(iter(self._told))]
 
     @staticmethod
     def is_notice(envelope: Envelope) -> bool:
@@ -289,6 +301,7 @@ class Watches:
             watch.host = None
             if watch.watcher is not None:
                 self._drop(number)
+        self._told.clear()
 
     def view_changed(self, view: View) -> None:
         """Say what was lost with its node; follow what moved, and watchers that did."""
@@ -325,7 +338,8 @@ class Watches:
     async def _hand(self, number: int, watch: Watch) -> None:
         """Have the watcher's owner keep the watch."""
         assert watch.watcher is not None, "code stays where it is"
-        parts = watch.token, *watch.watcher, *watch.target, watch.ref._node
+        host = None if watch.host is None else [*watch.host]
+        parts = watch.watcher, watch.target, watch.ref._node, host, watch.since
         while number in self._watches and not self._is_owned(watch):
             owner, reason = self._owner(watch.watcher), watch.reason
             try:
@@ -341,23 +355,49 @@ class Watches:
             self._tell(number, watch, watch.reason)
 
     async def _on_rewatch(
-        self, token: str, watcher: str, key: Any, name: str, target: Any, hint: str | None, reason: str | None
+        self,
+        watcher: list[Any],
+        target: list[Any],
+        hint: str | None,
+        host: list[Any] | None,
+        since: int,
+        reason: str | None,
     ) -> bool:
-        """Keep a watch whose watcher belongs here now; return True once the watched actor's node knows."""
-        if token in self._over:
+        """Keep a watch whose watcher belongs here now; return True once the nodes that are to know it do.
+
+        Args:
+            watcher: The class and the key of the actor that watches.
+            target: Those of the one that it watches.
+            hint: Where that one was, if it is a spawned one.
+            host: The run of the node where it was last.
+            since: The number of the view in which the watch has begun.
+            reason: Why that one has ended, if it has.
+        """
+        who, whom = (watcher[0], watcher[1]), (target[0], target[1])
+        if since <= self._told.get((who, whom), -1):
             return True
-        number = self._by_watcher.get((watcher, key), {}).get((name, target))
+        number = self._by_watcher.get(who, {}).get(whom)
         if number is None:
-            ref = self._host.kinds.ref_by_name(name, target, hint)
-            number = self._add(Watch(ref, watcher=(watcher, key), token=token))
+            ref = self._host.kinds.ref_by_name(*whom, hint)
+            number = self._add(Watch(ref, watcher=who, since=since))
         watch = self._watches[number]
+        if reason is None and host is not None and self._is_lost(watch, (host[0], host[1])):
+            reason = "lost"
         if reason is not None:
+            await self._make_will(number, watch)
             self._fire(number, reason)
         elif watch.host is None and watch.reason is None:
             await asyncio.shield(self._seek(watch, number))
         if not watch.is_handed and number in self._watches and not self._is_owned(watch):
             self._hand_over(number, watch)
         return True
+
+    def _is_lost(self, watch: Watch, host: Identity) -> bool:
+        """Whether a watched actor is not to be looked for elsewhere when that run of a node is over."""
+        kinds = self._host.kinds
+        member = kinds.members.get(host[0])
+        is_over = member is None or member.identity != host
+        return is_over and watch.ref._node is None and not kinds.named(watch.target[0]).is_durable
 
     async def handed_over(self, seconds: float) -> None:
         """Wait until the watches of keyed actors are with others, for `seconds` at most: this node leaves."""

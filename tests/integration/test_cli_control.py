@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from ringcast import Actor, Node, NodeConfig
+from ringcast import Actor, Labels, Node, NodeConfig, props
 from ringcast.discovery.address import split_address
 from ringcast.discovery.preamble import preamble
 from ringcast.runtime import control
@@ -315,3 +315,13 @@ async def test_actors_are_filtered_before_they_are_limited(node: Node) -> None:
     assert none == {"total": 0, "actors": []}
     assert few["actors"][0]["state"] == "active"
     assert few["actors"][0]["running"] == []
+
+
+async def test_an_actor_that_waits_for_labels_says_for_which(node: Node) -> None:
+    ref = await node.spawn(props(Reception), on=Labels(gpu="1"))
+    look = inquiry(node)
+    (shown,) = (await look.ask(node.address, "actors", **{"class": "Reception"}))["actors"]
+    assert "carries the labels {'gpu': '1'}" in shown["waits_for"]
+    assert shown["state"] == f"waiting: {shown['waits_for']}"
+    await node.stop(ref)
+    assert (await look.ask(node.address, "actors", **{"class": "Reception"}))["actors"] == []

@@ -230,6 +230,23 @@ def test_actors_are_filtered_limited_and_safe_to_show() -> None:
     assert document["total"] == 9
 
 
+def test_an_actor_that_waits_is_on_no_node() -> None:
+    def answer(request: Answer) -> Answer:
+        if request["what"] == "status":
+            return status_of("one", node.at, [member("one", node.at)])
+        return {"total": 2, "actors": [actor("a"), actor("b", state="waiting: no gpu", waits_for="no gpu")]}
+
+    with listening(answer) as node:
+        lines = ringcast_("actors", "--node", node.at).output.splitlines()
+        a, b = json.loads(ringcast_("actors", "--node", node.at, "--json").stdout)["actors"]
+    assert [line.split()[:4] for line in lines[1:3]] == [
+        ["a", "shop:Cart", "one", "active"],
+        ["b", "shop:Cart", "-", "waiting:"],
+    ]
+    assert (a["node"], a["address"]) == ("one", node.at)
+    assert (b["node"], b["address"], b["keeper"], b["waits_for"]) == (None, None, "one", "no gpu")
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "key"),
     [

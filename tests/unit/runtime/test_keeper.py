@@ -560,3 +560,44 @@ def test_a_host_that_begins_to_leave_makes_no_spawn_fail() -> None:
     assert isinstance(world.answers[token], Claimed)
     assert isinstance(world.answers[again], Claimed)
     assert world.host_of(A.id) is not None
+
+
+def test_it_is_said_for_whom_a_row_waits() -> None:
+    world = World(FIVE)
+    leader, *others = world.keepers["a"].copies.keepers(A.partition)
+    keeper = Keeper(leader)
+    assert keeper.awaited(A.id)[0] == ()
+    keeper.install(world.view, 0.0)
+    keeper.claim(1, A, 0.0)
+    assert keeper.awaited(A.id) == (tuple(node for node in FIVE if node != leader), "keeps a copy of its row")
+    world.ask(A.id, "claim", A)
+    seen: list[tuple[tuple[str, ...], str]] = []
+    for _ in range(10):
+        world.deliver()
+        seen.append(world.keepers[leader].awaited(A.id))
+    assert (tuple(sorted(others)), "keeps a copy of its row") in seen
+    assert seen[-1] == ((), "keeps a copy of its row")
+    host = world.host_of(A.id)
+    assert host is not None
+    world.install(view(3, *FIVE))  # it may have missed one, and asks the host again
+    for _ in range(10):
+        for node in sorted(world.keepers):
+            world.do(node, [effect for effect in world.keepers[node].flush() if not isinstance(effect, Begin)])
+        world.deliver()
+    assert world.keepers[leader].awaited(A.id) == ((host,), "is to start it")
+
+
+def test_a_leader_that_fetches_a_row_waits_for_whom_it_asks() -> None:
+    world = World(FIVE[:4])
+    rows = [a_row(f"/{n}") for n in range(40)]
+    for row in rows:
+        world.claim(row)
+    world.install(view(2, *FIVE))
+    led = [row.id for row in rows if world.leader(row.id) == "e"]
+    assert led
+    seen: set[tuple[str, ...]] = set()
+    for _ in range(10):
+        world.deliver()
+        world.wires = [wire for wire in world.wires if not isinstance(wire[2], Fetch)]
+        seen |= {world.keepers["e"].awaited(row_id)[0] for row_id in led}
+    assert any(len(nodes) == 1 for nodes in seen)
