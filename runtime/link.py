@@ -216,8 +216,8 @@ class Link(Outlet):
         group: list[Envelope] = []  # what is for `filled`, put into its mailbox at once
         # Most messages are followed by their like, and that is not looked up: the kind of frame that was put into
         # `group` last, its message and its key.
-        running = running_as = running_to = None
-        like: Any = None
+        running: Any = _NO_KIND
+        running_as = running_to = like = None
         try:
             for frame in frames:
                 code = frame[0]
@@ -247,7 +247,7 @@ class Link(Outlet):
                             if is_large or (cell.task is None and cell.since != now and message.may_begin):
                                 if filled is not None:
                                     grouped += self._fill(filled, group)
-                                    filled = running = None
+                                    filled, running = None, _NO_KIND
                                 count += 1
                                 self._request(cell, message, frame, now, count + grouped == 1)
                                 continue
@@ -257,7 +257,7 @@ class Link(Outlet):
                             if cell is not filled:
                                 if filled is not None:
                                     grouped += self._fill(filled, group)
-                                filled, running = cell, None
+                                filled, running = cell, _NO_KIND
                             if not cancelled:
                                 running, like, running_as, running_to = code, message, frame[2], frame[3]
                             group.append((message, frame[6:], None, self, number, deadline, light, None))
@@ -269,7 +269,7 @@ class Link(Outlet):
                             if cell is not filled:
                                 if filled is not None:
                                     grouped += self._fill(filled, group)
-                                filled, running = cell, None
+                                filled, running = cell, _NO_KIND
                             chain = light
                             if not is_large:
                                 running, like, running_as, running_to = code, message, frame[1], frame[2]
@@ -281,7 +281,7 @@ class Link(Outlet):
                             continue
                 if filled is not None:
                     grouped += self._fill(filled, group)
-                    filled = running = None
+                    filled, running = None, _NO_KIND
                 count += 1
                 if codec.failure is not None:
                     self._undecodable(frame)
@@ -490,5 +490,8 @@ class Link(Outlet):
 
 
 _FOREVER = float("inf")
+_NO_KIND = object()
+"""What no frame begins with, whoever has sent it."""
+
 _NO_REQUEST = "a request whose number or limit is none"
 _MESSAGES = frozenset({wire.REQUEST, wire.REQUEST_X, wire.TELL, wire.TELL_X, wire.FOR_CLIENT})

@@ -13,6 +13,7 @@ import pytest
 from ringcast import NOT_SENT, Actor, HandshakeRefused, Node, NodeConfig, Seeds, Unreachable, submit, using
 from ringcast.discovery.preamble import preamble
 from ringcast.runtime.peers import Peers
+from ringcast.runtime.wire import REQUEST, TELL
 from ringcast.security.channels import LINKS
 from tests.unit.runtime.dials import dial, dial_as, rest_of, trust_like
 from tests.unit.runtime.places import REMOTE, Place, a_place, gates, new_cluster, raised
@@ -27,6 +28,9 @@ class Echo(Actor):
     async def wait(self, gate: str) -> str:
         await gates.passing(gate)
         return gate
+
+    async def note(self, what: str) -> None:
+        gates.seen.append(what)
 
 
 def framed(value: object) -> bytes:
@@ -147,6 +151,42 @@ async def test_a_corrupt_frame_costs_the_connection_and_no_more(there: Place) ->
     assert isinstance(lost, Unreachable)
     assert await using(echo, timeout=5).say(2) == 2
     gates.let_go("never")
+
+
+NONSENSE = [
+    [None, 1, None, None, 1, 2, 3],
+    [None, None, None, None, 1],
+    [True, 1, None, None, 1, 2, 3],
+    [TELL, None, None, 1, 2],
+    [REQUEST, 1, None, None, 1000, 1, 2],
+    [REQUEST, 1, 1, "e", None, 1, 2],
+    [99, 1, 2, 3],
+    [],
+]
+"""Frames that are whole, and mean nothing."""
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=str)
+async def test_frames_without_a_meaning_cost_the_connection_and_no_more(there: Place, nonsense: list[Any]) -> None:
+    """What came before such a frame is handled, what comes after it in the batch is not."""
+    echo = there.node.ref(Echo, "e")
+    link = there.node._peers.link(there.owner.id)  # pyright: ignore[reportPrivateUsage]
+    view = there.node._router.routes.view_number  # pyright: ignore[reportPrivateUsage]
+    for count in range(3):
+        gates.seen.clear()
+        await echo.note("asked")  # its number is said on each connection
+        theirs = there.owner._peers.link(there.node.id)  # pyright: ignore[reportPrivateUsage]
+        noting = next(number for number, (_, found) in theirs.messages.items() if found.name == "note")
+        before, after = (link.pack([TELL, noting, "e", view, what]) for what in ("before", "after"))
+        connection = link.connection
+        assert connection is not None
+        connection.write([*[before] * count, link.pack(nonsense), after])
+        await raised(using(echo, timeout=2).wait("never"))
+        assert link.connection is not connection
+        assert await using(echo, timeout=5).say(2) == 2
+        assert gates.seen == ["asked", *["before"] * count]
+    gates.let_go("never")
+    assert there.owner.ready
 
 
 async def test_what_is_too_large_is_refused_and_the_link_goes_on() -> None:
