@@ -31,6 +31,7 @@ from ..actors.actor import Actor
 from ..actors.durable import DurableActor
 from ..actors.reminders import At, Every
 from ..actors.turn import current_turn
+from .alarms import Alarms
 from .cell import INLINE_DEPTH, NOT_NOW, SUSPENDED, Cell
 from .door import Door
 from .durability import KEEP_ROUND
@@ -60,9 +61,6 @@ RETRY = 0.25
 VIEW_WAIT = 1.0
 """Seconds to wait for a newer view, when one has claimed the row."""
 
-ALARM_MAX = 3600.0
-"""Seconds that the loop's timer is set ahead, at most: the wall clock may be put right meanwhile."""
-
 _NONE: list[Any] = []
 
 Stored = tuple[Any, dict[str, Reminder]]
@@ -72,7 +70,6 @@ class DurableCell(Cell):
     """One activation of a durable actor."""
 
     __slots__ = (
-        "_alarm",
         "_claimed",
         "_durability",
         "_form",
@@ -82,10 +79,9 @@ class DurableCell(Cell):
         "_row",
         "_saved",
         "_since_kept",
-        "_ticks",
         "_ver",
+        "alarms",
         "is_saving",
-        "reminders",
         "transaction",
     )
 
@@ -95,12 +91,9 @@ class DurableCell(Cell):
         self.transaction: Transaction | None = None
         self.is_saving = False
         self._durability = host.durability
-        self.reminders: dict[str, Reminder] = {}
+        self.alarms = Alarms(self)
         self._row = self._durability.row_of(kind.actor, key)
         self._form = self._durability.form_of(kind.actor)
-        self._alarm: asyncio.TimerHandle | None = None
-        self._ticks: dict[str, Envelope] = {}
-        """By reminder: its tick that waits here, or runs."""
         self._claimed: Claimed | None = None
         self._is_spent = False
         """Whether the row may be another's by now, or hold what this activation does not know."""
@@ -116,7 +109,7 @@ class DurableCell(Cell):
 
     async def _prepare(self) -> bool:
         """Claim the row; False if there is nothing to begin with now."""
-        self._forget_ticks()
+        self.alarms.forget_ticks()
         self._is_spent = False
         try:
             self._claimed = await self._claim()
@@ -168,12 +161,12 @@ class DurableCell(Cell):
         durable = cast("DurableActor[Any]", actor)
         self._is_stored = claimed.payload is not None
         if claimed.payload is None:
-            durable.state, self.reminders = durable.initial_state(), {}
+            durable.state, self.alarms.known = durable.initial_state(), {}
         else:
-            durable.state, self.reminders = self._unpacked(claimed.payload, claimed.schema, durable)
+            durable.state, self.alarms.known = self._unpacked(claimed.payload, claimed.schema, durable)
         # A state of an older form is not written before it changes; until then it is undone to this.
         self._saved = self._packed(durable)
-        self._arm()
+        self.alarms.arm()
 
     async def _run_on_start(self, actor: Actor) -> None:
         turn = current_turn.get()
@@ -268,8 +261,7 @@ class DurableCell(Cell):
     def concluded(self, runner: Runner) -> Any:
         """End a turn that is saved; return its value."""
         self.transaction = None
-        if self.reminders or self._alarm is not None:
-            self._arm()
+        self.alarms.arm_again()
         value, runner.value = runner.value, None
         self._over(runner)
         return value
@@ -282,10 +274,8 @@ class DurableCell(Cell):
             return await super()._special(envelope)
         if isinstance(sink, Remembered):
             return await self._once(sink, envelope)
-        if self._ticks:
-            name = next((name for name, tick in self._ticks.items() if tick is envelope), None)
-            if name is not None:
-                return await self._tick(name, envelope)
+        if self.alarms.ticks and (name := self.alarms.name_of(envelope)) is not None:
+            return await self._tick(name, envelope)
         if kwargs or options.timeout is not None:
             return await self._transact(super()._special(envelope), envelope)
         try:
@@ -363,8 +353,7 @@ class DurableCell(Cell):
             await self._write(None if is_deletion else payload, reply)
             self._saved, self._is_stored = payload, not is_deletion
         transaction.is_deleting = False
-        if self.reminders or self._alarm is not None:
-            self._arm()
+        self.alarms.arm_again()
         if transaction.has_effects:
             await transaction.release()
 
@@ -396,7 +385,7 @@ class DurableCell(Cell):
                 self._since_kept, keep = 0, REMEMBERED_MAX
         if payload == self._saved and not self._is_stored:
             payload = None  # only a reply is new: the state is still what everyone begins with
-        due = min(reminder.due for reminder in self.reminders.values()) if self.reminders else None
+        due = self.alarms.due()
         replies = () if reply is None else (reply,)
         self._operation += 1
         return Write(
@@ -429,11 +418,11 @@ class DurableCell(Cell):
             return  # it never began, or is about to go
         actor = cast("DurableActor[Any]", self.actor)
         try:
-            actor.state, self.reminders = self._unpacked(self._saved, self._form.schema, actor)
+            actor.state, self.alarms.known = self._unpacked(self._saved, self._form.schema, actor)
         except StoreError as error:  # its class cannot make again what it let be packed
             self._is_spent = True
             self.host.log.error("a state cannot be undone, so its activation ends", actor=self.name, exc_info=error)
-        self._arm()
+        self.alarms.arm()
 
     def raised(self, envelope: Envelope, error: BaseException) -> bool:
         """Give an error to whom it belongs; a spent activation goes in any case, so that the next one claims.
@@ -461,15 +450,14 @@ class DurableCell(Cell):
         """Return what is stored of the state and its reminders."""
         try:
             content = self._form.content(actor.state)
-            reminders = [one.parts() for one in self.reminders.values()] if self.reminders else _NONE
+            reminders = self.alarms.parts() if self.alarms.known else _NONE
             return self._durability.codec.pack([FORMAT, content, reminders])
         except (CodecError, TypeError) as error:
             raise type(error)(f"{self.name}: its state cannot be stored: {error}") from error
 
     def _initial(self) -> bytes:
         actor = cast("DurableActor[Any]", self.actor)
-        no_reminders: list[object] = []
-        return self._durability.codec.pack([FORMAT, self._form.content(actor.initial_state()), no_reminders])
+        return self._durability.codec.pack([FORMAT, self._form.content(actor.initial_state()), _NONE])
 
     def _unpacked(self, payload: bytes, schema: int, actor: DurableActor[Any]) -> Stored:
         """Return the state and the reminders that were stored.
@@ -509,7 +497,7 @@ class DurableCell(Cell):
         transaction = self._open("delete_state()")
         actor = cast("DurableActor[Any]", self.actor)
         actor.state = actor.initial_state()
-        self.reminders = {}
+        self.alarms.known = {}
         transaction.is_deleting = self._is_stored
 
     async def remind(self, name: str, when: At | Every, method: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -527,88 +515,45 @@ class DurableCell(Cell):
         if not self._durability.is_readable(self._row):
             raise TypeError(f"the key of {self.name} is too long for reminders: use a digest of it")
         args = cast("tuple[Any, ...]", self.host.codec.copy(args))
-        reminder = Reminder.at(name, when, time.time(), message.name, args)
-        if name not in self.reminders or not reminder.is_like(self.reminders[name]):
-            self.reminders[name] = reminder
+        self.alarms.keep(Reminder.at(name, when, time.time(), message.name, args))
 
     async def forget(self, name: str) -> bool:
         """See `Context.forget`."""
         self._open("forget()")
-        return self.reminders.pop(name, None) is not None
+        return self.alarms.known.pop(name, None) is not None
 
     # ---- reminders ---------------------------------------------------------------------------------
 
-    def _arm(self) -> None:
-        """See that the next reminder is fired when it is due."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        dues = [one.due for one in self.reminders.values() if one.name not in self._ticks]
-        if dues:
-            wait = min(max(min(dues) - time.time(), 0.0), ALARM_MAX)
-            self._alarm = self.host.loop.call_later(wait, self._fire)
-
-    def _fire(self) -> None:
-        """Put the ticks that are due into the mailbox."""
-        self._alarm = None
-        now = time.time()
-        for reminder in list(self.reminders.values()):
-            if reminder.due > now or reminder.name in self._ticks or self.retiring is not None:
-                continue
-            message = self.kind.actor.messages.get(reminder.method)
-            if message is None or message.options.read_only:
-                what = "a reminder's message is gone, or read_only by now"
-                self.host.log.error(what, actor=self.name, reminder=reminder.name, method=reminder.method)
-                continue
-            tick: Envelope = (message, reminder.args, None, None, 0, float("inf"), (), None)
-            self._ticks[reminder.name] = tick
-            self.accept(tick)
-        self._arm()
-
     async def _tick(self, name: str, envelope: Envelope) -> Any:
         """Run a reminder's tick, and save with it when the next one is."""
+        alarms, now = self.alarms, time.time()
         try:
-            reminder = self.reminders.get(name)
-            now = time.time()
-            if reminder is None or reminder.due > now or reminder.args is not envelope[1]:
-                return None  # forgotten, put off, or another by now
+            reminder = alarms.due_by(name, envelope, now)
+            if reminder is None:
+                return None
 
             async def run() -> Any:
-                following = reminder.after(now)
-                if following is None:
-                    del self.reminders[name]
-                else:
-                    self.reminders[name] = following
+                alarms.went_off(reminder, now)
                 if reminder.is_skipped(now):
                     return None
                 return await super(DurableCell, self)._special(envelope)
 
             return await self._transact(run(), envelope)
         finally:
-            self._ticks.pop(name, None)
-            self._arm()
-
-    def _forget_ticks(self) -> None:
-        """Take ticks out of the mailbox that an activation before has put there: this one fires its own."""
-        ticks = list(self._ticks.values())
-        self._ticks.clear()
-        if ticks and self.queue:
-            for envelope in [one for one in self.queue if any(one is tick for tick in ticks)]:
-                self.queue.remove(envelope)
+            alarms.ended(name)
 
     def take_rest(self) -> list[Envelope]:
         """Return what still waits; ticks are fired by the next owner."""
-        self._forget_ticks()
+        self.alarms.forget_ticks()
         return super().take_rest()
 
     def cancel_timers(self) -> None:
         """End the timers of this activation; what is due soon is left to the node."""
         super().cancel_timers()
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if self.reminders and self.life is None:
-            self._durability.expect(self.kind, self.key, min(one.due for one in self.reminders.values()))
+        self.alarms.disarm()
+        due = self.alarms.due()
+        if due is not None and self.life is None:
+            self._durability.expect(self.kind, self.key, due)
 
 
 class DurableDoor(Door):

@@ -217,7 +217,8 @@ class Link(Outlet):
         # Most messages are followed by their like, and that is not looked up: the kind of frame that was put into
         # `group` last, its message and its key.
         running: Any = _NO_KIND
-        running_as = running_to = like = None
+        running_as = running_to = None
+        like: Any = None
         try:
             for frame in frames:
                 code = frame[0]

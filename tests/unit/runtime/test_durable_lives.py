@@ -263,9 +263,10 @@ async def test_what_was_missed_while_nobody_was_there(store: MemoryStore, misfir
         cell = place.node._host.kinds.named("test.Clock").cells
         await clock.read()
         found: Any = cell["c"]
-        found.reminders["x"] = replace(found.reminders["x"], due=time.time() - 2500.0)
-        found._arm()
-        await eventually(lambda: found.reminders["x"].due > time.time() + 1.0)
+        alarms = found.alarms
+        alarms.known["x"] = replace(alarms.known["x"], due=time.time() - 2500.0)
+        alarms.arm()
+        await eventually(lambda: alarms.known["x"].due > time.time() + 1.0)
         await clock.at("y", time.time(), "end")
         await eventually(lambda: "end" in gates.seen)
         assert least <= gates.seen.count("tick") <= most
