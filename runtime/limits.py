@@ -42,6 +42,7 @@ class Limits:
         calls: dict[int, Call],
         ask_where: Callable[[Call], bool],
         are_slow: Callable[[Collection[Call], Collection[Call], float], None],
+        are_crowded: Callable[[Route, float], Strain],
         ask_timeout: float,
     ) -> None:
         """Watch `calls`.
@@ -52,6 +53,7 @@ class Limits:
             ask_where: Asks the owner where a call is, or returns False if it is nowhere on this node.
             are_slow: Is told of calls that have waited for a good part of their limits, of those whose limits have
                 passed, or would have, and when.
+            are_crowded: Is told of a route in which a told message has waited for long, and when.
             ask_timeout: Seconds that calls have that do not say it.
         """
         self.loop: asyncio.AbstractEventLoop
@@ -60,9 +62,10 @@ class Limits:
         self._calls = calls
         self._ask_where = ask_where
         self._are_slow = are_slow
+        self._are_crowded = are_crowded
         self._ask_timeout = ask_timeout
         self._asked: set[int] = set()
-        self._tellers: dict[asyncio.Future[None], tuple[float, Route, Message]] = {}
+        self._tellers: dict[asyncio.Future[None], tuple[float, float, Route, Message]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
@@ -78,7 +81,7 @@ class Limits:
             MailboxFull: If it has not, within `limit` seconds.
             Unreachable: If its owner was not connected all the while.
         """
-        self._tellers[accepted] = (monotonic() + limit, route, message)
+        self._tellers[accepted] = (monotonic() + limit, limit, route, message)
         self.watch()
         try:
             await accepted
@@ -104,11 +107,29 @@ class Limits:
             self._are_slow(slow, late, now)
         for call in late:
             self._expire(call, now)
-        for accepted, (deadline, route, message) in self._tellers.items():
-            if deadline <= now and not accepted.done():
-                accepted.set_exception(not_taken(route, message, self._node_id))
+        if self._tellers:
+            self._sweep_tellers(now)
         if self._calls or self._tellers:
             self.watch()
+
+    def _sweep_tellers(self, now: float) -> None:
+        new: set[Route] = set()
+        for accepted, (deadline, limit, route, message) in self._tellers.items():
+            left = deadline - now
+            if accepted.done() or left > (1.0 - EARLY) * limit:
+                continue
+            if route.link is not None and route.link.is_up:
+                if route.crowd is None:
+                    new.add(route)
+                crowd = self._are_crowded(route, now)
+                if left <= 0:
+                    crowd.late(now)
+            if left <= 0:
+                accepted.set_exception(not_taken(route, message, self._node_id))
+        if new:
+            for accepted, (_, _, route, _) in self._tellers.items():
+                if route in new and route.crowd is not None and not accepted.done():
+                    route.crowd.count_teller(accepted)
 
     def _is_slow(self, call: Call, now: float) -> bool:
         """Return whether a call to another node has waited for a good part of its limit."""
@@ -181,6 +202,20 @@ def not_in_time(route: Route, message: Message, strain: Strain, left: float, nod
         f"{route.name} has more to do than it can: {message.name} was not sent, for {strain.ahead} calls of this node "
         f"are ahead of it, which take about {strain.wait:.2g} s, and its limit is over in {max(left, 0.0):.2g} s; send "
         f"less, give it more time, or split the actor",
+        certainty=NOT_SENT,
+        actor=route.name,
+        method=message.name,
+        node=None if route.link is None else route.link.peer,
+        place=f"refused at node {node_id}",
+    )
+
+
+def no_room_in_time(route: Route, message: Message, crowd: Strain, limit: float, node_id: str) -> MailboxFull:
+    """Return what a teller gets whose message would not find room in time, for too many wait for it already."""
+    return MailboxFull(
+        f"{route.name} has a full mailbox: {message.name} was not sent, for {crowd.ahead} messages of this node wait for "
+        f"room there, which takes about {crowd.wait:.2g} s, and its limit is {limit:.2g} s; send less, give it more "
+        f"time, or split the actor",
         certainty=NOT_SENT,
         actor=route.name,
         method=message.name,

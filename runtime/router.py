@@ -94,7 +94,7 @@ class Router:
         self.sink = self.routes.sink = LocalSink(self, node_id)
         self.holding: dict[object, list[tuple[str, Any]]] = {}
         self.stopped: str | None = f"node {node_id} has not started; use `async with node:`"
-        self.limits = Limits(node_id, self.calls, self._ask_where, self.routes.slow, ask_timeout)
+        self.limits = Limits(node_id, self.calls, self._ask_where, self.routes.slow, self.routes.crowded, ask_timeout)
 
     # ---- the verbs -----------------------------------------------------------------------------
 
@@ -383,6 +383,8 @@ class Router:
         """Send a told message as far as there is credit."""
         taken = parcel.taken
         assert taken is not None
+        if route.crowd is not None:
+            self.routes.admit_teller(route, parcel, limit)
         self.routes.send(route, parcel)
         if not taken.done():
             return self.limits.accepted(taken, route, parcel.message, limit)

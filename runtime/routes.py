@@ -24,7 +24,7 @@ from . import wire
 from .behalf import PASSING, Behalf
 from .calls import Call, Parcel
 from .envelope import Envelope, Sink
-from .limits import not_in_time
+from .limits import no_room_in_time, not_in_time
 from .once import Remembered
 from .strain import Strain
 from .streams import StreamDeadline
@@ -57,7 +57,7 @@ class Linked(Protocol):
 class Route:
     """This node's way to one actor."""
 
-    __slots__ = ("credit", "held", "kept", "key", "kind", "link", "node", "strain", "used", "version", "waiting")
+    __slots__ = ("credit", "crowd", "held", "kept", "key", "kind", "link", "node", "strain", "used", "version", "waiting")
 
     def __init__(self, kind: Kind, key: Any, node: str | None) -> None:
         """Aim at nothing yet."""
@@ -76,6 +76,8 @@ class Route:
         self.used = 0.0
         self.strain: Strain | None = None
         """What is seen of an actor that lets limits pass; None for others."""
+        self.crowd: Strain | None = None
+        """The same of told messages that wait for room."""
 
     def wait(self, parcel: Parcel) -> None:
         """Put a message behind the others."""
@@ -157,7 +159,7 @@ class Routes:
                 route.link.routes.pop(route, None)
             route.link = link
             route.held = 0
-            route.strain = None
+            route.strain = route.crowd = None
             if link is not None:
                 link.routes[route] = None
                 self._credit(route, wire.WINDOW if link.is_up else 0)
@@ -401,6 +403,29 @@ class Routes:
             for call in self._calls.values():
                 if call.route in new and call.route.strain is not None and _is_counted(call):
                     call.route.strain.count(call)
+
+    def crowded(self, route: Route, now: float) -> Strain:
+        """Tellers wait for long: from now on it is seen how quickly they find room; return what sees it."""
+        if route.crowd is None:
+            route.crowd = Strain(now)
+        return route.crowd
+
+    def admit_teller(self, route: Route, parcel: Parcel, limit: float) -> None:
+        """Count a told message that has to wait for room.
+
+        Raises:
+            MailboxFull: If it would not find any within its limit, in seconds.
+        """
+        crowd, now = route.crowd, monotonic()
+        assert crowd is not None, "who is not crowded admits all"
+        assert parcel.taken is not None, "somebody waits for it"
+        if crowd.is_over(now):
+            route.crowd = None
+        elif not crowd.admits(limit, now):
+            self.refused += 1
+            raise no_room_in_time(route, parcel.message, crowd, limit, self._node_id)
+        else:
+            crowd.count_teller(parcel.taken)
 
     def _admits(self, route: Route, strain: Strain, parcel: Parcel) -> bool:
         """Return whether a message is to be sent to an actor under strain; it is refused if not."""

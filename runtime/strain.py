@@ -20,8 +20,10 @@ fill the queue as far as one alone would. Time counts only while something is un
 seldom is not slow. Once a limit has passed, a strain of which nothing has been seen yet admits all, and one under which
 no answer comes admits less and less.
 
-Told messages have no answer to measure, and wait for credit; `read_only` calls do not wait for one another; a
-stream has a limit for each item. None of them is counted or refused.
+Told messages have no answer to measure. What can be measured is how quickly those find room that wait here for it, so
+they have a strain of their own: from the first on that has waited for half of its limit, who would not find room in
+time is refused at once. `read_only` calls do not wait for one another; a stream has a limit for each item. None of them
+is counted or refused.
 
 References:
     J. D. C. Little, "A Proof for the Queuing Formula L = λW", Operations Research 9 (1961).
@@ -31,6 +33,7 @@ References:
 
 from __future__ import annotations
 
+from asyncio import Future
 from time import monotonic
 from typing import Final
 
@@ -94,6 +97,17 @@ class Strain:
         """Take a call as under way until it is done."""
         self.ahead += 1
         call.add_done_callback(self._done)
+
+    def count_teller(self, taken: Future[None]) -> None:
+        """Take a told message as waiting until it is taken, or refused."""
+        self.ahead += 1
+        taken.add_done_callback(self._taken)
+
+    def _taken(self, taken: Future[None]) -> None:
+        self._pass(monotonic())
+        self.ahead -= 1
+        if not taken.cancelled() and taken.exception() is None:
+            self._answered += 1.0
 
     def _done(self, call: Call) -> None:
         self._pass(monotonic())

@@ -7,8 +7,8 @@ promised anything, for its locks and its shared memory do not work there.
 What is asked for in one tick of the loop is one group, and is done in order; what queues up while one transaction is
 committed goes into the next one together (*group commit*): one fsync for all of it.
 
-There are two places where a group can be done. A thread of its own takes any; a few writes, while the thread has
-nothing to do and the disk is quick, are done on the loop's thread, once a tick (`haste` says when). Only one
+There are two places where a group can be done. A thread of its own takes any; some hundred writes, while the thread
+has nothing to do and the disk is quick, are done on the loop's thread, once a tick (`haste` says when). Only one
 of the two has work at any time, so what is asked for first is done first. Where another process is in the way, it is
 the thread that waits. And it is the thread that copies the log back into the file.
 
@@ -48,6 +48,9 @@ GROUP_MAX = 1024
 
 LONELY = 8
 """Groups of one, one after the other, after which the next one does not wait for the end of its tick."""
+
+PAGES = 512
+"""Pages, about, that may be written on the loop's thread at once."""
 
 ALONE = 0.002
 """Seconds of a tick in which one row may be written again and again, while others wait."""
@@ -210,8 +213,10 @@ class SQLiteStore:
         may_be = haste.is_due(len(group), now, thread_time()) if is_first else haste.is_quick(now)
         if not may_be or self._under_way or file.pages >= CHECKPOINT:
             return False
+        pages = 0
         for job in group:
-            if not job.is_short:
+            pages += job.pages
+            if not job.is_short or pages > PAGES:
                 return False
         answers = file.at_once(group)
         if answers is None:

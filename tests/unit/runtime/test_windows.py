@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from ringcast import NOT_SENT, Actor, MailboxFull, submit, tell, using
@@ -164,3 +165,36 @@ async def test_told_messages_arrive_once_each(place: Place) -> None:
     await asyncio.gather(*(tell(small.note, n) for n in range(1000)))
     await eventually(lambda: len(gates.seen) == 1000)
     assert sorted(gates.seen) == list(range(1000))
+
+
+async def test_tellers_who_would_not_find_room_in_time_are_refused_at_once(there: Place) -> None:
+    small = there.node.ref(Small, "s")
+    tellers = await fill(there, small)
+    impatient = using(small, timeout=0.2)
+    waited = await asyncio.gather(*(raised(tell(impatient.note, f"late {n}")) for n in range(10)))
+    assert {type(error) for error in waited} == {MailboxFull}
+    begun = time.monotonic()
+    error = await raised(tell(impatient.note, "refused"))
+    assert time.monotonic() - begun < 0.1
+    assert isinstance(error, MailboxFull)
+    assert error.certainty is NOT_SENT
+    assert (error.method, error.node) == ("note", there.owner.id)
+    assert error.place == f"refused at node {there.node.id}"
+    assert "messages of this node wait for room there" in str(error)
+    assert there.node.stats()["calls_refused"] == 1
+    gates.let_go("gate")
+    await asyncio.gather(*tellers)
+    await tell(impatient.note, "again")
+    assert await small.seen() == [*range(len(tellers)), "again"], "in order, and what was refused has not run"
+
+
+async def test_tellers_who_wait_for_less_than_half_of_their_limit_are_not_refused(there: Place) -> None:
+    small = there.node.ref(Small, "s")
+    tellers = await fill(there, small)
+    patient = using(small, timeout=20.0)
+    more = [asyncio.create_task(tell(patient.note, f"more {n}")) for n in range(50)]
+    await asyncio.sleep(0.3)
+    assert not any(one.done() for one in more)
+    gates.let_go("gate")
+    await asyncio.gather(*tellers, *more)
+    assert there.node.stats()["calls_refused"] == 0
