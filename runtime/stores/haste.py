@@ -1,11 +1,10 @@
 """Whether commits are quick enough to be made on the event loop's own thread.
 
 Going to another thread and back costs two wake-ups, which is as much as a good disk takes to sync; but a commit on the
-loop's thread keeps everything else waiting. So saves may be committed there while
+loop's thread keeps everything else waiting. So a few saves may be committed there while
 
 * commits have been quick of late: slower ones would gain little, and cost the others much;
-* they are not very many, and take nothing from others: the loop does little else between them, or so much that they
-  are a small part of it.
+* they take nothing from others: the loop does little else between them, or so much that they are a small part of it.
   The other thread would then have to wait for the interpreter's lock, for 5 ms again and again;
 * stalls do not sum up. A commit that took longer than any other thread may keep the loop is a *stall*. After one, all
   commits are made on the other thread for a hundred times as long, so that stalls take at most a hundredth of the
@@ -22,15 +21,11 @@ from __future__ import annotations
 
 __all__ = ["Haste"]
 
-MANY = 256
-"""Saves that may be committed at once; more would keep the loop for more than a millisecond, and are for the other
-thread: the way there is shared by all of them."""
-
-ROW = 0.000003
-"""Seconds of a commit for each save, about; the rest is the disk's."""
+FEW = 16
+"""Saves that may be committed at once; more are for the other thread, for the way there is shared by all of them."""
 
 QUICK = 0.0005
-"""Seconds that the disk may take for a commit on the average. The way to the other thread and back takes some 0.15 ms."""
+"""Seconds that commits may take on the average. The way to the other thread and back takes some 0.15 ms."""
 
 STALL = 0.005
 """Seconds from which on a commit is a stall: what any other thread may keep the loop (`sys.getswitchinterval`)."""
@@ -63,10 +58,11 @@ class Haste:
 
         Args:
             seconds: How long.
-            count: Saves that it was of.
+            count: Saves that it was of. That of more than a few says nothing of what a few would take.
             now: When it was over, monotonic.
         """
-        self._mean += (min(max(seconds - ROW * count, 0.0), STALL) - self._mean) * _RECENT
+        if count <= FEW:
+            self._mean += (min(seconds, STALL) - self._mean) * _RECENT
         if seconds > STALL:
             self._stalled_until = max(self._stalled_until, now + SHARE * seconds)
 
@@ -81,8 +77,8 @@ class Haste:
         """
         between = used - self._used
         self._used = used
-        is_small = between < OTHERS * count or between * COMMITS > self._mean + ROW * count
-        return count <= MANY and self.is_quick(now) and is_small
+        is_small = between < OTHERS * count or between * COMMITS > self._mean
+        return count <= FEW and self.is_quick(now) and is_small
 
     def is_quick(self, now: float) -> bool:
         """Whether commits have been quick of late."""

@@ -7,7 +7,7 @@ promised anything, for its locks and its shared memory do not work there.
 What is asked for in one tick of the loop is one group, and is done in order; what queues up while one transaction is
 committed goes into the next one together (*group commit*): one fsync for all of it.
 
-There are two places where a group can be done. A thread of its own takes any; some hundred writes, while the thread
+There are two places where a group can be done. A thread of its own takes any; a few writes, while the thread
 has nothing to do and the disk is quick, are done on the loop's thread, once a tick (`haste` says when). Only one
 of the two has work at any time, so what is asked for first is done first. Where another process is in the way, it is
 the thread that waits. And it is the thread that copies the log back into the file.
