@@ -213,9 +213,9 @@ def not_in_time(route: Route, message: Message, strain: Strain, left: float, nod
 def no_room_in_time(route: Route, message: Message, crowd: Strain, limit: float, node_id: str) -> MailboxFull:
     """Return what a teller gets whose message would not find room in time, for too many wait for it already."""
     return MailboxFull(
-        f"{route.name} has a full mailbox: {message.name} was not sent, for {crowd.ahead} messages of this node wait for "
-        f"room there, which takes about {crowd.wait:.2g} s, and its limit is {limit:.2g} s; send less, give it more "
-        f"time, or split the actor",
+        f"{route.name} has a full mailbox: {message.name} was not sent, for {crowd.ahead} messages of this node wait "
+        f"for room there, which takes about {crowd.wait:.2g} s, and its limit is {limit:.2g} s; send less, give it "
+        f"more time, or split the actor",
         certainty=NOT_SENT,
         actor=route.name,
         method=message.name,

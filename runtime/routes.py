@@ -57,7 +57,20 @@ class Linked(Protocol):
 class Route:
     """This node's way to one actor."""
 
-    __slots__ = ("credit", "crowd", "held", "kept", "key", "kind", "link", "node", "strain", "used", "version", "waiting")
+    __slots__ = (
+        "credit",
+        "crowd",
+        "held",
+        "kept",
+        "key",
+        "kind",
+        "link",
+        "node",
+        "strain",
+        "used",
+        "version",
+        "waiting",
+    )
 
     def __init__(self, kind: Kind, key: Any, node: str | None) -> None:
         """Aim at nothing yet."""
