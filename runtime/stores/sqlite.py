@@ -81,7 +81,7 @@ class SQLiteStore:
         self._alone_until = 0.0
         """When others are to run again, monotonic."""
         self._was_tried = False
-        """Whether the last of it was not to be done on the loop's thread."""
+        """Whether the last of it was tried on the loop's thread, and could not be done there."""
         self._alone = 0
         """Groups of one that followed one another until now."""
         self._under_way = 0
@@ -224,8 +224,7 @@ class SQLiteStore:
         self._asked = []
         self.prompt += 1
         self._took(file.last, len(group))
-        for told, result, error in answers:
-            told(result, error)
+        _tell(answers)
         if is_first:
             haste.rest(thread_time())
         return True
